@@ -1,0 +1,147 @@
+"""Where configurations are found, and how a composed one is checked before anything heavy is imported.
+
+A node with a `_target_` in this package is checked against the *signature of its target*, which is read from the source
+without importing it: a parameter's name, annotation and default stand in one place, and `torch` stays out of the
+way of a typing mistake. Everything here is quick and knows nothing of models.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib.util
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from omegaconf import DictConfig, OmegaConf
+
+from stylesim.errors import StylesimError
+
+PACKAGE = Path(__file__).parent
+# What an annotation of a configurable parameter may be made of; anything else is left to the target.
+_NAMES = {
+    "Any": Any,
+    "Literal": Literal,
+    "Mapping": Mapping,
+    "Sequence": Sequence,
+    "Path": Path | str,
+    "bool": bool,
+    "dict": dict,
+    "float": float,
+    "int": int,
+    "list": list,
+    "str": str,
+    "tuple": tuple,
+}
+
+
+def conf_dir() -> Path:
+    """The folder of the Hydra groups: beside the package in a wheel, at the top of a checkout otherwise."""
+    installed = PACKAGE / "conf"
+    return installed if installed.is_dir() else PACKAGE.parents[1] / "conf"
+
+
+def embedded(path: str) -> str:
+    """A path of the checkout (`data/stylecross/train`) from wherever the command is run; `${embedded:...}` in YAML."""
+    return str(PACKAGE.parents[1] / path)
+
+
+OmegaConf.register_new_resolver("embedded", embedded, replace=True)
+
+
+def check_config(cfg: DictConfig) -> None:
+    """Check every `_target_` node of a composed configuration that belongs to this package.
+
+    Raises `StylesimError` with one line for each unknown or missing key and each value of a wrong type.
+    """
+    complaints = [line for path, node in _targets(cfg) for line in _complaints(path, node)]
+    if complaints:
+        raise StylesimError("The configuration is not right:\n  " + "\n  ".join(complaints))
+
+
+def suggest(word: str, known: Sequence[str]) -> str:
+    """` Did you mean 'x'?`, or the list of what is known where nothing is close."""
+    close = difflib.get_close_matches(word, known, n=1)
+    return f" Did you mean '{close[0]}'?" if close else f" Known: {', '.join(sorted(known))}."
+
+
+def _targets(node: Any, path: str = "") -> Iterator[tuple[str, DictConfig]]:
+    if not OmegaConf.is_config(node):
+        return
+    if OmegaConf.is_dict(node) and str(node.get("_target_", "")).startswith("stylesim."):
+        yield path, node
+    keys = node.keys() if OmegaConf.is_dict(node) else range(len(node))
+    for key in keys:
+        if not OmegaConf.is_missing(node, key):
+            yield from _targets(node[key], f"{path}.{key}" if path else str(key))
+
+
+def _complaints(path: str, node: DictConfig) -> Iterator[str]:
+    from pydantic import TypeAdapter, ValidationError
+
+    values = {str(k): v for k, v in OmegaConf.to_container(node, resolve=True).items()}  # type: ignore[union-attr]
+    target = values.pop("_target_")
+    partial = values.pop("_partial_", False)
+    parameters = signature(target)
+    for key, value in values.items():
+        if key not in parameters:
+            yield f"{path}.{key} is unknown to {target}.{suggest(key, list(parameters))}"
+        elif value == "???":
+            yield f"{path}.{key} must be given: add {path}.{key}=... to the command."
+        elif not (isinstance(value, Mapping) and "_target_" in value):
+            try:
+                TypeAdapter(parameters[key][0]).validate_python(value)
+            except ValidationError as error:
+                reason = error.errors()[0]["msg"].replace("Input should", "it should")
+                yield f"{path}.{key}={value!r} does not fit: {reason}."
+    if not partial:
+        for key in parameters.keys() - values.keys():
+            if parameters[key][1]:
+                yield f"{path}.{key} is missing, and {target} needs it."
+
+
+def signature(target: str) -> dict[str, tuple[Any, bool]]:
+    """Parameters of a function or class of this package: name -> (type, whether it must be given).
+
+    Raises `StylesimError` if the module or the name does not exist.
+    """
+    module, _, name = target.rpartition(".")
+    spec = importlib.util.find_spec(module) if _is_module(module) else None
+    if spec is None or spec.origin is None:
+        raise StylesimError(f"_target_: {target} names no module of stylesim.")
+    tree = ast.parse(Path(spec.origin).read_text())
+    found = next((n for n in tree.body if getattr(n, "name", None) == name), None)
+    if found is None:
+        known = [n.name for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef)]
+        raise StylesimError(f"_target_: {module} has no {name!r}.{suggest(name, known)}")
+    if isinstance(found, ast.ClassDef):
+        init = next((n for n in found.body if getattr(n, "name", None) == "__init__"), None)
+        if init is None:
+            return {
+                f.target.id: (_evaluate(f.annotation), f.value is None)
+                for f in found.body
+                if isinstance(f, ast.AnnAssign) and isinstance(f.target, ast.Name)
+            }
+        found = init
+    assert isinstance(found, ast.FunctionDef)
+    arguments = found.args.posonlyargs + found.args.args
+    optional = len(arguments) - len(found.args.defaults)
+    needed = [(a, i < optional) for i, a in enumerate(arguments) if a.arg != "self"]
+    needed += [(a, d is None) for a, d in zip(found.args.kwonlyargs, found.args.kw_defaults, strict=True)]
+    return {a.arg: (_evaluate(a.annotation), required) for a, required in needed}
+
+
+def _is_module(name: str) -> bool:
+    path = PACKAGE.parent.joinpath(*name.split("."))
+    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
+
+
+def _evaluate(annotation: ast.expr | None) -> Any:
+    """The annotation as a type; `Any` where it needs names that only the target's own imports give."""
+    if annotation is None:
+        return Any
+    try:
+        return eval(compile(ast.Expression(annotation), "<annotation>", "eval"), {"__builtins__": {}}, _NAMES)
+    except (NameError, AttributeError, TypeError):
+        return Any

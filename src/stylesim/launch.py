@@ -1,0 +1,238 @@
+"""Starts an entry point under Hydra: checks the configuration, owns the run folder, and makes DDP right inside a sweep.
+
+Lightning starts the other ranks of a DDP job by repeating the command line of the process. In a sweep that command
+line is the *sweep*, and under joblib or submitit it is not even stylesim's; `relaunchable` says, for the time of one job,
+what its ranks are to be started with.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from stylesim.config import PACKAGE, check_config, conf_dir
+from stylesim.errors import StylesimError
+from stylesim.resume import find_run
+
+GRACE_S = 20.0  # what the other ranks get to end by themselves after one has failed
+
+
+def run(name: str) -> None:
+    """The command `python -m stylesim.<name>`: Hydra with `conf/<name>.yaml` around `stylesim.<name>.main`."""
+    # Hydra would print a traceback for every error of the user's; here they come back and are told as sentences.
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    task = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(Job(name))
+    try:
+        task()
+    except (StylesimError, HydraException, OmegaConfBaseException) as error:
+        print(f"stylesim: {explain(error)}", file=sys.stderr)
+        sys.exit(2)
+
+
+def explain(error: BaseException) -> str:
+    """An error of the user's as sentences, without the configuration machinery's own vocabulary where it can be."""
+    text = str(error) if error.__cause__ is None else f"{error} {str(error.__cause__).splitlines()[0]}"
+    if isinstance(error, MissingConfigException) and "hydra/launcher" in text + str(error.missing_cfg_file):
+        text += "\nThe launcher is an extra: pip install 'stylesim[launchers]'."
+    elif isinstance(error, MissingConfigException) and "hydra/sweeper" in text + str(error.missing_cfg_file):
+        text += "\nThe sweeper is an extra: pip install 'stylesim[optuna]'."
+    elif "Could not override" in text:
+        text += f"\nList every key with: python -m {_module()} --cfg job"
+    return text
+
+
+class Job:
+    """One Hydra job. Picklable by reference, since joblib and submitit send it to other processes."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        # Hydra asks a task function for these.
+        self.__module__, self.__qualname__, self.__name__ = __name__, name, name
+
+    def __call__(self, cfg: DictConfig) -> Any:
+        os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+        cfg = cfg.copy()
+        check_config(cfg)
+        run_dir = Path(HydraConfig.get().runtime.output_dir)
+        if cfg.get("resume"):
+            run_dir = find_run(cfg, run_dir)
+        cfg.run_dir = str(run_dir)
+        if is_main_process():
+            write_provenance(run_dir, cfg)
+        main = importlib.import_module(f"stylesim.{self.name}").main
+        with relaunchable(f"stylesim.{self.name}", run_dir, resumes=bool(cfg.get("resume"))):
+            figures = main(cfg)
+        if is_main_process():
+            write_json(run_dir / "metrics.json", figures)
+        return _objective(cfg, figures)
+
+
+def _objective(cfg: DictConfig, figures: dict[str, float]) -> Any:
+    """All figures, or the one that a sweeper optimises (`objective=...`)."""
+    if not cfg.get("objective"):
+        return figures
+    if cfg.objective not in figures:
+        raise StylesimError(f"objective={cfg.objective} is no figure of this run. Figures: {', '.join(figures)}.")
+    return figures[cfg.objective]
+
+
+def is_main_process() -> bool:
+    """Whether this is the process that writes: rank 0 of a job, by the variables of Lightning, torchrun and SLURM."""
+    return all(int(os.environ.get(v, 0)) == 0 for v in ("RANK", "LOCAL_RANK", "SLURM_PROCID", "NODE_RANK"))
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write and rename, so that a reader never sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(content, indent=2, sort_keys=True, default=str) + "\n")
+    partial.replace(path)
+
+
+def write_provenance(run_dir: Path, cfg: DictConfig) -> None:
+    """What a reader of the figures needs to repeat them: configuration, command, commit, versions, machine."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(cfg, run_dir / "config.yaml")
+    write_json(run_dir / "provenance.json", provenance())
+
+
+def provenance() -> dict[str, Any]:
+    """Command, commit, package versions and the machine, as plain values; quick (nothing is imported)."""
+    import platform
+    from importlib.metadata import version
+
+    packages = ("stylesim", "torch", "lightning", "webdataset", "open_clip_torch", "timm", "numpy", "pillow")
+    overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    return {
+        "command": " ".join(["python -m", _module(), *overrides]),
+        "commit": commit(),
+        "versions": {name: version(name) for name in packages} | {"python": platform.python_version()},
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+
+
+def commit() -> str | None:
+    """The checkout's commit, with `-dirty` where files differ from it; None outside a checkout."""
+    command = ["git", "-C", str(PACKAGE), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _module() -> str:
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return spec.name if spec is not None and spec.name.startswith("stylesim") else "stylesim.train"
+
+
+@contextmanager
+def relaunchable(module: str, run_dir: Path, resumes: bool = False) -> Iterator[None]:
+    """While this is open, Lightning's children run `python -m <module>` with this job's overrides and run folder.
+
+    On leaving, whatever the job left is taken down (children, process group) and the process is as before: the next
+    job of a sweep may use another number of devices. A no-op outside Hydra, and in a process that is itself a child.
+    """
+    if not HydraConfig.initialized():
+        yield
+        return
+    main, state = sys.modules["__main__"], HydraConfig.instance().cfg
+    argv, environ = list(sys.argv), dict(os.environ)
+    spec, dirs = getattr(main, "__spec__", None), OmegaConf.to_container(state.hydra.run)  # type: ignore[union-attr]
+    sys.argv[1:] = _arguments_of_a_rank(run_dir if resumes else None)
+    main.__spec__ = importlib.util.find_spec(module)
+    _set_run_dir(state, str(run_dir))
+    try:
+        yield
+    finally:
+        _take_down()
+        sys.argv[:], main.__spec__ = argv, spec
+        _set_run_dir(state, dirs["dir"])  # type: ignore[index, call-overload]
+        for name in os.environ.keys() - environ.keys():
+            del os.environ[name]
+        os.environ.update(environ)
+
+
+def _arguments_of_a_rank(resumed: Path | None) -> list[str]:
+    config = HydraConfig.get()
+    folders = [s.path.removeprefix("file://") for s in config.runtime.config_sources if s.provider == "command-line"]
+    flags = ["--config-name", str(config.job.config_name)] + [f for p in folders for f in ("--config-dir", p)]
+    overrides = [o for o in config.overrides.task if not o.startswith("resume=")]
+    # Which run is resumed is decided once, by rank 0.
+    resume = [f"resume='{resumed}'"] if resumed else []
+    return [*flags, *overrides, "hydra.mode=RUN", *resume]
+
+
+def _set_run_dir(state: Any, path: str) -> None:
+    """Lightning passes `hydra.run.dir` on to its children; in a sweep that is not where the job runs."""
+    OmegaConf.set_readonly(state, False)
+    with open_dict(state):
+        state.hydra.run.dir = path
+    OmegaConf.set_readonly(state, True)
+
+
+def _take_down() -> None:
+    """End the children of this job and its process group. Torch is asked only if the job has imported it."""
+    for watch in [t for t in threading.enumerate() if isinstance(t, Watch)]:
+        watch.finish()
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+class Watch(threading.Thread):
+    """Watches the ranks that this process has started, in place of Lightning's own observer.
+
+    Lightning's kills the main process at once when a child fails, and the rest of a sweep with it. Here the main process
+    has `GRACE_S` seconds to see the failure itself (a collective without its peer raises, a bad loss is bad on every rank);
+    only one that hangs is killed.
+    """
+
+    def __init__(self, children: list[subprocess.Popen]) -> None:
+        super().__init__(daemon=True, name="stylesim-watch")
+        self.children = children
+        self.over = threading.Event()
+
+    def run(self) -> None:
+        while not self.over.wait(0.5):
+            failed = [(i + 1, p.returncode) for i, p in enumerate(self.children) if p.poll()]
+            if failed and not self.over.wait(GRACE_S):
+                rank, code = failed[0]
+                print(
+                    f"stylesim: rank {rank} ended with code {code}, and rank 0 waits for it: the job is stopped."
+                    " Its message stands above; resume=true goes on from the last checkpoint.",
+                    file=sys.stderr,
+                    flush=True,
+                )
+                self.kill()
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    def finish(self) -> None:
+        """The job is over in this process: give the others a moment to end, then end them."""
+        self.over.set()
+        deadline = time.monotonic() + GRACE_S
+        while any(p.poll() is None for p in self.children) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        self.kill()
+
+    def kill(self) -> None:
+        for process in self.children:
+            if process.poll() is None:
+                process.kill()

@@ -1,0 +1,1 @@
+"""What happens around the steps of a training run, each a Lightning callback of its own."""

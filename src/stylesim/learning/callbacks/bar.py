@@ -1,0 +1,26 @@
+"""The progress bar of a run, in optimiser steps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning
+from lightning.pytorch.callbacks import TQDMProgressBar
+
+
+class StepBar(TQDMProgressBar):
+    """One bar over the whole run, with rate and time left; epochs, which stylesim does not have, are not shown."""
+
+    def __init__(self) -> None:
+        super().__init__(refresh_rate=1)
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, *_: Any) -> None:
+        super().on_train_epoch_start(trainer)
+        self.train_progress_bar.set_description("training")
+        # On a resume the bar starts where the run stands, and its rate is of what is done now.
+        start = trainer.global_step * trainer.accumulate_grad_batches
+        self.train_progress_bar.initial = self.train_progress_bar.n = start
+
+    def get_metrics(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> dict[str, Any]:
+        shown = super().get_metrics(trainer, pl_module)
+        return {k.removeprefix("train/").removesuffix("_shown"): v for k, v in shown.items() if k != "v_num"}

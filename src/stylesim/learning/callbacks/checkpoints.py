@@ -1,0 +1,74 @@
+"""Keeps `last` (to resume from) and `best` (by the validation probe), each also as plain safetensors weights."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+from typing import Any
+
+import lightning
+from lightning.pytorch.callbacks import Checkpoint
+
+from stylesim.encoders.checkpoint import save_weights
+from stylesim.errors import StylesimError
+from stylesim.learning.module import StyleModule
+
+
+class Checkpoints(Checkpoint):
+    """`checkpoints/last.ckpt` with `last.safetensors`, and `checkpoints/best.safetensors`.
+
+    A checkpoint is taken at whole optimiser steps only, so that what is resumed is a state that an uninterrupted run also
+    passes through.
+
+    Args:
+        monitor: The probe's figure that chooses `best`, higher is better (`validation/recall@1`).
+        every_n_steps: Cadence of `last`, in optimiser steps; the last step and an early stop are always saved.
+    """
+
+    def __init__(self, monitor: str | None = None, every_n_steps: int = 500) -> None:
+        self.monitor, self.every_n_steps = monitor, every_n_steps
+        self.best: dict[str, float] = {}
+
+    def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
+        self.folder = Path(trainer.default_root_dir) / "checkpoints"
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best = state_dict["best"]
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if (batch_idx + 1) % trainer.accumulate_grad_batches:
+            return
+        self._keep_best(trainer, pl_module)
+        step = trainer.global_step
+        if step % self.every_n_steps == 0 or step == trainer.max_steps or trainer.should_stop:
+            trainer.save_checkpoint(self.folder / "last.ckpt")
+            self._save_weights(trainer, pl_module, "last")
+
+    def _keep_best(self, trainer: lightning.Trainer, module: StyleModule) -> None:
+        probed = getattr(trainer, "probed", {})
+        if self.monitor is None or probed.get("step") != trainer.global_step:
+            return
+        if self.monitor not in probed:
+            known = ", ".join(k for k in probed if k != "step")
+            raise StylesimError(
+                f"callbacks.checkpoints.monitor={self.monitor} is no figure of the probe. Known: {known}."
+            )
+        if probed[self.monitor] > self.best.get("value", float("-inf")):
+            self.best = {"value": probed[self.monitor], "step": trainer.global_step}
+            self._save_weights(trainer, module, "best")
+
+    def _save_weights(self, trainer: lightning.Trainer, module: StyleModule, name: str) -> None:
+        if not trainer.is_global_zero:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        partial = self.folder / f"{name}.partial"
+        about = {"step": str(trainer.global_step), "samples_seen": str(module.samples_seen)}
+        about |= {"best": json.dumps(self.best)} if self.best else {}
+        save_weights(module.encoder, partial, metadata=about)
+        partial.replace(self.folder / f"{name}.safetensors")

@@ -1,0 +1,47 @@
+"""Measures retrieval while a model trains."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning
+
+from stylesim.measure import measure
+from stylesim.retrieval.spec import RetrievalSpec
+
+
+class RetrievalProbe(lightning.Callback):
+    """Runs each retrieval set of the data module that has a cadence (`every_n_steps`), and all of these at the last step.
+
+    Figures are logged as `<set>/<figure>` and left in `trainer.probed` for callbacks that choose by them. The ranks share
+    the describing; every rank gets the same figures.
+    """
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        step = trainer.global_step
+        if (batch_idx + 1) % trainer.accumulate_grad_batches:
+            return
+        due = {name: spec for name, spec in _sets(trainer).items() if _is_due(spec, step, trainer.max_steps)}
+        if not due:
+            return
+        found = measure(
+            pl_module.encoder,
+            due,
+            rank=trainer.global_rank,
+            world=trainer.world_size,
+            device=pl_module.device,
+            progress=False,
+        )
+        figures = {f"{name}/{key}": value for name, r in found.items() for key, value in r.figures.items()}
+        trainer.probed = {"step": step, **figures}  # type: ignore[attr-defined]
+        pl_module.log_dict({k: float(v) for k, v in figures.items()})
+
+
+def _sets(trainer: lightning.Trainer) -> dict[str, RetrievalSpec]:
+    return trainer.datamodule.retrieval_sets()  # type: ignore[attr-defined]
+
+
+def _is_due(spec: RetrievalSpec, step: int, last: int) -> bool:
+    return spec.every_n_steps is not None and (step % spec.every_n_steps == 0 or step == last)

@@ -1,0 +1,75 @@
+"""Measures what a run does per second, and what it waits for."""
+
+from __future__ import annotations
+
+import resource
+import time
+from typing import Any
+
+import lightning
+import torch
+from lightning.fabric.utilities.throughput import get_available_flops
+from torch.utils.flop_counter import FlopCounterMode
+
+from stylesim.learning.module import StyleModule
+
+
+class Throughput(lightning.Callback):
+    """Logs, over each logging interval and for the whole job:
+
+    `throughput/views_per_s` (all ranks), `throughput/waiting` (share of this rank's time spent waiting for the next batch,
+    in [0, 1]), `throughput/memory_gib` (peak, of the device or else of the process), and on a device whose peak is known
+    `throughput/mfu` (model FLOPs utilisation in [0, 1]: 3 x the forward pass, which one pass under torch's counter gives).
+    """
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self.flops_per_view, self.peak = 0.0, None
+        if trainer.strategy.root_device.type == "cuda":
+            self.peak = get_available_flops(trainer.strategy.root_device, _matmul_dtype(trainer.precision))
+        self._reset(trainer)
+
+    def _reset(self, trainer: lightning.Trainer) -> None:
+        self.since, self.views = time.perf_counter(), 0
+        self.waited = trainer.datamodule.seconds_waited  # type: ignore[attr-defined]
+
+    def on_train_batch_start(
+        self, trainer: lightning.Trainer, pl_module: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if self.peak and not self.flops_per_view:
+            self.flops_per_view = _forward_flops(pl_module, batch)
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.views += batch.views.shape[0] * batch.views.shape[1]
+        step = trainer.global_step
+        if step % trainer.log_every_n_steps or (batch_idx + 1) % trainer.accumulate_grad_batches:
+            return
+        elapsed = time.perf_counter() - self.since
+        rate = self.views / elapsed
+        figures = {
+            "throughput/views_per_s": rate * trainer.world_size,
+            "throughput/waiting": (trainer.datamodule.seconds_waited - self.waited) / elapsed,  # type: ignore[attr-defined]
+            "throughput/memory_gib": _peak_memory(trainer.strategy.root_device) / 2**30,
+        }
+        if self.peak:
+            figures["throughput/mfu"] = 3 * self.flops_per_view * rate / self.peak
+        pl_module.log_dict(figures)
+        self._reset(trainer)
+
+
+def _matmul_dtype(precision: str) -> torch.dtype:
+    return {"bf16": torch.bfloat16, "16": torch.float16}.get(precision.split("-")[0], torch.float32)
+
+
+def _forward_flops(module: StyleModule, batch: Any) -> float:
+    images = module.encoder.preprocessing.normalise(batch.views[0, :1])
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        module.encoder(images)
+    return float(counter.get_total_flops())
+
+
+def _peak_memory(device: torch.device) -> float:
+    if device.type == "cuda":
+        return float(torch.cuda.max_memory_allocated(device))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0

@@ -1,0 +1,32 @@
+"""Turns running out of memory into advice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from stylesim.errors import StylesimError
+
+
+@contextmanager
+def telling_out_of_memory(batch_size: int) -> Iterator[None]:
+    """Raises `StylesimError` naming the batch size to try, where torch runs out of memory inside."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise _advice(batch_size) from error
+    except RuntimeError as error:
+        if "can't allocate memory" not in str(error):  # torch's CPU allocator raises a plain RuntimeError
+            raise
+        raise _advice(batch_size) from error
+
+
+def _advice(batch_size: int) -> StylesimError:
+    half = max(1, batch_size // 2)
+    return StylesimError(
+        f"Out of memory with data.batch_size={batch_size} per process. Try data.batch_size={half}, or"
+        " learning.grad_checkpointing=true, or trainer.precision=bf16-mixed. (trainer.accumulate_grad_batches=2 beside it"
+        " keeps the optimiser's batch, but a contrastive loss then sees the negatives of the smaller batch only.)"
+    )

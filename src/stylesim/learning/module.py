@@ -1,0 +1,136 @@
+"""The one LightningModule: any `StyleEncoder`, with a loss where it trains and without one where it only describes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import lightning
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from stylesim.data.batch import Batch
+from stylesim.encoders import StyleEncoder
+from stylesim.errors import StylesimError
+from stylesim.learning.clip import clip_gradients
+from stylesim.learning.gather import gather_batch
+from stylesim.learning.losses import content_loss, reversal_strength
+
+
+class StyleModule(lightning.LightningModule):
+    """A style encoder under a contrastive loss (arXiv 2404.01292, section 4).
+
+    Optimisation is Lightning's automatic one. Gradient accumulation adds gradients and *does not enlarge the set of
+    negatives*: each micro-batch is contrasted within itself (and across ranks). Caching gradients to enlarge it needs no
+    manual optimisation either, since it is non-reentrant checkpointing of the encoder by chunks of the batch.
+
+    The encoder stays in `eval()` while it trains, as in the published code: no dropout, frozen batch statistics. That is
+    also what makes a micro-batch's gradient independent of how it is cut over ranks.
+
+    Args:
+        encoder: Images to descriptors.
+        loss: `(views [v n d], tags [n t]) -> (total, parts)`; None for an encoder that only describes.
+        optim: `(encoder, global_batch=, max_steps=) -> (optimizer, scheduler)`.
+        gather: Gradient across ranks, `exact`, or `reference` (the published code's: divided by the world size).
+        clip_norm: Largest gradient norm; None does not clip.
+        clip_mode: `global`, one norm over all parameters, or `per_tensor`, one for each (the published code's).
+        content_weight: Weight of the adversarial content path (the paper's lambda_c); needs an encoder with a content head.
+        grad_checkpointing: Recompute activations in the backward pass: less memory, about a third more time.
+        compile: `torch.compile` the encoder in place (checkpoint keys keep their names).
+    """
+
+    def __init__(
+        self,
+        encoder: StyleEncoder,
+        loss: Callable[..., tuple[Tensor, dict[str, Tensor]]] | None = None,
+        optim: Callable[..., tuple[Any, Any]] | None = None,
+        *,
+        gather: Literal["exact", "reference"] = "exact",
+        clip_norm: float | None = None,
+        clip_mode: Literal["global", "per_tensor"] = "global",
+        content_weight: float = 0.0,
+        grad_checkpointing: bool = False,
+        compile: bool = False,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.loss, self.optim = loss, optim
+        self.gather, self.clip_norm, self.clip_mode = gather, clip_norm, clip_mode
+        self.content_weight = content_weight
+        self.samples_seen = 0
+        if content_weight and getattr(encoder, "content_head", None) is None:
+            raise StylesimError(
+                f"learning.content_weight={content_weight} needs a content head, which {encoder.provenance.name} has not:"
+                " add model.content_head=true, or set learning.content_weight=0."
+            )
+        if grad_checkpointing:
+            encoder.set_grad_checkpointing(True)
+        if compile:
+            encoder.compile()
+
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
+        """Descriptors of normalised images."""
+        return self.encoder(images)
+
+    def train(self, mode: bool = True) -> StyleModule:
+        """Switches gradients' bookkeeping only: the encoder stays in `eval()` (see the class)."""
+        super().train(mode)
+        self.encoder.eval()
+        return self
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        assert self.loss is not None
+        n_views, n = batch.views.shape[:2]
+        images = self.encoder.preprocessing.normalise(batch.views.flatten(0, 1))
+        alpha = reversal_strength(self.trainer.global_step / max(1, self.trainer.max_steps))
+        style, content = self.encoder.heads(images, alpha=alpha)
+        views, tags = gather_batch(style.unflatten(0, (n_views, n)), batch.tags, self.gather)
+        total, parts = self.loss(views, tags)
+        if self.content_weight and content is not None:
+            views, _ = gather_batch(content.unflatten(0, (n_views, n)), batch.tags, self.gather)
+            parts["content"] = content_loss(views)
+            total = total + self.content_weight * parts["content"]
+        self._refuse_non_finite(total, batch)
+        # The loss is that of the global batch, the same on every rank; so is this count.
+        self.samples_seen += len(tags)
+        self.log_dict({"train/loss": total.detach()} | {f"train/{k}": v.detach() for k, v in parts.items()})
+        self.log("train/loss_shown", total.detach(), prog_bar=True, logger=False)
+        self.log("samples_seen", float(self.samples_seen))
+        return total
+
+    def _refuse_non_finite(self, total: Tensor, batch: Batch) -> None:
+        if torch.isfinite(total):
+            return
+        shown = ", ".join(batch.keys[:8]) + (
+            f" and {len(batch.keys) - 8} more" if len(batch.keys) > 8 else ""
+        )
+        raise StylesimError(
+            f"The loss is {float(total)} at step {self.trainer.global_step}, so the run is stopped; its last good"
+            f" checkpoint is kept. Images of this batch on rank {self.global_rank}: {shown}."
+            " Look at them, lower optim.head_lr and optim.backbone_lr, or use trainer.precision=32-true."
+        )
+
+    def configure_optimizers(self) -> Any:
+        assert self.optim is not None
+        trainer = self.trainer
+        batch_size = trainer.datamodule.batch_size  # type: ignore[attr-defined]
+        optimizer, scheduler = self.optim(
+            self.encoder,
+            global_batch=batch_size * trainer.world_size * trainer.accumulate_grad_batches,
+            max_steps=trainer.max_steps,
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
+    ) -> None:
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        limit = float("inf") if self.clip_norm is None else self.clip_norm
+        self.log("train/grad_norm", clip_gradients(parameters, limit, self.clip_mode))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["samples_seen"] = self.samples_seen
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.samples_seen = checkpoint["samples_seen"]

@@ -1,0 +1,58 @@
+"""Finds the run that `resume=...` means."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from stylesim.errors import StylesimError
+
+CHECKPOINT = Path("checkpoints") / "last.ckpt"
+_NOT_COMPARED = ("resume", "run_dir")
+
+
+def find_run(cfg: DictConfig, fresh: Path) -> Path:
+    """The run folder to go on in; `fresh`, which Hydra has just made for this command, is removed if it is not that.
+
+    `resume=true` is the newest run folder whose composed configuration is otherwise equal and that holds a checkpoint;
+    `resume=PATH` is a run folder (or the `last.ckpt` in one). Raises `StylesimError` where there is none.
+    """
+    if cfg.resume is True:
+        found = max(_equal_runs(cfg, fresh), key=lambda run: (run / CHECKPOINT).stat().st_mtime, default=None)
+        if found is None:
+            raise StylesimError(
+                "resume=true finds no run folder with this configuration and a checkpoint below outputs/, multirun/ or"
+                f" {fresh.parent}. Give the same overrides as the run that stopped, or name it: resume=PATH."
+            )
+    else:
+        found = Path(str(cfg.resume)).expanduser()
+        found = found.parents[1] if found.name == CHECKPOINT.name else found
+        if not (found / CHECKPOINT).is_file():
+            raise StylesimError(f"resume={cfg.resume}: {found} is no run folder with {CHECKPOINT} in it.")
+    if fresh.resolve() != found.resolve() and _is_untouched(fresh):
+        shutil.rmtree(fresh)
+    return found
+
+
+def _equal_runs(cfg: DictConfig, fresh: Path) -> Iterator[Path]:
+    wanted = _compared(cfg)
+    for root in {Path("outputs").resolve(), Path("multirun").resolve(), fresh.parent.resolve()}:
+        for checkpoint in root.glob(f"**/{CHECKPOINT}"):
+            run = checkpoint.parents[1]
+            config = run / "config.yaml"
+            if config.is_file() and _compared(OmegaConf.load(config)) == wanted:
+                yield run
+
+
+def _compared(cfg: Any) -> dict[str, Any]:
+    content = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(content, dict)
+    return {str(k): v for k, v in content.items() if k not in _NOT_COMPARED}
+
+
+def _is_untouched(folder: Path) -> bool:
+    return all(f.name == ".hydra" or f.suffix == ".log" for f in folder.iterdir()) if folder.is_dir() else False

@@ -1,0 +1,92 @@
+"""python -m stylesim.train: learn a style encoder from shards, probe it while it learns, and show what it learned."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from stylesim.encoders.weights import check_weights
+from stylesim.launch import is_main_process, run
+from stylesim.resume import CHECKPOINT
+
+
+def main(cfg: DictConfig) -> dict[str, float]:
+    """Train as configured; returns the figures of the best checkpoint (`validation/recall@1`, ...).
+
+    Leaves in `cfg.run_dir`: `checkpoints/`, `metrics.csv`, `descriptors/`, `table.csv`, `report.html`.
+
+    Raises:
+        StylesimError: For whatever the user can mend: data, weights, devices, a loss that is not finite.
+    """
+    check_weights(cfg.model)
+    from stylesim.evaluate import evaluate_and_report
+    from stylesim.learning.logging import build_loggers, finish_loggers
+    from stylesim.learning.memory import telling_out_of_memory
+
+    module, datamodule = build(cfg)
+    run_dir, resumes = Path(cfg.run_dir), bool(cfg.resume)
+    checkpoint = run_dir / CHECKPOINT if resumes else None
+    loggers = build_loggers(cfg, run_dir, resumes)
+    trainer = instantiate(cfg.trainer)(
+        callbacks=list(instantiate(cfg.callbacks).values()), logger=loggers, run_dir=str(run_dir)
+    )
+    try:
+        with telling_out_of_memory(datamodule.batch_size):
+            trainer.fit(module, datamodule, ckpt_path=checkpoint, weights_only=True)
+        _leave_if_stopped(trainer, run_dir)
+        _keep_best_weights(run_dir)
+        figures = evaluate_and_report(
+            cfg,
+            run_dir,
+            datamodule.retrieval_sets(),
+            checkpoint=run_dir / "checkpoints" / "best.safetensors",
+            rank=trainer.global_rank,
+            world=trainer.world_size,
+            loggers=loggers,
+        )
+    except BaseException:
+        finish_loggers(loggers, failed=True)
+        raise
+    finish_loggers(loggers, failed=False)
+    return figures
+
+
+def build(cfg: DictConfig) -> tuple[Any, Any]:
+    """The StyleModule and the data module of a configuration, with the same initial weights on every rank."""
+    import lightning
+
+    lightning.seed_everything(cfg.seed, workers=True, verbose=False)
+    datamodule = instantiate(cfg.data)
+    encoder = instantiate(cfg.model)
+    module = instantiate(cfg.learning)(encoder, loss=instantiate(cfg.loss), optim=instantiate(cfg.optim))
+    return module, datamodule
+
+
+def _leave_if_stopped(trainer: Any, run_dir: Path) -> None:
+    """After a signal: say where the run stands, and exit as a shell expects of it."""
+    signum = next((c.signum for c in trainer.callbacks if getattr(c, "signum", None)), None)
+    if signum is None:
+        return
+    if is_main_process():
+        print(
+            f"stylesim: stopped by a signal after step {trainer.global_step} of {trainer.max_steps};"
+            f" the state is in {run_dir / CHECKPOINT}. Go on with the same command and resume=true.",
+            file=sys.stderr,
+        )
+    raise SystemExit(128 + signum)
+
+
+def _keep_best_weights(run_dir: Path) -> None:
+    """Without a probe (`monitor: null`) the last weights are the best there are."""
+    best, last = (run_dir / "checkpoints" / f"{name}.safetensors" for name in ("best", "last"))
+    if is_main_process() and not best.exists():
+        shutil.copyfile(last, best)
+
+
+if __name__ == "__main__":
+    run("train")
