@@ -1,0 +1,198 @@
+"""The loss against slow loops, a sum done by hand, and what must not change it."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from stylesim.errors import StylesimError
+from stylesim.learning.losses import contrastive_loss, csd_loss, instance_loss, reversal_strength
+
+
+def batch(seed: int, v: int = 2, n: int = 7, d: int = 5, t: int = 6) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    views = normalize(torch.randn(v, n, d, generator=generator, dtype=torch.float64), dim=-1)
+    tags = torch.rand(n, t, generator=generator) < 0.3
+    tags[0] = False  # an anchor without a positive
+    return views, tags
+
+
+def published(descriptors: Tensor, weights: list[list[float]], temperature: float) -> Tensor:
+    """The published formula, one scalar at a time."""
+    n, total = len(descriptors), torch.zeros((), dtype=torch.float64)
+    for i in range(n):
+        z = [descriptors[i] @ descriptors[j] / temperature for j in range(n)]
+        largest = max(float(logit) for logit in z)
+        z = [logit - largest for logit in z]
+        normaliser = torch.stack([z[k].exp() for k in range(n) if k != i]).sum().add(1e-6).log()
+        weight = sum(weights[i][j] for j in range(n) if j != i) + 1e-6
+        weighted = sum(weights[i][j] * (z[j] - normaliser) for j in range(n) if j != i)
+        total = total - temperature * weighted / weight / n
+    return total
+
+
+def textbook(descriptors: Tensor, weights: list[list[float]], temperature: float) -> Tensor:
+    """The mean over anchors of the mean over positives of -log p, one scalar at a time."""
+    n, total = len(descriptors), torch.zeros((), dtype=torch.float64)
+    for i in range(n):
+        positives = [j for j in range(n) if j != i and weights[i][j] > 0]
+        normaliser = sum((descriptors[i] @ descriptors[k] / temperature).exp() for k in range(n) if k != i)
+        for j in positives:
+            p = (descriptors[i] @ descriptors[j] / temperature).exp() / normaliser
+            total = total - p.log() / len(positives) / n
+    return total
+
+
+def slow_csd(slow, views: Tensor, tags: Tensor, temperature: float, supervised: float, ssl: float) -> Tensor:
+    v, n, d = views.shape
+    shared = [
+        [float(sum(a and b for a, b in zip(x, y, strict=True))) for y in tags.tolist()] for x in tags.tolist()
+    ]
+    same = [[float(i % n == j % n) for j in range(v * n)] for i in range(v * n)]
+    return supervised * slow(views[0], shared, temperature) + ssl * slow(
+        views.reshape(v * n, d), same, temperature
+    )
+
+
+@pytest.mark.parametrize(("reference", "slow"), [(False, textbook), (True, published)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("temperature", [0.05, 0.1, 1.0])
+def test_value_and_gradient_are_those_of_the_slow_loops(reference, slow, dtype, temperature):
+    views, tags = batch(seed=1)
+    expected_leaf = views.clone().requires_grad_()
+    expected = slow_csd(slow, expected_leaf, tags, temperature, 5.0, 1.0)
+    (expected_gradient,) = torch.autograd.grad(expected, expected_leaf)
+    leaf = views.to(dtype).requires_grad_()
+    total, parts = csd_loss(leaf, tags, temperature, 5.0, 1.0, reference)
+    (gradient,) = torch.autograd.grad(total, leaf)
+    assert total.dtype == dtype
+    torch.testing.assert_close(total.double(), expected.detach(), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(gradient.double(), expected_gradient, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(total, 5 * parts["supervised"] + parts["ssl"])
+    assert not parts["ssl"].requires_grad
+
+
+def test_three_views_are_positives_of_each_other():
+    views, _ = batch(seed=2, v=3, n=4)
+    same = [[float(i % 4 == j % 4) for j in range(12)] for i in range(12)]
+    for reference, slow in [(False, textbook), (True, published)]:
+        expected = slow(views.reshape(12, -1), same, 0.1)
+        torch.testing.assert_close(instance_loss(views, 0.1, reference), expected)
+
+
+def test_a_sum_done_by_hand():
+    # a and b lie together and share a tag, c is orthogonal to both and alone. At temperature 1:
+    # p(a, b) = p(b, a) = e / (e + 1); c has no positive and counts 0.
+    views = torch.tensor([[[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]])
+    tags = torch.tensor([[True, False], [True, False], [False, True]])
+    total, parts = csd_loss(views, tags, 1.0, 3.0, ssl_weight=0)
+    assert total.item() == pytest.approx(2 * math.log(1 + math.exp(-1)))
+    assert parts["anchors_with_positive"].item() == pytest.approx(2 / 3)
+    assert "ssl" not in parts
+    # The reference counts from self-similarity, so log p = 0 - log(1 + 1/e + 1e-6); the weight is 1 + 1e-6.
+    reference, _ = csd_loss(views, tags, 1.0, 3.0, ssl_weight=0, reference=True)
+    assert reference.item() == pytest.approx(2 * math.log(1 + math.exp(-1) + 1e-6) / (1 + 1e-6))
+
+
+@pytest.mark.parametrize("reference", [False, True])
+def test_gradcheck(reference):
+    views, tags = batch(seed=3, n=4, d=3)
+    if reference:  # its detached maximum and epsilon make it no exact gradient; off the epsilon it is one
+        views = normalize(views + 2, dim=-1)
+    total = lambda v: csd_loss(v, tags, 0.5, 2.0, 1.0, reference)[0]  # noqa: E731
+    assert torch.autograd.gradcheck(total, views.requires_grad_(), atol=1e-5)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10_000), reference=st.booleans())
+def test_what_does_not_change_the_loss(seed, reference):
+    views, tags = batch(seed)
+
+    def loss(views: Tensor, tags: Tensor) -> Tensor:
+        return csd_loss(views, tags, 0.1, 5.0, 1.0, reference)[0]
+
+    expected = loss(views, tags)
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(tags), generator=generator)
+    torch.testing.assert_close(loss(views[:, order], tags[order]), expected)
+    columns = torch.randperm(tags.shape[1], generator=generator)
+    torch.testing.assert_close(loss(views, tags[:, columns]), expected)
+    rotation, _ = torch.linalg.qr(torch.randn(5, 5, generator=generator, dtype=torch.float64))
+    torch.testing.assert_close(loss(views @ rotation, tags), expected)
+    unshared = torch.zeros(len(tags), 1, dtype=torch.bool)
+    unshared[0] = True
+    torch.testing.assert_close(loss(views, torch.cat([tags, unshared], dim=1)), expected)
+
+
+def test_sharing_a_tag_twice_weighs_more_in_the_reference_alone():
+    views, tags = batch(seed=4, n=4, t=2)
+    tags[:] = torch.tensor([[True, False], [True, True], [False, True], [True, True]])
+    twice = torch.cat([tags, tags[:, :1]], dim=1)
+    for reference, same in [(False, True), (True, False)]:
+        once, again = (contrastive_loss(views[0], labels, 0.1, reference) for labels in (tags, twice))
+        assert torch.allclose(once, again, atol=1e-6) is same
+
+
+@pytest.mark.parametrize("reference", [False, True])
+@pytest.mark.parametrize("temperature", [1e-4, 1e4])
+@pytest.mark.parametrize(("v", "n", "t"), [(2, 0, 3), (2, 1, 3), (1, 1, 3), (1, 4, 3), (2, 4, 0), (2, 6, 3)])
+def test_corner_cases_give_finite_gradients(reference, temperature, v, n, t):
+    views, tags = (tensor[..., :] for tensor in batch(seed=5, v=v, n=max(n, 1), t=t))
+    leaf = views[:, :n].float().requires_grad_()
+    total, parts = csd_loss(leaf, tags[:n], temperature, 5.0, 1.0, reference)
+    (gradient,) = torch.autograd.grad(total, leaf)
+    assert total.isfinite()
+    assert gradient.isfinite().all()
+    assert all(part.isfinite() for part in parts.values())
+    if n * v <= 1:
+        assert total == 0
+
+
+@pytest.mark.parametrize("reference", [False, True])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_descriptors_are_compared_in_float32(dtype, reference):
+    views, tags = batch(seed=6)
+    half = views.to(dtype)
+    with torch.autocast("cpu", dtype=dtype):
+        total, _ = csd_loss(half.requires_grad_(), tags, 0.1, 5.0, 1.0, reference)
+    expected, _ = csd_loss(half.float(), tags, 0.1, 5.0, 1.0, reference)
+    assert total.dtype == torch.float32
+    torch.testing.assert_close(total, expected)
+    total.backward()
+
+
+def test_a_term_without_weight_is_left_out():
+    views, tags = batch(seed=7)
+    supervised, parts = csd_loss(views, tags, 0.1, 2.0, 0.0)
+    assert set(parts) == {"supervised", "anchors_with_positive"}
+    ssl, parts = csd_loss(views, tags, 0.1, 0.0, 3.0)
+    assert set(parts) == {"ssl"}
+    torch.testing.assert_close(supervised + ssl, csd_loss(views, tags, 0.1, 2.0, 3.0)[0])
+
+
+@pytest.mark.parametrize(
+    ("temperature", "weights", "message"),
+    [
+        (0.0, (1, 1), "temperature is 0.0"),
+        (0.1, (0, 0), "nothing to learn"),
+        (0.1, (-1, 1), "may be negative"),
+    ],
+)
+def test_settings_that_teach_nothing_are_refused(temperature, weights, message):
+    views, tags = batch(seed=8)
+    with pytest.raises(StylesimError, match=message):
+        csd_loss(views, tags, temperature, *weights)
+
+
+def test_the_reversal_grows_from_nothing_to_one():
+    strengths = [reversal_strength(step / 10) for step in range(11)]
+    assert strengths[0] == 0
+    assert strengths == sorted(strengths)
+    assert strengths[5] == pytest.approx(math.tanh(2.5))
+    assert 0.999 < strengths[-1] < 1
