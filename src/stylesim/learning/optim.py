@@ -1,0 +1,125 @@
+"""Optimisers with two learning rates, one for the backbone and one for the heads, and their schedule.
+
+    learning rate of a step = base rate x global batch / 256 x schedule(step)
+
+The global batch counts images (not views) per optimiser step: batch per process x processes x accumulated
+micro-batches. The paper's 16 x 4 with base rates 0.003 and 1e-4 trains the heads at 7.5e-4 and the backbone
+at 2.5e-5.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, Protocol
+
+import torch
+from torch.optim.lr_scheduler import LambdaLR
+
+from stylesim.errors import StylesimError
+
+Schedule = Literal["constant", "cosine"]
+
+
+class Trainable(Protocol):
+    """What the optimisers ask of an encoder."""
+
+    def parameter_groups(self) -> dict[str, list[tuple[str, torch.nn.Parameter]]]:
+        """Named parameters under `backbone` and `head`."""
+        ...
+
+
+def sgd(
+    encoder: Trainable,
+    *,
+    global_batch: int,
+    max_steps: int,
+    head_lr: float = 0.003,
+    backbone_lr: float = 1e-4,
+    momentum: float = 0.9,
+    weight_decay: float = 1e-4,
+    reference_batch: int = 256,
+    warmup_steps: int = 0,
+    schedule: Schedule = "constant",
+) -> tuple[torch.optim.SGD, LambdaLR]:
+    """The paper's optimiser (section 6), with the published code's decay of backbone matrices alone.
+
+    Args:
+        global_batch: images per optimiser step, over all processes and accumulated micro-batches.
+        max_steps: optimiser steps of the whole run; where the cosine ends.
+        head_lr, backbone_lr: base rates at `reference_batch` images per step.
+        weight_decay: not applied to biases, other 1-D parameters, and heads.
+        warmup_steps: steps of linear growth from 0 (published code: 30,000).
+        schedule: after the warm-up, `constant` or `cosine` down to 0.
+
+    Returns:
+        The optimiser, with groups named `backbone`, `backbone_no_decay` and `head` where they have trainable
+        parameters, and a scheduler to be stepped once per optimiser step.
+
+    Raises:
+        StylesimError: nothing to train, or a warm-up longer than the run.
+    """
+    scale = global_batch / reference_batch
+    groups = _groups(encoder, head_lr * scale, backbone_lr * scale, weight_decay)
+    optimizer = torch.optim.SGD(groups, momentum=momentum)
+    return optimizer, _scheduler(optimizer, schedule, warmup_steps, max_steps)
+
+
+def adamw(
+    encoder: Trainable,
+    *,
+    global_batch: int,
+    max_steps: int,
+    head_lr: float = 1e-3,
+    backbone_lr: float = 1e-3,
+    weight_decay: float = 0.05,
+    reference_batch: int = 256,
+    warmup_steps: int = 0,
+    schedule: Schedule = "cosine",
+) -> tuple[torch.optim.AdamW, LambdaLR]:
+    """AdamW with the groups, the scaling and the schedules of `sgd`, for networks trained from scratch."""
+    scale = global_batch / reference_batch
+    groups = _groups(encoder, head_lr * scale, backbone_lr * scale, weight_decay)
+    optimizer = torch.optim.AdamW(groups)
+    return optimizer, _scheduler(optimizer, schedule, warmup_steps, max_steps)
+
+
+def _groups(
+    encoder: Trainable, head_lr: float, backbone_lr: float, weight_decay: float
+) -> list[dict[str, Any]]:
+    trainable = {
+        name: [parameter for _, parameter in named if parameter.requires_grad]
+        for name, named in encoder.parameter_groups().items()
+    }
+    matrices = [parameter for parameter in trainable["backbone"] if parameter.ndim > 1]
+    vectors = [parameter for parameter in trainable["backbone"] if parameter.ndim <= 1]
+    groups = [
+        {"name": "backbone", "params": matrices, "lr": backbone_lr, "weight_decay": weight_decay},
+        {"name": "backbone_no_decay", "params": vectors, "lr": backbone_lr, "weight_decay": 0.0},
+        {"name": "head", "params": trainable["head"], "lr": head_lr, "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if not groups:
+        raise StylesimError("The encoder has no trainable parameters; unfreeze its head or its backbone.")
+    return groups
+
+
+def _scheduler(
+    optimizer: torch.optim.Optimizer, schedule: Schedule, warmup_steps: int, max_steps: int
+) -> LambdaLR:
+    if schedule not in ("constant", "cosine"):
+        raise StylesimError(f"The learning-rate schedule is {schedule!r}; choose 'constant' or 'cosine'.")
+    if warmup_steps > max_steps:
+        raise StylesimError(
+            f"The warm-up takes {warmup_steps} steps and the run only {max_steps}, so it would never reach "
+            "its learning rate; set the optimiser's warmup_steps below the trainer's max_steps."
+        )
+
+    def factor(step: int) -> float:
+        if step < warmup_steps:
+            return step / warmup_steps
+        if schedule == "constant":
+            return 1.0
+        done = (step - warmup_steps) / max(max_steps - warmup_steps, 1)
+        return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+
+    return LambdaLR(optimizer, factor)
