@@ -1,0 +1,157 @@
+"""What every encoder is: images in, L2-normalised descriptors out, with its preprocessing and its provenance."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from itertools import islice
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Shaped, UInt8
+from PIL import Image
+from torch import Tensor, nn
+
+from stylesim.errors import StylesimError
+from stylesim.images import ImageLike, open_image
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Short side to `resize` px (on PIL, antialiased), centre crop of `size` px, `(x - mean) / std` on [0, 1] RGB.
+
+    Without `resize` the short side goes straight to `size`. Pixels equal torchvision's Resize and CenterCrop
+    on PIL.
+    """
+
+    size: int
+    resize: int | None = None
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bicubic"
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+
+    def __post_init__(self) -> None:
+        if self.size < 1 or self.short_side < self.size:
+            raise StylesimError(
+                f"Preprocessing cannot crop {self.size} px from a short side of {self.short_side} px: "
+                f"size is at least 1 and resize at least size."
+            )
+
+    @property
+    def short_side(self) -> int:
+        """Length in px that the short side is resized to; a decoder may stop at it."""
+        return self.resize or self.size
+
+    def __call__(self, image: Image.Image) -> UInt8[Tensor, "3 s s"]:
+        """Resize and crop an RGB image; `normalise` is left to the device."""
+        width, height = image.size
+        short = min(width, height)
+        if short != self.short_side:
+            width, height = (self.short_side * side // short for side in (width, height))
+            image = image.resize((width, height), Image.Resampling[self.interpolation.upper()])
+        left, top = round((width - self.size) / 2), round((height - self.size) / 2)
+        pixels = np.asarray(image.crop((left, top, left + self.size, top + self.size)))
+        return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
+
+    def normalise(self, images: Shaped[Tensor, "*n 3 h w"]) -> Float[Tensor, "*n 3 h w"]:
+        """`(x - mean) / std` on the images' own device; uint8 is divided by 255 first, floats are taken as [0, 1]."""
+        images = images if images.is_floating_point() else images.float() / 255
+        mean, std = (images.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
+        return (images - mean) / std
+
+    def digest(self) -> str:
+        """16 hex digits over every field."""
+        return hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where an encoder's numbers come from.
+
+    `trained_head` is False while a head stands on its initial values; an encoder without a head says True.
+    """
+
+    name: str
+    weights: str
+    digest: str | None = None
+    licence: str | None = None
+    trained_head: bool = True
+
+
+class StyleEncoder(nn.Module):
+    """Normalised images `[b 3 h w]` to L2-normalised descriptors `[b d]`; children implement `forward`.
+
+    `config` is the `_target_` with its arguments that builds this encoder again (the factories fill it in).
+    """
+
+    dim: int
+    config: dict[str, Any] | None = None
+
+    def __init__(self, dim: int, preprocessing: Preprocessing, provenance: Provenance) -> None:
+        super().__init__()
+        self.dim = dim
+        self.preprocessing = preprocessing
+        self.provenance = provenance
+        # Knows where the encoder lives, also when it has no parameters.
+        self.register_buffer("_place", torch.empty(0), persistent=False)
+
+    @property
+    def device(self) -> torch.device:
+        return self.get_buffer("_place").device
+
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
+        raise NotImplementedError
+
+    # Not inference_mode: under it, bf16 autocast on a CPU is about ten times slower.
+    @torch.no_grad()
+    def encode(
+        self, images: Iterable[ImageLike], batch_size: int = 64, progress: bool = False
+    ) -> Float[Tensor, "n d"]:
+        """Describe raw images, in their order, in evaluation mode; float32 on the CPU.
+
+        `images` is any iterable of paths, encoded bytes, PIL images, arrays `[h w 3]` or tensors `[3 h w]`
+        (uint8, or floats in [0, 1]); it is consumed batch by batch. Raises StylesimError at the first image
+        that cannot be opened.
+        """
+        if isinstance(images, str | bytes | Image.Image) or getattr(images, "ndim", 4) == 3:
+            raise StylesimError("encode() takes several images: put the single one into a list.")
+        modes = {module: module.training for module in self.modules()}
+        self.eval()
+        try:
+            batches = [self._encode_batch(batch) for batch in _batches(images, batch_size, progress)]
+        finally:
+            for module, mode in modes.items():
+                module.training = mode
+        return torch.cat(batches) if batches else torch.empty(0, self.dim)
+
+    def _encode_batch(self, images: list[ImageLike]) -> Float[Tensor, "b d"]:
+        prepare = self.preprocessing
+        pixels = [prepare(open_image(image)) for image in images]
+        return self(prepare.normalise(torch.stack(pixels).to(self.device))).float().cpu()
+
+    def digest(self) -> str:
+        """16 hex digits of a sha256 over the name, the preprocessing and the state dict sorted by name.
+
+        The same weights give the same digest, whatever file they came from; two files with one digest
+        describe alike.
+        """
+        sha = hashlib.sha256(f"{self.provenance.name} {self.preprocessing.digest()}".encode())
+        for name, value in sorted(self.state_dict().items()):
+            sha.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+            sha.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        return sha.hexdigest()[:16]
+
+
+def _batches(images: Iterable[ImageLike], batch_size: int, progress: bool) -> Iterable[list[ImageLike]]:
+    if progress:
+        from rich.progress import track
+
+        images = track(
+            images, description="describing", total=len(images) if hasattr(images, "__len__") else None
+        )  # type: ignore[arg-type]
+    stream = iter(images)
+    while batch := list(islice(stream, batch_size)):
+        yield batch

