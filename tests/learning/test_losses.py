@@ -12,7 +12,13 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from stylesim.errors import StylesimError
-from stylesim.learning.losses import contrastive_loss, csd_loss, instance_loss, reversal_strength
+from stylesim.learning.losses import (
+    content_loss,
+    contrastive_loss,
+    csd_loss,
+    instance_loss,
+    reversal_strength,
+)
 
 
 def batch(seed: int, v: int = 2, n: int = 7, d: int = 5, t: int = 6) -> tuple[Tensor, Tensor]:
@@ -84,6 +90,28 @@ def test_three_views_are_positives_of_each_other():
     for reference, slow in [(False, textbook), (True, published)]:
         expected = slow(views.reshape(12, -1), same, 0.1)
         torch.testing.assert_close(instance_loss(views, 0.1, reference), expected)
+
+
+def test_the_content_path_pits_the_head_against_the_backbone():
+    class Reversal(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, *gradients):
+            return -reversal_strength(0.5) * gradients[0]
+
+    images, head = torch.randn(2, 4, 3), torch.randn(3, 2)
+
+    def gradients(reverse) -> tuple[Tensor, ...]:
+        features, matrix = images.clone().requires_grad_(), head.clone().requires_grad_()
+        loss = content_loss(normalize(reverse(features) @ matrix, dim=-1))
+        return torch.autograd.grad(loss, (features, matrix))
+
+    plain, reversed_ = gradients(lambda x: x), gradients(Reversal.apply)
+    torch.testing.assert_close(reversed_[0], -reversal_strength(0.5) * plain[0])
+    torch.testing.assert_close(reversed_[1], plain[1])
 
 
 def test_a_sum_done_by_hand():

@@ -79,14 +79,22 @@ def instance_loss(
 
     With two views these are the 2n anchors of SimCLR (arXiv 2002.05709, equation 1); one view alone has no
     positives and gives 0. See `contrastive_loss` for the formulas and for what `reference` changes.
-
-    On descriptors of the content head this is the published code's content term too: there, the two views are
-    the plain image and one that is distorted in colour, and the encoder's gradient reversal (see
-    `reversal_strength`) lets the head learn to recognise the image while the backbone learns to prevent it.
     """
     v, n, _ = views.shape
     identity = torch.eye(n, dtype=torch.bool, device=views.device).repeat(v, 1)
     return contrastive_loss(views.flatten(0, 1), identity, temperature, reference)
+
+
+def content_loss(
+    views: Float[Tensor, "v n d"], temperature: float = 0.1, reference: bool = False
+) -> Float[Tensor, ""]:
+    """The adversarial content path's term: `instance_loss` on the content head's descriptors.
+
+    Behind the encoder's gradient reversal (see `reversal_strength`), the head learns to recognise an image
+    and the backbone to prevent it. The published code does this on the plain image and a view distorted in colour,
+    with the style loss's temperature, and adds the term with weight `lambda_c` (0 unless set).
+    """
+    return instance_loss(views, temperature, reference)
 
 
 def csd_loss(

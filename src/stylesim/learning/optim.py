@@ -71,6 +71,7 @@ def adamw(
     max_steps: int,
     head_lr: float = 1e-3,
     backbone_lr: float = 1e-3,
+    betas: tuple[float, float] = (0.9, 0.999),
     weight_decay: float = 0.05,
     reference_batch: int = 256,
     warmup_steps: int = 0,
@@ -79,7 +80,7 @@ def adamw(
     """AdamW with the groups, the scaling and the schedules of `sgd`, for networks trained from scratch."""
     scale = global_batch / reference_batch
     groups = _groups(encoder, head_lr * scale, backbone_lr * scale, weight_decay)
-    optimizer = torch.optim.AdamW(groups)
+    optimizer = torch.optim.AdamW(groups, betas=(betas[0], betas[1]))  # a tuple, whatever the config gave
     return optimizer, _scheduler(optimizer, schedule, warmup_steps, max_steps)
 
 
