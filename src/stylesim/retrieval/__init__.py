@@ -1,0 +1,1 @@
+"""From descriptors to neighbours to figures. Nothing here loads a model."""

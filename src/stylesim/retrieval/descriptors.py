@@ -1,0 +1,255 @@
+"""DescriptorSet: the seam between GPU work and everything after it, in memory or as a folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import Float, Int
+
+from stylesim.errors import StylesimError
+
+_ITEM_TYPES = pa.schema(
+    {
+        "id": pa.string(),
+        "tags": pa.list_(pa.string()),
+        "content": pa.string(),
+        "source": pa.string(),
+        "position": pa.int64(),
+    }
+)
+COLUMNS = tuple(_ITEM_TYPES.names)
+
+
+@dataclass(frozen=True)
+class DescriptorSet:
+    """Descriptors of a set of images, with what is known of each.
+
+    `descriptors`: float32 [n d], finite and not zero; memory-mapped when loaded from a folder.
+    `items`: one row each, with `id` (unique), `tags` (list of str), `content` (str or None), `source`, and
+    `position` (the item's place in its source; a damaged image leaves a gap).
+    `meta`: how they were made: encoder, preprocessing, damaged images.
+    """
+
+    descriptors: Float[np.ndarray, "n d"]
+    items: pd.DataFrame
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.descriptors.ndim != 2 or len(self.descriptors) != len(self.items):
+            raise StylesimError(
+                f"Descriptors {list(self.descriptors.shape)} are no row for each of {len(self.items)} items."
+            )
+        if missing := [name for name in COLUMNS if name not in self.items.columns]:
+            raise StylesimError(f"The items of a descriptor set lack the column(s) {', '.join(missing)}.")
+        if twice := self.items.loc[self.items["id"].duplicated(), "id"].tolist():
+            raise StylesimError(f"{len(twice)} ids occur more than once, the first being {twice[0]!r}.")
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @property
+    def ids(self) -> list[str]:
+        return self.items["id"].tolist()
+
+    @property
+    def damaged(self) -> list[tuple[str, str]]:
+        """(id, reason) of the images that could not be described."""
+        return [(name, reason) for name, reason in self.meta.get("damaged", [])]
+
+    def select(self, rows: Sequence[int] | Int[np.ndarray, " m"]) -> DescriptorSet:
+        """The set of these rows, in this order."""
+        return DescriptorSet(self.descriptors[rows], self.items.iloc[rows].reset_index(drop=True), self.meta)
+
+    def save(self, folder: Path | str) -> Path:
+        """Write `descriptors.npy`, `items.parquet` and `meta.json`; the folder appears when it is complete.
+
+        Raises StylesimError where the folder exists, and for NaN, infinite or zero descriptors, naming their
+        ids.
+        """
+        folder = _vacant(folder)
+        work = folder.with_name(folder.name + ".saving")
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        refuse_bad_descriptors(self.descriptors, self.ids)
+        np.save(work / "descriptors.npy", np.ascontiguousarray(self.descriptors, dtype=np.float32))
+        _finish(work, folder, self.items, self.meta)
+        return folder
+
+    @classmethod
+    def load(cls, folder: Path | str) -> DescriptorSet:
+        """Open a folder; the descriptors stay on disk until they are read.
+
+        Raises StylesimError where the folder is missing, unfinished, or not a descriptor set.
+        """
+        folder = Path(folder)
+        if not folder.exists() and _partial(folder).exists():
+            raise StylesimError(
+                f"{folder} is unfinished: describing was interrupted. Run the same command again to go on."
+            )
+        files = [folder / name for name in ("descriptors.npy", "items.parquet", "meta.json")]
+        if missing := [file.name for file in files if not file.is_file()]:
+            raise StylesimError(f"{folder} is not a descriptor set: it has no {' and no '.join(missing)}.")
+        try:
+            descriptors = np.load(files[0], mmap_mode="c")  # copy on write: torch warns of read-only memory
+            items = _items(pq.read_table(files[1]))
+            meta = json.loads(files[2].read_text())
+        except (OSError, ValueError, pa.ArrowException) as error:
+            raise StylesimError(f"{folder} cannot be read ({error}): describe the images again.") from error
+        return cls(descriptors, items, meta)
+
+
+class DescriptorBuffer:
+    """A DescriptorWriter without a disk: for sets that are looked at once, such as a probe's."""
+
+    def __init__(self, dim: int, meta: dict[str, Any]) -> None:
+        self.meta, self.done = meta, set[str]()
+        self._batches = [(np.empty((0, dim), dtype=np.float32), item_table(()))]
+
+    def add(self, descriptors: Float[np.ndarray, "b d"], items: pd.DataFrame) -> None:
+        refuse_bad_descriptors(descriptors, items["id"].tolist())
+        self._batches.append((descriptors, items))
+        self.done.update(items["id"])
+
+    def finish(self, **meta: Any) -> DescriptorSet:
+        rows = item_table(
+            row for _, items in self._batches for row in items.itertuples(index=False, name=None)
+        )
+        return DescriptorSet(
+            np.concatenate([vectors for vectors, _ in self._batches]), rows, self.meta | meta
+        )
+
+
+class DescriptorWriter:
+    """Writes a descriptor set piece by piece beside its folder, and renames it into place at the end.
+
+    A writer that finds the pieces of an interrupted one goes on from them: `done` maps the ids already
+    described. Raises StylesimError where the folder exists already, or where the pieces were made with
+    another `meta`.
+    """
+
+    def __init__(self, folder: Path | str, dim: int, meta: dict[str, Any], *, piece: int = 8192) -> None:
+        self.folder = _vacant(folder)
+        self.dim, self.meta, self.piece = dim, meta, piece
+        self._work = _partial(self.folder)
+        self._work.mkdir(parents=True, exist_ok=True)
+        begun = self._work / "begun.json"
+        if not begun.exists():
+            _write_text(begun, json.dumps(meta, indent=1))
+        elif json.loads(begun.read_text()) != json.loads(json.dumps(meta)):
+            raise StylesimError(
+                f"{self._work} holds the pieces of an interrupted run with another encoder or settings. "
+                "Delete it to start afresh, or choose another output folder."
+            )
+        self._pieces = sorted(self._work.glob("piece-*.parquet"))
+        self.done = {
+            name for file in self._pieces for name in pq.read_table(file, columns=["id"])["id"].to_pylist()
+        }
+        self._waiting: list[pa.Table] = []
+
+    def add(self, descriptors: Float[np.ndarray, "b d"], items: pd.DataFrame) -> None:
+        """Take a batch. NaN, infinite and zero descriptors raise StylesimError, naming the ids."""
+        refuse_bad_descriptors(descriptors, items["id"].tolist())
+        flat = pa.array(np.ascontiguousarray(descriptors, dtype=np.float32).reshape(-1))
+        column = pa.FixedSizeListArray.from_arrays(flat, descriptors.shape[1])
+        self._waiting.append(_table(items).append_column("descriptor", column))
+        self.done.update(items["id"])
+        if sum(len(table) for table in self._waiting) >= self.piece:
+            self.flush()
+
+    def flush(self) -> None:
+        """Put what was added on disk: what an interruption can no longer lose."""
+        if self._waiting:
+            file = self._work / f"piece-{len(self._pieces):06d}.parquet"
+            hidden = file.with_suffix(".writing")
+            pq.write_table(pa.concat_tables(self._waiting), hidden)
+            self._pieces.append(hidden.rename(file))
+            self._waiting.clear()
+
+    def finish(self, **meta: Any) -> DescriptorSet:
+        """Join the pieces in the order of their positions, add `meta`, rename into place, open the set."""
+        self.flush()
+        empty = _ITEM_TYPES.empty_table()
+        items = pa.concat_tables(
+            [empty, *(pq.read_table(file, columns=list(COLUMNS)) for file in self._pieces)]
+        )
+        order = np.argsort(items["position"].to_numpy(), kind="stable")
+        place = np.empty_like(order)
+        place[order] = np.arange(len(order))
+        shape, start = (len(order), self.dim), 0
+        out = np.lib.format.open_memmap(self._work / "descriptors.npy", "w+", np.float32, shape)
+        for file in self._pieces:
+            flat = pq.read_table(file, columns=["descriptor"])["descriptor"].combine_chunks().flatten()
+            rows = flat.to_numpy().reshape(-1, self.dim)
+            out[place[start : start + len(rows)]] = rows
+            start += len(rows)
+        del out  # flushes the map
+        for file in (*self._pieces, self._work / "begun.json"):
+            file.unlink()
+        _finish(self._work, self.folder, _items(items.take(order)), self.meta | meta)
+        return DescriptorSet.load(self.folder)
+
+
+def item_table(rows: Iterable[tuple[str, Sequence[str], str | None, str, int]]) -> pd.DataFrame:
+    """The `items` of a set from (id, tags, content, source, position) rows."""
+    # As objects: pandas would make NaN of a content that is None.
+    table = pd.DataFrame(list(rows), columns=list(COLUMNS), dtype=object)
+    return table.astype({"position": np.int64})
+
+
+def bad_descriptors(descriptors: Float[np.ndarray, "n d"]) -> Int[np.ndarray, " m"]:
+    """Rows that are NaN, infinite or zero, and so have no direction to compare."""
+    bad = [
+        start + np.flatnonzero(~np.isfinite(part).all(axis=1) | ~part.any(axis=1))
+        for start in range(0, len(descriptors), 65536)
+        for part in [descriptors[start : start + 65536]]
+    ]
+    return np.concatenate(bad) if bad else np.empty(0, dtype=np.int64)
+
+
+def refuse_bad_descriptors(descriptors: Float[np.ndarray, "n d"], ids: Sequence[str]) -> None:
+    """Raise StylesimError, naming up to five ids, where a descriptor is NaN, infinite or zero."""
+    if len(bad := bad_descriptors(descriptors)):
+        names = ", ".join(str(ids[i]) for i in bad[:5]) + (", ..." if len(bad) > 5 else "")
+        raise StylesimError(f"{len(bad)} of {len(ids)} descriptors are NaN, infinite or zero: {names}.")
+
+
+def _vacant(folder: Path | str) -> Path:
+    folder = Path(folder)
+    if folder.exists():
+        raise StylesimError(
+            f"{folder} exists already. Load it with DescriptorSet.load, or choose another folder."
+        )
+    return folder
+
+
+def _partial(folder: Path) -> Path:
+    return folder.with_name(folder.name + ".partial")
+
+
+def _finish(work: Path, folder: Path, items: pd.DataFrame, meta: dict[str, Any]) -> None:
+    pq.write_table(_table(items), work / "items.parquet")
+    (work / "meta.json").write_text(json.dumps(meta, indent=1))
+    work.rename(folder)
+
+
+def _write_text(file: Path, text: str) -> None:
+    hidden = file.with_suffix(".writing")
+    hidden.write_text(text)
+    hidden.rename(file)
+
+
+def _table(items: pd.DataFrame) -> pa.Table:
+    return pa.Table.from_pandas(items[list(COLUMNS)], schema=_ITEM_TYPES, preserve_index=False)
+
+
+def _items(table: pa.Table) -> pd.DataFrame:
+    return item_table(zip(*(table[name].to_pylist() for name in COLUMNS), strict=True))

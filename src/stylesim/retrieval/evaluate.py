@@ -1,0 +1,143 @@
+"""From descriptor sets to retrieval figures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from stylesim.errors import StylesimError
+from stylesim.retrieval.descriptors import DescriptorSet
+from stylesim.retrieval.metrics import retrieval_metrics
+from stylesim.retrieval.search import Groups, Neighbours, search, shares_group
+from stylesim.retrieval.spec import COLUMNS, RetrievalSpec, matching_tags
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """An evaluated retrieval: its figures, and all that a picture of it needs."""
+
+    figures: dict[str, float]
+    """As `retrieval_metrics`, with `chance_recall@1`, `queries`, `gallery` and `queries_without_relevant`."""
+    neighbours: Neighbours
+    relevance: Bool[np.ndarray, "q k"]
+    queries: DescriptorSet
+    gallery: DescriptorSet
+    spec: RetrievalSpec
+
+
+def evaluate_retrieval(
+    queries: DescriptorSet,
+    gallery: DescriptorSet | None,
+    spec: RetrievalSpec,
+    *,
+    device: str | torch.device = "cpu",
+    block: int = 16384,
+) -> Retrieval:
+    """Find every query's neighbours and score them as `spec` says.
+
+    Without a gallery the queries are their own. A query's own id, and items that share `spec.distinct` with
+    it, are out of its gallery: neither found nor counted as relevant. `chance_recall@1` is what a random
+    ranking expects. Evaluate `spec.swapped()` as well for the content score.
+
+    Raises StylesimError for an empty set, and where no query has a value of `spec.relevant` or
+    `spec.distinct`.
+    """
+    gallery = queries if gallery is None else gallery
+    queries = queries.select(spec.sample(queries.ids))
+    if not len(queries) or not len(gallery):
+        raise StylesimError(
+            f"There are {len(queries)} queries and {len(gallery)} gallery images: both are needed."
+        )
+    relevant = label_groups(queries.items, gallery.items, spec.relevant)
+    distinct = label_groups(queries.items, gallery.items, spec.distinct) if spec.distinct else (None, None)
+    neighbours = search(
+        queries.descriptors,
+        gallery.descriptors,
+        min(max(spec.ks), len(gallery)),
+        query_ids=queries.ids,
+        gallery_ids=gallery.ids,
+        query_groups=distinct[0],
+        gallery_groups=distinct[1],
+        device=device,
+        block=block,
+    )
+    n_relevant, n_candidates = _count(queries, gallery, relevant, distinct, block)
+    relevance = _relevance(relevant, neighbours.indices)
+    figures = retrieval_metrics(relevance, n_relevant, spec.ks)
+    figures |= {
+        "chance_recall@1": float((n_relevant / n_candidates.clip(min=1)).mean()),
+        "queries": len(queries),
+        "gallery": len(gallery),
+        "queries_without_relevant": int((n_relevant == 0).sum()),
+    }
+    return Retrieval(figures, neighbours, relevance, queries, gallery, spec)
+
+
+def item_values(items: pd.DataFrame, selector: str) -> list[list[str]]:
+    """The values each item has for "content", "source" or a glob over its tags."""
+    if selector in COLUMNS:
+        return [[] if value is None else [value] for value in items[selector]]
+    return [matching_tags(tags, selector) for tags in items["tags"]]
+
+
+def label_groups(queries: pd.DataFrame, gallery: pd.DataFrame, selector: str) -> tuple[Groups, Groups]:
+    """Values of both sides as groups: codes where no item has more than one, multi-hot rows otherwise."""
+    sides = [item_values(queries, selector), item_values(gallery, selector)]
+    for name, side, items in zip(("query", "gallery"), sides, (queries, gallery), strict=True):
+        if not any(side):
+            known = sorted({tag for tags in items["tags"] for tag in tags})
+            raise StylesimError(
+                f"No {name} image has a value for {selector!r}. Its tags are {', '.join(known[:8]) or 'none'}"
+                f"{', ...' if len(known) > 8 else ''}; 'content' and 'source' may be asked for too."
+            )
+    codes = {
+        value: code for code, value in enumerate(sorted({v for side in sides for vs in side for v in vs}))
+    }
+    if all(len(values) <= 1 for side in sides for values in side):
+        single = [torch.tensor([codes[values[0]] if values else -1 for values in side]) for side in sides]
+        return single[0], single[1]
+    hot = [torch.zeros(len(side), len(codes), dtype=torch.bool) for side in sides]
+    for table, side in zip(hot, sides, strict=True):
+        for row, values in enumerate(side):
+            table[row, [codes[value] for value in values]] = True
+    return hot[0], hot[1]
+
+
+def _relevance(groups: tuple[Groups, Groups], indices: Int[Tensor, "q k"]) -> Bool[np.ndarray, "q k"]:
+    """Whether each neighbour found shares a value with its query."""
+    ours, theirs = groups
+    if ours.ndim == 1:
+        hits = (theirs[indices] == ours[:, None]) & (ours >= 0)[:, None]
+    else:
+        hits = torch.stack(
+            [(theirs[found] & mine).any(dim=1) for mine, found in zip(ours, indices, strict=True)]
+        )
+    return (hits & (indices >= 0)).numpy()
+
+
+def _count(
+    queries: DescriptorSet,
+    gallery: DescriptorSet,
+    relevant: tuple[Groups, Groups],
+    distinct: tuple[Groups | None, Groups | None],
+    block: int,
+) -> tuple[Int[np.ndarray, " q"], Int[np.ndarray, " q"]]:
+    """How many relevant items, and how many in all, each query's gallery holds after the exclusions."""
+    counts = torch.zeros(2, len(queries), dtype=torch.int64)
+    row_of = {name: row for row, name in enumerate(gallery.ids)}
+    itself = torch.tensor([row_of.get(name, -1) for name in queries.ids])
+    for top in range(0, len(queries), max(1, block // 16)):
+        ours = slice(top, top + max(1, block // 16))
+        for start in range(0, len(gallery), block):
+            theirs = slice(start, start + block)
+            hits = shares_group(relevant[0][ours], relevant[1][theirs])
+            allowed = itself[ours, None] != torch.arange(len(gallery))[None, theirs]
+            if distinct[0] is not None and distinct[1] is not None:
+                allowed &= ~shares_group(distinct[0][ours], distinct[1][theirs])
+            counts[:, ours] += torch.stack([(hits & allowed).sum(1), allowed.sum(1)])
+    return counts[0].numpy(), counts[1].numpy()

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stylesim.errors import StylesimError
+from stylesim.retrieval.metrics import retrieval_metrics
+
+
+def by_loops(relevance: list[list[bool]], n_relevant: list[int], k: int) -> dict[str, float]:
+    """The definitions again, one query and one rank at a time."""
+    names = ("recall", "precision", "map", "mrr", "paper_map")
+    sums, reciprocal_of_hit = dict.fromkeys(names, 0.0), []
+    for hits, total in zip(relevance, n_relevant, strict=True):
+        seen, at_hits, everywhere, first = 0, 0.0, 0.0, None
+        for rank in range(1, k + 1):
+            hit = rank <= len(hits) and hits[rank - 1]
+            seen += hit
+            everywhere += seen / rank
+            at_hits += seen / rank if hit else 0
+            first = rank if hit and first is None else first
+        sums["recall"] += first is not None
+        sums["precision"] += seen / k
+        sums["map"] += at_hits / min(k, total) if total else 0
+        sums["mrr"] += 1 / first if first else 0
+        sums["paper_map"] += everywhere / k
+        reciprocal_of_hit += [1 / first] if first else []
+    figures = {f"{name}@{k}": value / len(relevance) for name, value in sums.items()}
+    return figures | {f"paper_mrr@{k}": sum(reciprocal_of_hit) / max(1, len(reciprocal_of_hit))}
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> tuple[list[list[bool]], list[int]]:
+    q, r = draw(st.integers(1, 6)), draw(st.integers(0, 12))
+    rows = draw(st.lists(st.lists(st.booleans(), min_size=r, max_size=r), min_size=q, max_size=q))
+    return rows, [sum(row) + draw(st.integers(0, 5)) for row in rows]
+
+
+def test_a_case_worked_by_hand():
+    relevance = np.array([[True, False, True, False], [False, True, False, False], [False] * 4])
+    figures = retrieval_metrics(relevance, np.array([2, 5, 0]), ks=(1, 4))
+
+    assert figures["recall@1"] == pytest.approx(1 / 3)
+    assert figures["recall@4"] == pytest.approx(2 / 3)
+    assert figures["precision@4"] == pytest.approx((2 / 4 + 1 / 4) / 3)
+    # Precision at the hits: 1, 2/3 over min(4, 2); 1/2 over min(4, 5); nothing.
+    assert figures["map@4"] == pytest.approx(((1 + 2 / 3) / 2 + (1 / 2) / 4 + 0) / 3)
+    assert figures["mrr@4"] == pytest.approx((1 + 1 / 2 + 0) / 3)
+    # Precision at every rank: 1, 1/2, 2/3, 1/2 and 0, 1/2, 1/3, 1/4.
+    assert figures["paper_map@4"] == pytest.approx(
+        ((1 + 1 / 2 + 2 / 3 + 1 / 2) / 4 + (1 / 2 + 1 / 3 + 1 / 4) / 4) / 3
+    )
+    assert figures["paper_mrr@4"] == pytest.approx((1 + 1 / 2) / 2)
+    assert figures["paper_map@1"] == figures["recall@1"] == figures["map@1"]
+
+
+@given(tables(), st.integers(1, 15))
+def test_the_figures_are_those_of_the_definitions_written_as_loops(table, k):
+    relevance, n_relevant = table
+    hits = np.array(relevance, dtype=bool).reshape(len(relevance), -1)
+    assert retrieval_metrics(hits, np.array(n_relevant), [k]) == pytest.approx(
+        by_loops(relevance, n_relevant, k)
+    )
+
+
+@given(tables(), st.integers(1, 15))
+def test_figures_are_fractions_and_do_not_depend_on_the_order_of_the_queries(table, k):
+    hits, counts = np.array(table[0], dtype=bool).reshape(len(table[0]), -1), np.array(table[1])
+    figures = retrieval_metrics(hits, counts, [1, k])
+
+    assert all(0 <= value <= 1 for value in figures.values())
+    assert figures["recall@1"] <= figures[f"recall@{k}"]
+    assert figures[f"mrr@{k}"] <= figures[f"recall@{k}"]
+    assert retrieval_metrics(hits[::-1], counts[::-1], [1, k]) == pytest.approx(figures)
+
+
+def test_finding_everything_first_is_perfect_and_nothing_is_zero():
+    perfect = np.array([[True, True, False, False], [True, False, False, False]])
+    figures = retrieval_metrics(perfect, np.array([2, 1]), [4])
+    assert figures["map@4"] == figures["mrr@4"] == figures["recall@4"] == 1
+    assert figures["paper_map@4"] < 1  # the paper's mAP punishes a class for being small
+    assert set(retrieval_metrics(~perfect & False, np.array([2, 1]), [4]).values()) == {0.0}
+
+
+def test_a_gallery_smaller_than_k_counts_the_missing_ranks_as_misses():
+    figures = retrieval_metrics(np.array([[True]]), np.array([1]), [4])
+    assert figures["precision@4"] == 1 / 4
+    assert figures["map@4"] == 1
+
+
+def test_tensors_are_accepted():
+    table = torch.tensor([[True, False]])
+    assert retrieval_metrics(table, torch.tensor([1]), [2]) == retrieval_metrics(
+        table.numpy(), np.array([1]), [2]
+    )
+
+
+@pytest.mark.parametrize(
+    ("relevance", "n_relevant", "ks", "message"),
+    [
+        (np.ones((2, 3)), [3, 3], [1], "boolean table"),
+        (np.ones(3, dtype=bool), [3], [1], "boolean table"),
+        (np.ones((2, 3), dtype=bool), [3], [1], "2 of them"),
+        (np.ones((1, 3), dtype=bool), [3.0], [1], "whole number"),
+        (np.ones((0, 3), dtype=bool), np.empty(0, dtype=int), [1], "empty"),
+        (np.ones((1, 3), dtype=bool), [3], [0], "ranks of 1 or more"),
+        (np.ones((1, 3), dtype=bool), [3], [], "at least one"),
+        (np.ones((1, 3), dtype=bool), [2], [1], "3 hits but n_relevant says 2"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(relevance, n_relevant, ks, message):
+    with pytest.raises(StylesimError, match=message):
+        retrieval_metrics(relevance, n_relevant, ks)

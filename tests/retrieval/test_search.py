@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stylesim.errors import StylesimError
+from stylesim.retrieval.search import search
+
+
+def by_sorting(q: np.ndarray, g: np.ndarray, k: int, allowed: np.ndarray) -> list[list[int]]:
+    """Every product in float64, sorted whole."""
+    products = (q.astype(np.float64)[:, None] * g.astype(np.float64)[None]).sum(-1).round(11)
+    return [
+        sorted(np.flatnonzero(mask).tolist(), key=lambda j: (-row[j], j))[:k]
+        for row, mask in zip(products, allowed, strict=True)
+    ]
+
+
+def unit(rng: np.random.Generator, n: int, d: int) -> np.ndarray:
+    x = rng.standard_normal((n, d)).astype(np.float32)
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(0, 99),
+    st.integers(1, 9),
+    st.integers(1, 130),
+    st.integers(1, 60),
+    st.sampled_from([16, 48, 512]),
+)
+def test_neighbours_are_those_of_a_full_sort_for_any_block_size(seed, n_queries, n_gallery, k, block):
+    rng = np.random.default_rng(seed)
+    q, g = unit(rng, n_queries, 4), unit(rng, n_gallery, 4)
+    g[rng.integers(n_gallery, size=n_gallery // 2)] = g[0]  # many exact ties
+    found = search(q, g, k, block=block)
+
+    expected = by_sorting(q, g, k, np.ones((n_queries, n_gallery), dtype=bool))
+    assert [[j for j in row if j >= 0] for row in found.indices.tolist()] == expected
+    assert found.indices.shape == found.similarities.shape == (n_queries, k)
+    assert ((found.indices < 0) == found.similarities.isinf()).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 99), st.booleans(), st.sampled_from([16, 4096]))
+def test_items_of_the_same_id_or_group_are_never_found(seed, multi_hot, block):
+    rng = np.random.default_rng(seed)
+    q, g = unit(rng, 7, 3), unit(rng, 90, 3)
+    ids = [f"q{i}" for i in range(4)] + ["g5", "g6", "g7"]
+    if multi_hot:
+        groups = [torch.from_numpy(rng.random((n, 5)) < 0.2) for n in (7, 90)]
+        allowed = ~(groups[0].numpy().astype(int) @ groups[1].numpy().astype(int).T > 0)
+    else:
+        groups = [torch.from_numpy(rng.integers(-1, 4, n)) for n in (7, 90)]
+        ours, theirs = groups[0].numpy()[:, None], groups[1].numpy()[None]
+        allowed = (ours != theirs) | (ours < 0)  # -1 belongs to no group, not to one of its own
+    allowed[[4, 5, 6], [5, 6, 7]] = False
+    found = search(
+        *(q, g, 20),
+        query_ids=ids,
+        gallery_ids=[f"g{i}" for i in range(90)],
+        query_groups=groups[0],
+        gallery_groups=groups[1],
+        block=block,
+    )
+    assert [[j for j in row if j >= 0] for row in found.indices.tolist()] == by_sorting(q, g, 20, allowed)
+
+
+def test_ties_wider_than_the_margin_still_go_to_the_lowest_rows():
+    gallery = np.ones((500, 8), dtype=np.float32)
+    gallery[::2] = 0.5
+    for block in (32, 128, 4096):
+        found = search(np.ones((2, 8), dtype=np.float32), gallery, 5, block=block)
+        assert found.indices.tolist() == [[1, 3, 5, 7, 9]] * 2
+
+
+def test_differences_below_float32_rounding_are_told_apart():
+    query = torch.full((1, 64), 1.0)
+    gallery = torch.full((200, 64), 1.0)
+    gallery[torch.arange(200), torch.arange(200) % 64] += torch.arange(200) * 2.0**-23
+    assert search(query, gallery, 3).indices.tolist() == [[199, 198, 197]]
+
+
+def test_fewer_candidates_than_k_are_padded():
+    found = search(torch.eye(2), torch.eye(2), 3, query_ids=["a", "b"], gallery_ids=["a", "b"])
+    assert found.indices.tolist() == [[1, -1, -1], [0, -1, -1]]
+    assert found.similarities.tolist() == [[0.0, -torch.inf, -torch.inf]] * 2
+
+
+def test_training_shortcuts_of_float32_products_are_suspended_and_restored():
+    torch.set_float32_matmul_precision("medium")
+    try:
+        search(torch.eye(2), torch.eye(2), 1)
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
+def test_what_cannot_be_searched_is_refused():
+    with pytest.raises(StylesimError, match="same encoder"):
+        search(torch.ones(2, 3), torch.ones(2, 4), 1)
+    with pytest.raises(StylesimError, match="at least 1"):
+        search(torch.ones(2, 3), torch.ones(2, 3), 0)
+    with pytest.raises(StylesimError, match=r"1 of the gallery hold NaN or infinity, the first in row 1"):
+        search(torch.ones(2, 3), torch.tensor([[1.0, 1, 1], [1, torch.nan, 1]]), 1)
+    with pytest.raises(StylesimError, match="gallery has none"):
+        search(torch.ones(2, 3), torch.ones(2, 3), 1, query_groups=torch.tensor([0, 1]))
+    with pytest.raises(StylesimError, match="not of one kind"):
+        search(
+            *(torch.ones(2, 3), torch.ones(2, 3), 1),
+            query_groups=torch.tensor([0, 1]),
+            gallery_groups=torch.ones(2, 4, dtype=torch.bool),
+        )
