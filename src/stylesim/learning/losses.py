@@ -91,8 +91,8 @@ def content_loss(
     """The adversarial content path's term: `instance_loss` on the content head's descriptors.
 
     Behind the encoder's gradient reversal (see `reversal_strength`), the head learns to recognise an image
-    and the backbone to prevent it. The published code does this on the plain image and a view distorted in colour,
-    with the style loss's temperature, and adds the term with weight `lambda_c` (0 unless set).
+    and the backbone to prevent it. The published code does this on the plain image and a view distorted in
+    colour, with the style loss's temperature, and adds the term with weight `lambda_c` (0 unless set).
     """
     return instance_loss(views, temperature, reference)
 
