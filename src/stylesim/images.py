@@ -77,7 +77,7 @@ def open_image(
 def decode_rgb(
     data: bytes, short_side: int | None = None, *, max_pixels: int = MAX_PIXELS
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Decode a file's bytes to RGB as `open_image` does, by the fastest decoder at hand (simplejpeg for JPEG).
+    """Decode a file's bytes to RGB as `open_image` does; JPEG by simplejpeg, the fastest decoder we know.
 
     With `short_side`, a JPEG is decoded at 1/2, 1/4 or 1/8 scale when both sides stay at least `short_side`
     px; the caller still resizes. Raises StylesimError for what is no image, truncated, or larger than
@@ -108,11 +108,12 @@ def decode_rgb(
 
 
 def _decode_jpeg(data: bytes, short_side: int | None, max_pixels: int) -> UInt8[np.ndarray, "h w 3"]:
-    height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+    *size, colours, _ = simplejpeg.decode_jpeg_header(data)
+    height, width = map(int, size)
     _refuse_bomb(width, height, max_pixels)
     if colours in ("CMYK", "YCCK"):
         raise ValueError("simplejpeg does not invert Adobe's CMYK")
-    # libjpeg decodes 1/2, 1/4 and 1/8 from a part of the coefficients; PIL's draft knows no other scales either.
+    # The scales that libjpeg decodes from part of the coefficients, and the only ones that PIL's draft knows.
     scale = max((s for s in (8, 4, 2) if short_side and min(height, width) // s >= short_side), default=1)
     least = {"min_height": -(-height // scale), "min_width": -(-width // scale)} if scale > 1 else {}
     pixels = simplejpeg.decode_jpeg(data, "RGB", min_factor=scale, **least)
@@ -133,8 +134,8 @@ def _orientation(image: Image.Image) -> int:
 def _refuse_bomb(width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels:
         raise StylesimError(
-            f"The image is {width} x {height} pixels, more than the {max_pixels:,} allowed: it would fill the memory. "
-            f"Scale it down, or leave it out."
+            f"The image is {width} x {height} pixels, more than the {max_pixels:,} allowed, so that "
+            f"none fills the memory: scale it down, or leave it out."
         )
 
 
@@ -185,8 +186,8 @@ def _from_array(source: np.ndarray | Tensor) -> Image.Image:
     if np.issubdtype(array.dtype, np.floating):
         if not (array.min() >= 0 and array.max() <= 1):  # written so that NaN is refused as well
             raise StylesimError(
-                f"A float image holds values in [0, 1]; this one runs from {array.min():g} to {array.max():g}. "
-                f"Divide it by 255, or pass uint8."
+                f"A float image holds values in [0, 1]; this one has {array.min():g} to {array.max():g}: "
+                f"divide it by 255, or pass uint8."
             )
         array = (array * 255).round().astype(np.uint8)
     elif array.dtype != np.uint8:

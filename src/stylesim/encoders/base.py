@@ -1,4 +1,4 @@
-"""What every encoder is: images in, L2-normalised descriptors out, with its preprocessing and its provenance."""
+"""What every encoder is: images in, L2-normalised descriptors out, with its preprocessing and origin."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from stylesim.images import ImageLike, open_image
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Short side to `resize` px (on PIL, antialiased), centre crop of `size` px, `(x - mean) / std` on [0, 1] RGB.
+    """Short side to `resize` px (by PIL), centre crop of `size` px, `(x - mean) / std` on RGB in [0, 1].
 
     Without `resize` the short side goes straight to `size`. Pixels equal torchvision's Resize and CenterCrop
     on PIL.
@@ -34,6 +34,10 @@ class Preprocessing:
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
 
     def __post_init__(self) -> None:
+        if self.interpolation.upper() not in Image.Resampling.__members__:
+            raise StylesimError(
+                f"There is no interpolation {self.interpolation!r}: take bicubic or bilinear."
+            )
         if self.size < 1 or self.short_side < self.size:
             raise StylesimError(
                 f"Preprocessing cannot crop {self.size} px from a short side of {self.short_side} px: "
@@ -57,7 +61,7 @@ class Preprocessing:
         return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
 
     def normalise(self, images: Shaped[Tensor, "*n 3 h w"]) -> Float[Tensor, "*n 3 h w"]:
-        """`(x - mean) / std` on the images' own device; uint8 is divided by 255 first, floats are taken as [0, 1]."""
+        """`(x - mean) / std` on the images' device, for uint8 in 0..255 or floats in [0, 1]."""
         images = images if images.is_floating_point() else images.float() / 255
         mean, std = (images.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
         return (images - mean) / std

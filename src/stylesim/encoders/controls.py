@@ -6,7 +6,7 @@ histogram and the ink box how far the palette and the margins betray the style.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -19,8 +19,6 @@ from stylesim.encoders.recipe import rebuildable
 from stylesim.encoders.stages import PooledFeatures, StageGram, StageStatistics
 from stylesim.encoders.weights import LITE0
 from stylesim.errors import StylesimError
-
-Readout = Literal["stages", "pooled", "gram"]
 
 
 class FrozenEncoder(StyleEncoder):
@@ -89,7 +87,7 @@ class InkBox(StyleEncoder):
 
 
 def _margins(occupied: Tensor) -> tuple[Tensor, Tensor]:
-    """Shares of the side `[b n]` that are empty before the first and behind the last True; (1, 0) when all is empty."""
+    """Shares of the side `[b n]` before the first and behind the last True; (1, 0) without any."""
     length = occupied.shape[1]
     first = occupied.int().argmax(dim=1) / length
     last = occupied.flip(1).int().argmax(dim=1) / length
@@ -104,9 +102,13 @@ def _unit_range(preprocessing: Preprocessing, images: Tensor) -> Tensor:
 
 
 @rebuildable
-def frozen_lite0(*, readout: Readout = "stages", image_size: int = 96) -> FrozenEncoder:
-    """EfficientNet-Lite0 on ImageNet weights. Read-outs: `stages` (means and deviations of strides 2, 4, 8, 16, 384-d),
-    `pooled` (the classifier's features, 1280-d), `gram` (Gram matrix at stride 8, 820-d).
+def frozen_lite0(
+    *, readout: Literal["stages", "pooled", "gram"] = "stages", image_size: int = 96
+) -> FrozenEncoder:
+    """EfficientNet-Lite0 on ImageNet weights.
+
+    Read-outs: `stages` (means and deviations at strides 2, 4, 8, 16; 384-d), `pooled` (the classifier's
+    features; 1280-d), `gram` (Gram matrix at stride 8, signed roots; 820-d).
     """
     provenance = Provenance(f"lite0 {readout}", "imagenet", LITE0.sha256, LITE0.licence)
     return FrozenEncoder(
@@ -115,7 +117,9 @@ def frozen_lite0(*, readout: Readout = "stages", image_size: int = 96) -> Frozen
 
 
 @rebuildable
-def random_lite0(*, readout: Readout = "stages", image_size: int = 96, seed: int = 0) -> FrozenEncoder:
+def random_lite0(
+    *, readout: Literal["stages", "pooled", "gram"] = "stages", image_size: int = 96, seed: int = 0
+) -> FrozenEncoder:
     """The same network with random weights drawn from `seed`: what the architecture alone gives."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -136,7 +140,7 @@ def ink_box(*, image_size: int = 96) -> InkBox:
     return InkBox(image_size)
 
 
-def _lite0(readout: Readout, image_size: int, pretrained: bool) -> nn.Module:
+def _lite0(readout: str, image_size: int, pretrained: bool) -> nn.Module:
     network = lite0_network(pretrained)
     if readout == "stages":
         return StageStatistics(network, (0, 1, 2, 3), lite0_preprocessing(image_size))
@@ -144,4 +148,4 @@ def _lite0(readout: Readout, image_size: int, pretrained: bool) -> nn.Module:
         return StageGram(network, 2)
     if readout == "pooled":
         return PooledFeatures(network)
-    raise StylesimError(f"readout={readout} is none of {', '.join(get_args(Readout))}.")
+    raise StylesimError(f"readout={readout} is none of stages, pooled, gram.")

@@ -1,4 +1,4 @@
-"""CSD: a backbone, a style head, and if wanted an adversarial content head (arXiv 2404.01292, sections 4 and 6)."""
+"""CSD: a backbone, a style head, and if wanted an adversarial content head (arXiv 2404.01292, section 4)."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class CSDEncoder(StyleEncoder):
         return self
 
     def parameter_groups(self) -> dict[str, list[tuple[str, nn.Parameter]]]:
-        """Trainable parameters with their full names: "backbone" and "head", which learn at different rates."""
+        """Trainable parameters by full name: "backbone" and "head", which learn at different rates."""
         groups: dict[str, list[tuple[str, nn.Parameter]]] = {"backbone": [], "head": []}
         for name, parameter in self.named_parameters():
             if parameter.requires_grad:

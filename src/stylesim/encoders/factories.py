@@ -1,15 +1,92 @@
-"""The CSD encoders that a config can name as its `_target_`."""
+"""The CSD encoders that a config can name as its `_target_`.
+
+`weights` is a word (see each) or the path of a file, whose kind is told by its content
+(`stylesim.encoders.formats`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 
-from stylesim.encoders.base import Provenance
+from torch import nn
+
+from stylesim.encoders.base import Preprocessing, Provenance
+from stylesim.encoders.clip_tower import clip_preprocessing, clip_tower, resize_positions
 from stylesim.encoders.csd import CSDEncoder, semi_orthogonal, width_of
-from stylesim.encoders.lite0 import lite0_network, lite0_preprocessing
+from stylesim.encoders.formats import WeightFile, load_strictly, read_weights
+from stylesim.encoders.lite0 import from_lite_package, lite0_network, lite0_preprocessing
 from stylesim.encoders.recipe import rebuildable
-from stylesim.encoders.stages import StageStatistics
-from stylesim.encoders.weights import KNOWN_WORDS, LITE0, require_weights
+from stylesim.encoders.shapes import vit_shape
+from stylesim.encoders.stages import PooledFeatures, StageStatistics
+from stylesim.encoders.timm_network import timm_network, timm_preprocessing
+from stylesim.encoders.weights import KNOWN_WORDS, LITE0, locate, published, require_weights, sha256
+
+
+@rebuildable
+def csd_clip(
+    *,
+    architecture: str | Mapping[str, int] = "ViT-B-16",
+    weights: str = "clip",
+    image_size: int = 224,
+    content_head: bool = False,
+    cache_dir: str | None = None,
+) -> CSDEncoder:
+    """CSD as published, on CLIP's visual tower: `ViT-B-16` (768 to 512) or `ViT-L-14` (1024 to 768 numbers).
+
+    `weights`: `clip` (OpenAI's, both heads copies of its `proj`), `official` (CSD as released, ViT-L-14
+    only), `random`, or a file. `architecture` may also give the sizes of `ViTShape`. Position embeddings are
+    interpolated where `image_size` asks for it. Raises StylesimError for weights that are not to be had or do
+    not fit.
+    """
+    require_weights(weights, KNOWN_WORDS["csd_clip"])
+    shape = vit_shape(architecture)
+    tower, proj = clip_tower(shape, image_size)
+    provenance = Provenance(f"CSD {shape.name}", weights, trained_head=False)
+    encoder = CSDEncoder(
+        tower, proj, proj if content_head else None, clip_preprocessing(image_size), provenance
+    )
+    source = published(weights, architecture)
+    if source:
+        path = locate(source, cache_dir)
+        _load(encoder, read_weights(path), path)
+        encoder.provenance = replace(
+            encoder.provenance, weights=weights, digest=source.sha256, licence=source.licence
+        )
+    elif weights != "random":
+        _load(encoder, read_weights(weights), weights)
+    return encoder
+
+
+@rebuildable
+def csd_timm(
+    *,
+    name: str,
+    weights: str = "pretrained",
+    stages: bool | Sequence[int] = False,
+    image_size: int | None = None,
+    dim: int = 512,
+    content_head: bool = False,
+) -> CSDEncoder:
+    """CSD on any backbone of timm, with random semi-orthogonal heads; size, mean and deviation as timm says.
+
+    `stages` reads channel means and deviations of several feature maps instead of the pooled features: a list
+    of indices, or true for all but the last. `weights`: `pretrained` (timm's, from the hub), `random`, or a
+    file.
+    """
+    require_weights(weights, KNOWN_WORDS["csd_timm"])
+    network = timm_network(name, weights == "pretrained", image_size)
+    preprocessing = timm_preprocessing(network, image_size)
+    file = None if weights in KNOWN_WORDS["csd_timm"] else read_weights(weights)
+    if file and file.kind == "backbone":
+        load_strictly(network, file.state, weights)
+    if stages is True:
+        stages = range(len(network.feature_info) - 1)
+    backbone = StageStatistics(network, stages, preprocessing) if stages else PooledFeatures(network)
+    licence = network.pretrained_cfg.get("license") if weights == "pretrained" else None
+    provenance = Provenance(f"CSD {name}", weights, licence=licence, trained_head=False)
+    return _with_random_heads(backbone, dim, content_head, preprocessing, provenance, file)
 
 
 @rebuildable
@@ -17,27 +94,56 @@ def csd_lite0(
     *,
     weights: str = "imagenet",
     stages: Sequence[int] = (0, 1, 2, 3),
-    dim: int = 128,
     image_size: int = 96,
+    dim: int = 512,
     content_head: bool = False,
 ) -> CSDEncoder:
     """CSD on EfficientNet-Lite0, read at several stages; small enough to train on a CPU.
 
     `stages` 0 to 4 lie at strides 2, 4, 8, 16, 32 with 16, 24, 40, 112, 320 channels; each channel gives its
-    mean and its deviation. `weights` is `imagenet` (from an installed package), `random`, or a checkpoint of
+    mean and its deviation. `weights`: `imagenet` (from an installed package), `random`, or a checkpoint of
     this encoder.
     """
     require_weights(weights, KNOWN_WORDS["csd_lite0"])
     preprocessing = lite0_preprocessing(image_size)
-    backbone = StageStatistics(lite0_network(pretrained=weights == "imagenet"), stages, preprocessing)
-    known = weights == "imagenet"
-    provenance = Provenance(
-        "CSD lite0",
-        weights,
-        LITE0.sha256 if known else None,
-        LITE0.licence if known else None,
-        trained_head=False,
-    )
-    features = width_of(backbone, image_size)
-    heads = [semi_orthogonal(features, dim) for _ in range(1 + content_head)]
-    return CSDEncoder(backbone, heads[0], heads[1] if content_head else None, preprocessing, provenance)
+    file = None if weights in KNOWN_WORDS["csd_lite0"] else read_weights(weights)
+    network = lite0_network(pretrained=weights == "imagenet")
+    if file and file.kind == "backbone":
+        network.load_state_dict(from_lite_package(file.state, network))
+    backbone = StageStatistics(network, stages, preprocessing)
+    provenance = Provenance("CSD lite0", weights, trained_head=False)
+    if weights == "imagenet":
+        provenance = replace(provenance, digest=LITE0.sha256, licence=LITE0.licence)
+    return _with_random_heads(backbone, dim, content_head, preprocessing, provenance, file)
+
+
+def _with_random_heads(
+    backbone: nn.Module,
+    dim: int,
+    content_head: bool,
+    preprocessing: Preprocessing,
+    provenance: Provenance,
+    file: WeightFile | None,
+) -> CSDEncoder:
+    """Heads on any backbone; a file that holds more than the backbone replaces all of it."""
+    features = width_of(backbone, preprocessing.size)
+    style, content = (semi_orthogonal(features, dim) for _ in range(2))
+    encoder = CSDEncoder(backbone, style, content if content_head else None, preprocessing, provenance)
+    if file and file.kind != "backbone":
+        _load(encoder, file, provenance.weights)
+    elif file:
+        encoder.provenance = replace(provenance, digest=sha256(Path(provenance.weights)))
+    return encoder
+
+
+def _load(encoder: CSDEncoder, file: WeightFile, path: str | Path) -> None:
+    """Fit a file's state to the encoder and load it strictly; the provenance then tells the file's digest."""
+    state = dict(file.state)
+    if encoder.content_head is None:
+        state.pop("content_head", None)
+    key, own = "backbone.positional_embedding", encoder.state_dict()
+    if key in state and key in own:
+        state[key] = resize_positions(state[key], len(own[key]))
+    load_strictly(encoder, state, path)
+    digest = sha256(Path(path))
+    encoder.provenance = replace(encoder.provenance, digest=digest, trained_head=file.trained_head)

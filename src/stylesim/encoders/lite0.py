@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 with the ImageNet weights that a Python package brings: real features without a network."""
+"""EfficientNet-Lite0 with the ImageNet weights that a Python package brings: real features, offline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An encoder remembers which factory built it with which arguments, so that a file of weights can be read alone."""
+"""An encoder remembers which factory built it and how, so that a file of its weights can be read alone."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ def rebuildable(factory: Callable[Arguments, Built]) -> Callable[Arguments, Buil
         }
         return encoder
 
+    build.builds_encoder = True  # type: ignore[attr-defined]  what a checkpoint may name as its model
     return build
 
 

@@ -10,7 +10,7 @@ from stylesim.errors import StylesimError
 
 @dataclass(frozen=True)
 class ViTShape:
-    """CLIP's visual tower: `width`, `layers`, `heads`, `patch` and native `image` in px, and `embed` of `proj`."""
+    """CLIP's visual tower: width, layers, heads, patch and native image size in px; the width of `proj`."""
 
     width: int
     layers: int

