@@ -60,6 +60,16 @@ def check_config(cfg: DictConfig) -> None:
         raise StylesimError("The configuration is not right:\n  " + "\n  ".join(complaints))
 
 
+def check_encoders(cfg: DictConfig) -> None:
+    """Raise `StylesimError` if the weights of the model or of a control are not there and cannot be had."""
+    from stylesim.encoders.weights import check_weights
+
+    for node in (cfg.model, *cfg.controls.values()):
+        message = check_weights(node._target_, str(node.get("weights")), node.get("architecture"))
+        if message:
+            raise StylesimError(message)
+
+
 def suggest(word: str, known: Sequence[str]) -> str:
     """` Did you mean 'x'?`, or the list of what is known where nothing is close."""
     close = difflib.get_close_matches(word, known, n=1)
@@ -83,6 +93,7 @@ def _complaints(path: str, node: DictConfig) -> Iterator[str]:
     values = {str(k): v for k, v in OmegaConf.to_container(node, resolve=True).items()}  # type: ignore[union-attr]
     target = values.pop("_target_")
     partial = values.pop("_partial_", False)
+    values.pop("_convert_", None)
     parameters = signature(target)
     for key, value in values.items():
         if key not in parameters:
@@ -115,21 +126,30 @@ def signature(target: str) -> dict[str, tuple[Any, bool]]:
     if found is None:
         known = [n.name for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef)]
         raise StylesimError(f"_target_: {module} has no {name!r}.{suggest(name, known)}")
+    bases: list[str] = []
     if isinstance(found, ast.ClassDef):
         init = next((n for n in found.body if getattr(n, "name", None) == "__init__"), None)
         if init is None:
-            return {
-                f.target.id: (_evaluate(f.annotation), f.value is None)
-                for f in found.body
-                if isinstance(f, ast.AnnAssign) and isinstance(f.target, ast.Name)
-            }
+            return _fields(found)
+        bases = [b.id for b in found.bases if isinstance(b, ast.Name)]
         found = init
     assert isinstance(found, ast.FunctionDef)
+    inherited = {}
+    if found.args.kwarg and bases:  # **options go on to the base class, which stands in the same module
+        inherited = signature(f"{module}.{bases[0]}")
     arguments = found.args.posonlyargs + found.args.args
     optional = len(arguments) - len(found.args.defaults)
     needed = [(a, i < optional) for i, a in enumerate(arguments) if a.arg != "self"]
     needed += [(a, d is None) for a, d in zip(found.args.kwonlyargs, found.args.kw_defaults, strict=True)]
-    return {a.arg: (_evaluate(a.annotation), required) for a, required in needed}
+    return inherited | {a.arg: (_evaluate(a.annotation), required) for a, required in needed}
+
+
+def _fields(dataclass: ast.ClassDef) -> dict[str, tuple[Any, bool]]:
+    return {
+        f.target.id: (_evaluate(f.annotation), f.value is None)
+        for f in dataclass.body
+        if isinstance(f, ast.AnnAssign) and isinstance(f.target, ast.Name)
+    }
 
 
 def _is_module(name: str) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from stylesim.encoders.weights import check_weights
+from stylesim.config import check_encoders
 from stylesim.errors import StylesimError
 from stylesim.launch import is_main_process, run
 
@@ -29,7 +29,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
         StylesimError: If the weights, the images or the descriptors are missing, or the head has never been trained.
     """
     if not (cfg.checkpoint or cfg.descriptors):
-        check_weights(cfg.model)
+        check_encoders(cfg)
     specs = instantiate(cfg.data).retrieval_sets()
     if not specs:
         raise StylesimError("This data configuration names no retrieval set: add entries below data.retrieval.")

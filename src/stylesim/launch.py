@@ -23,8 +23,8 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, MissingConfigException
-from omegaconf import DictConfig, OmegaConf, open_dict
+from hydra.errors import HydraException, InstantiationException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from stylesim.config import PACKAGE, check_config, conf_dir
@@ -42,19 +42,30 @@ def run(name: str) -> None:
     try:
         task()
     except (StylesimError, HydraException, OmegaConfBaseException) as error:
-        print(f"stylesim: {explain(error)}", file=sys.stderr)
+        sentence = explain(error)
+        if sentence is None:
+            raise
+        print(f"stylesim: {sentence}", file=sys.stderr)
         sys.exit(2)
 
 
-def explain(error: BaseException) -> str:
-    """An error of the user's as sentences, without the configuration machinery's own vocabulary where it can be."""
-    text = str(error) if error.__cause__ is None else f"{error} {str(error.__cause__).splitlines()[0]}"
+def explain(error: BaseException) -> str | None:
+    """What to tell the user, or None for an error that is not the user's (it keeps its traceback)."""
+    chain = [error]
+    while (cause := chain[-1].__cause__) is not None:
+        chain.append(cause)
+    ours = next((e for e in chain if isinstance(e, StylesimError)), None)
+    if ours is not None:
+        return str(ours)
+    if isinstance(error, InstantiationException):
+        return None
+    text = " ".join(str(e).splitlines()[0] for e in chain[:2])
     if isinstance(error, MissingConfigException) and "hydra/launcher" in text + str(error.missing_cfg_file):
         text += "\nThe launcher is an extra: pip install 'stylesim[launchers]'."
     elif isinstance(error, MissingConfigException) and "hydra/sweeper" in text + str(error.missing_cfg_file):
         text += "\nThe sweeper is an extra: pip install 'stylesim[optuna]'."
     elif "Could not override" in text:
-        text += f"\nList every key with: python -m {_module()} --cfg job"
+        text += f"\nEvery key and its value: python -m {_module()} --cfg job"
     return text
 
 
@@ -155,7 +166,7 @@ def relaunchable(module: str, run_dir: Path, resumes: bool = False) -> Iterator[
         return
     main, state = sys.modules["__main__"], HydraConfig.instance().cfg
     argv, environ = list(sys.argv), dict(os.environ)
-    spec, dirs = getattr(main, "__spec__", None), OmegaConf.to_container(state.hydra.run)  # type: ignore[union-attr]
+    spec, run_dir_before = getattr(main, "__spec__", None), OmegaConf.to_container(state.hydra.run)["dir"]  # type: ignore
     sys.argv[1:] = _arguments_of_a_rank(run_dir if resumes else None)
     main.__spec__ = importlib.util.find_spec(module)
     _set_run_dir(state, str(run_dir))
@@ -164,7 +175,7 @@ def relaunchable(module: str, run_dir: Path, resumes: bool = False) -> Iterator[
     finally:
         _take_down()
         sys.argv[:], main.__spec__ = argv, spec
-        _set_run_dir(state, dirs["dir"])  # type: ignore[index, call-overload]
+        _set_run_dir(state, run_dir_before)
         for name in os.environ.keys() - environ.keys():
             del os.environ[name]
         os.environ.update(environ)
@@ -182,10 +193,9 @@ def _arguments_of_a_rank(resumed: Path | None) -> list[str]:
 
 def _set_run_dir(state: Any, path: str) -> None:
     """Lightning passes `hydra.run.dir` on to its children; in a sweep that is not where the job runs."""
-    OmegaConf.set_readonly(state, False)
-    with open_dict(state):
-        state.hydra.run.dir = path
-    OmegaConf.set_readonly(state, True)
+    OmegaConf.set_readonly(state.hydra, False)
+    state.hydra.run.dir = path
+    OmegaConf.set_readonly(state.hydra, True)
 
 
 def _take_down() -> None:

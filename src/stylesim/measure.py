@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stylesim.data.items import Items
+from stylesim.data.items import open_items
 from stylesim.describe import describe, gather_descriptor_set
 from stylesim.errors import StylesimError
 from stylesim.retrieval.descriptors import DescriptorSet
@@ -81,5 +81,5 @@ def _describe(
     if encoder is None:
         raise StylesimError(f"There are no descriptors of {', '.join(roots)} in {folder}: evaluate with a model first.")
     out = folder if world == 1 else None
-    share = describe(encoder, Items(roots), out, greyscale=greyscale, rank=rank, world=world, **describing)
+    share = describe(encoder, open_items(roots), out, greyscale=greyscale, rank=rank, world=world, **describing)
     return gather_descriptor_set(share)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import warnings
 from pathlib import Path
 from typing import Any, Literal
 
@@ -63,6 +65,7 @@ def build_trainer(
     Raises:
         StylesimError: If the devices that are asked for are not there.
     """
+    _quieten()
     torch.set_float32_matmul_precision(matmul_precision)
     if threads is not None:
         torch.set_num_threads(threads)
@@ -92,3 +95,17 @@ def build_trainer(
         )
     except (lightning.fabric.utilities.exceptions.MisconfigurationException, ValueError) as error:
         raise StylesimError(f"The trainer cannot be built as configured (trainer.*): {error}") from error
+
+
+def _quieten() -> None:
+    """Leave out what Lightning says of every run, and its warnings about what is meant here."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for meant in (
+        "Found .* module\\(s\\) in eval mode",  # see StyleModule
+        "You're resuming from a checkpoint that ended before the epoch ended",  # the stream knows its place
+        "Experiment logs directory .* exists and is not empty",  # the run folder
+        ".*isinstance\\(treespec, LeafSpec\\)",
+        ".*does not have many workers",
+    ):
+        warnings.filterwarnings("ignore", meant)

@@ -14,12 +14,12 @@ class DamageReport(lightning.Callback):
     """Each rank counts what it has read; more than `data.max_damaged` of it stops the run with the first examples."""
 
     def __init__(self) -> None:
-        self.log = DamageLog()
+        self.damage = DamageLog()
 
     def on_train_batch_start(self, trainer: lightning.Trainer, pl_module: Any, batch: Batch, batch_idx: int) -> None:
-        self.log.add(len(batch.keys), batch.damaged)
-        self.log.raise_if_over(trainer.datamodule.max_damaged)  # type: ignore[attr-defined]
+        self.damage.add(len(batch.keys), batch.damaged)
+        self.damage.raise_if_over(trainer.datamodule.max_damaged)  # type: ignore[attr-defined]
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        if self.log.skipped:
-            print(f"rank {trainer.global_rank}: {self.log.summary()}", flush=True)
+        if self.damage.skipped:
+            print(f"rank {trainer.global_rank}: {self.damage.summary()}", flush=True)

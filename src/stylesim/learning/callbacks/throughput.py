@@ -30,7 +30,7 @@ class Throughput(lightning.Callback):
 
     def _reset(self, trainer: lightning.Trainer) -> None:
         self.since, self.views = time.perf_counter(), 0
-        self.waited = trainer.datamodule.seconds_waited  # type: ignore[attr-defined]
+        self.waited = trainer.datamodule.loader.seconds_waited  # type: ignore[attr-defined]
 
     def on_train_batch_start(
         self, trainer: lightning.Trainer, pl_module: Any, batch: Any, batch_idx: int
@@ -49,7 +49,7 @@ class Throughput(lightning.Callback):
         rate = self.views / elapsed
         figures = {
             "throughput/views_per_s": rate * trainer.world_size,
-            "throughput/waiting": (trainer.datamodule.seconds_waited - self.waited) / elapsed,  # type: ignore[attr-defined]
+            "throughput/waiting": (trainer.datamodule.loader.seconds_waited - self.waited) / elapsed,  # type: ignore[attr-defined]
             "throughput/memory_gib": _peak_memory(trainer.strategy.root_device) / 2**30,
         }
         if self.peak:

@@ -1,0 +1,37 @@
+"""Images to describe, from wherever a retrieval set names them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+from stylesim.data.folder import read_items as read_folder
+from stylesim.data.index import INDEX
+from stylesim.data.roots import REMOTE
+from stylesim.data.shards import read_items as read_shards
+from stylesim.images import Item
+
+
+@dataclass(frozen=True)
+class Items:
+    """The images of several roots, one after the other; read anew by each iteration, and counted beforehand.
+
+    Every process reads the whole of it. Raises `StylesimError` for a root that is missing or empty.
+    """
+
+    parts: tuple[Collection[Item], ...]
+
+    def __len__(self) -> int:
+        return sum(len(part) for part in self.parts)
+
+    def __iter__(self) -> Iterator[Item]:
+        return chain.from_iterable(self.parts)
+
+
+def open_items(roots: Sequence[str]) -> Items:
+    """Shards where there is an index (or a remote location), folders or tables of image files otherwise."""
+    shards = [root for root in roots if root.startswith(REMOTE) or (Path(root) / INDEX).is_file()]
+    files = [root for root in roots if root not in shards]
+    return Items((*([read_shards(shards)] if shards else []), *(read_folder(root) for root in files)))

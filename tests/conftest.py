@@ -1,0 +1,101 @@
+"""Small real data for every test: shards on disk, written as users' are."""
+
+from __future__ import annotations
+
+import io
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["WANDB_MODE"] = "offline"
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+from PIL import Image, ImageDraw
+
+from stylesim.config import conf_dir
+from stylesim.data.shards import ShardWriter, index_shards
+
+STYLES = {"red": (220, 40, 40), "green": (40, 160, 60), "blue": (40, 60, 200)}
+
+
+def draw(style: str, content: int, size: int = 48) -> bytes:
+    """One picture: the content decides where the shapes stand, the style how they are drawn. PNG bytes."""
+    rng = np.random.default_rng(content)
+    image = Image.new("RGB", (size, size), "white")
+    pen = ImageDraw.Draw(image)
+    for _ in range(4):
+        x, y = rng.integers(0, size - 16, 2).tolist()
+        box = (x, y, x + 12, y + 12)
+        if style == "red":
+            pen.ellipse(box, fill=STYLES[style])
+        elif style == "green":
+            pen.rectangle(box, outline=STYLES[style], width=2)
+        else:
+            pen.line(box, fill=STYLES[style], width=4)
+    out = io.BytesIO()
+    image.save(out, "PNG")
+    return out.getvalue()
+
+
+def write_shards(folder: Path, contents: Sequence[int], *, size: int = 16) -> Path:
+    """Shards of every style drawing every content, with an index."""
+    with ShardWriter(folder, size=size) as writer:
+        for content in contents:
+            for style in STYLES:
+                labels = {"tags": [f"set:{style}"], "content": f"c{content}"}
+                writer.write(f"{style}_{content}", draw(style, content), labels, extension="png")
+    index_shards(folder, processes=1, show=False)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`train/` (3 styles x 24 contents in 5 shards) and `validation/` (3 x 6 other contents)."""
+    root = tmp_path_factory.mktemp("shards")
+    write_shards(root / "train", range(24))
+    write_shards(root / "validation", range(24, 30))
+    return root
+
+
+def overrides_for(shards: Path, *more: str) -> list[str]:
+    """A training run of seconds through the real code: a reduced ViT, small shards, a probe every two steps."""
+    spec = (
+        "{_target_: stylesim.retrieval.spec.RetrievalSpec, query: ['%s'], relevant: 'set:*', distinct: content,"
+        " every_n_steps: 2, ks: [1, 5]}" % (shards / "validation")
+    )
+    return [
+        "model=csd_vitb",
+        "model.architecture=ViT-test",
+        "model.image_size=32",
+        "model.weights=random",
+        "data=laion_styles",
+        f"data.root={shards / 'train'}",
+        f"+data.probes.validation={spec}",
+        "data.batch_size=6",
+        "data.workers=0",
+        "trainer.max_steps=6",
+        "trainer.accelerator=cpu",
+        "trainer.log_every_n_steps=1",
+        "trainer.progress_bar=false",
+        "callbacks.checkpoints.every_n_steps=2",
+        *more,
+    ]
+
+
+@pytest.fixture
+def composed(shards: Path, tmp_path: Path) -> Callable[..., DictConfig]:
+    """Compose `train` (or another entry point) on the small shards, with a run folder of its own."""
+
+    def make(*more: str, config: str = "train") -> DictConfig:
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            cfg = compose(config, overrides_for(shards, *more) if config == "train" else list(more))
+        cfg.run_dir = str(tmp_path / "run")
+        return cfg
+
+    return make
