@@ -115,8 +115,8 @@ def _decode_jpeg(data: bytes, short_side: int | None, max_pixels: int) -> UInt8[
         raise ValueError("simplejpeg does not invert Adobe's CMYK")
     # The scales that libjpeg decodes from part of the coefficients, and the only ones that PIL's draft knows.
     scale = max((s for s in (8, 4, 2) if short_side and min(height, width) // s >= short_side), default=1)
-    least = {"min_height": -(-height // scale), "min_width": -(-width // scale)} if scale > 1 else {}
-    pixels = simplejpeg.decode_jpeg(data, "RGB", min_factor=scale, **least)
+    rows, columns = -(-height // scale), -(-width // scale)
+    pixels = simplejpeg.decode_jpeg(data, "RGB", min_height=rows, min_width=columns, min_factor=scale)
     if b"Exif\0\0" not in data[:65536]:
         return pixels
     with Image.open(BytesIO(data), formats=("JPEG",)) as header:

@@ -24,7 +24,7 @@ _HOMES = {
     "random_lite0": "controls",
     "save_weights": "checkpoint",
 }
-__all__ = sorted(_HOMES)
+__all__ = list(_HOMES)  # type: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:

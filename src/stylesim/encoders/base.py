@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from dataclasses import asdict, dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -16,7 +17,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from stylesim.errors import StylesimError
-from stylesim.images import ImageLike, open_image
+from stylesim.images import MAX_PIXELS, ImageLike, open_image
+from stylesim.progress import progress as progress_bar
 
 
 @dataclass(frozen=True)
@@ -50,11 +52,13 @@ class Preprocessing:
         return self.resize or self.size
 
     def __call__(self, image: Image.Image) -> UInt8[Tensor, "3 s s"]:
-        """Resize and crop an RGB image; `normalise` is left to the device."""
+        """Resize and crop an RGB image; `normalise` is left to the device. Raises StylesimError for a mere strip."""
         width, height = image.size
         short = min(width, height)
         if short != self.short_side:
             width, height = (self.short_side * side // short for side in (width, height))
+            if width * height > MAX_PIXELS:  # a strip of 1 x 100,000 px would be blown up to gigabytes
+                raise StylesimError(f"The image is too narrow a strip, {image.width} x {image.height} pixels.")
             image = image.resize((width, height), Image.Resampling[self.interpolation.upper()])
         left, top = round((width - self.size) / 2), round((height - self.size) / 2)
         pixels = np.asarray(image.crop((left, top, left + self.size, top + self.size)))
@@ -120,12 +124,17 @@ class StyleEncoder(nn.Module):
         (uint8, or floats in [0, 1]); it is consumed batch by batch. Raises StylesimError at the first image
         that cannot be opened.
         """
-        if isinstance(images, str | bytes | Image.Image) or getattr(images, "ndim", 4) == 3:
+        if isinstance(images, str | bytes | Path | Image.Image) or getattr(images, "ndim", 4) == 3:
             raise StylesimError("encode() takes several images: put the single one into a list.")
+        stream, total = iter(images), len(images) if isinstance(images, Sized) else None
         modes = {module: module.training for module in self.modules()}
         self.eval()
+        batches = []
         try:
-            batches = [self._encode_batch(batch) for batch in _batches(images, batch_size, progress)]
+            with progress_bar("describing", total, show=progress) as advance:
+                while batch := list(islice(stream, batch_size)):
+                    batches.append(self._encode_batch(batch))
+                    advance(len(batch))
         finally:
             for module, mode in modes.items():
                 module.training = mode
@@ -147,15 +156,3 @@ class StyleEncoder(nn.Module):
             sha.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
             sha.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
         return sha.hexdigest()[:16]
-
-
-def _batches(images: Iterable[ImageLike], batch_size: int, progress: bool) -> Iterable[list[ImageLike]]:
-    if progress:
-        from rich.progress import track
-
-        images = track(
-            images, description="describing", total=len(images) if hasattr(images, "__len__") else None
-        )  # type: ignore[arg-type]
-    stream = iter(images)
-    while batch := list(islice(stream, batch_size)):
-        yield batch

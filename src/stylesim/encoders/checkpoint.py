@@ -102,7 +102,7 @@ def _build(config: dict[str, Any], path: str | Path) -> StyleEncoder:
             f"{path} names {module}.{name} as its model: refused, it is none of stylesim.encoders."
         )
     factory = getattr(import_module(module), name, None)
-    if not hasattr(factory, "builds_encoder"):
+    if factory is None or not hasattr(factory, "builds_encoder"):
         raise StylesimError(
             f"{path} was written for the model {name}, which this version of stylesim has not."
         )

@@ -22,10 +22,8 @@ def rebuildable(factory: Callable[Arguments, Built]) -> Callable[Arguments, Buil
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
         encoder = factory(*args, **kwargs)
-        encoder.config = {
-            "_target_": f"{factory.__module__}.{factory.__qualname__}",
-            **plain(bound.arguments),
-        }
+        arguments = {name: plain(value) for name, value in bound.arguments.items()}
+        encoder.config = {"_target_": f"{factory.__module__}.{factory.__qualname__}", **arguments}
         return encoder
 
     build.builds_encoder = True  # type: ignore[attr-defined]  what a checkpoint may name as its model

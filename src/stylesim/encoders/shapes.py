@@ -54,7 +54,7 @@ def vit_shape(architecture: str | Mapping[str, int] | ViTShape) -> ViTShape:
             f"An architecture given by its sizes needs exactly {', '.join(sorted(wanted))}; got "
             f"{', '.join(sorted(map(str, architecture))) or 'nothing'}."
         )
-    return ViTShape(**{key: int(value) for key, value in architecture.items()})
+    return ViTShape(**{key: int(architecture[key]) for key in wanted})  # type: ignore[arg-type]
 
 
 def check_image_size(shape: ViTShape, image_size: int) -> None:
