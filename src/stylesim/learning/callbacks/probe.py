@@ -13,7 +13,7 @@ from stylesim.retrieval.spec import RetrievalSpec
 class RetrievalProbe(lightning.Callback):
     """Runs each retrieval set of the data module that has a cadence (`every_n_steps`), and all of these at the last step.
 
-    Figures are logged as `<set>/<figure>` and left in `trainer.probed` for callbacks that choose by them. The ranks share
+    Figures are logged as `probe/<set>/<figure>` and left in `trainer.probed` (as `<set>/<figure>`) for callbacks that choose by them. The ranks share
     the describing; every rank gets the same figures.
     """
 
@@ -36,7 +36,10 @@ class RetrievalProbe(lightning.Callback):
         )
         figures = {f"{name}/{key}": value for name, r in found.items() for key, value in r.figures.items()}
         trainer.probed = {"step": step, **figures}  # type: ignore[attr-defined]
-        pl_module.log_dict({k: float(v) for k, v in figures.items()})
+        # Straight to the loggers: what is logged through the module is repeated at every later step.
+        shown = {f"probe/{key}": float(value) for key, value in figures.items()}
+        for logger in trainer.loggers:
+            logger.log_metrics({**shown, "samples_seen": float(pl_module.samples_seen)}, step - 1)
 
 
 def _sets(trainer: lightning.Trainer) -> dict[str, RetrievalSpec]:

@@ -1,0 +1,140 @@
+"""The report of one run: what it measured, how it learned, what it finds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from stylesim.data.items import open_items
+from stylesim.errors import StylesimError
+from stylesim.images import open_image
+from stylesim.report.curves import curves_html
+from stylesim.report.gallery import Row, gallery_html, gallery_image, gallery_rows
+from stylesim.report.html import Section, code_html, damaged_html, facts_html, write_report
+from stylesim.report.table import FigureTable
+from stylesim.retrieval.evaluate import Retrieval
+
+Results = Mapping[str, Mapping[str, Retrieval]]
+"""Encoder, then retrieval set; the encoder in question comes first."""
+
+
+def write_run_report(run_dir: Path, results: Results, *, loggers: Iterable[Any] = ()) -> Path:
+    """Write `report.html`, `table.csv` and `galleries/*.png` into the run folder, print the table, and log all of it.
+
+    The table compares with the first control where there is one. Returns the path of the page.
+    """
+    table = _table(results)
+    (run_dir / "table.csv").write_text(FigureTable([_every_figure(n, sets) for n, sets in results.items()]).csv())
+    model = next(iter(results))
+    galleries = {name: gallery_rows_of(retrieval) for name, retrieval in results[model].items()}
+    sections = [Section("Figures", table.html() + _LEGEND)]
+    if (run_dir / "metrics.csv").is_file():
+        sections.append(Section("Curves", curves_html(run_dir / "metrics.csv")))
+    sections += [Section(f"Gallery: {_words(name)}", gallery_html(rows)) for name, rows in galleries.items()]
+    sections += _about(run_dir, results[model])
+    page = write_report(
+        run_dir / "report.html", f"stylesim: {run_dir.name}", sections, summary=_summary(results)
+    )
+    for name, rows in galleries.items():
+        (run_dir / "galleries").mkdir(exist_ok=True)
+        picture = gallery_image(rows)
+        picture.save(run_dir / "galleries" / f"{name}.png")
+        _log_picture(loggers, name, picture)
+    _log_table(loggers, table)
+    print(f"\n{table.markdown()}\nreport: {page}", flush=True)
+    return page
+
+
+_LEGEND = (
+    "<p>recall@1: share of queries whose nearest neighbour has the query's style; the gallery holds other contents only."
+    " content: share whose nearest neighbour among the <em>other styles</em> shows the same content, which a descriptor of"
+    " style should lose. Small figures: distance from the first control.</p>"
+)
+
+
+def _table(results: Results) -> FigureTable:
+    rows = []
+    for encoder, sets in results.items():
+        row: dict[str, Any] = {"encoder": encoder}
+        for name, retrieval in sets.items():
+            row[f"{name}/recall@1"] = float(retrieval.figures["recall@1"])
+            if "content_recall@1" in retrieval.figures:
+                row[f"{name}/content"] = float(retrieval.figures["content_recall@1"])
+        rows.append(row)
+    chance = {f"{n}/recall@1": r.figures["chance_recall@1"] for n, r in next(iter(results.values())).items()}
+    baseline = list(results)[1] if len(results) > 1 else None
+    return FigureTable([*rows, {"encoder": "chance", **chance}], baseline=baseline)
+
+
+def _every_figure(encoder: str, sets: Mapping[str, Retrieval]) -> dict[str, Any]:
+    figures = {f"{name}/{key}": value for name, r in sets.items() for key, value in r.figures.items()}
+    return {"encoder": encoder, **figures}
+
+
+def gallery_rows_of(retrieval: Retrieval) -> list[Row]:
+    """Rows for pictures. The images are found in one pass over the sources, however large, since only some are shown."""
+    wanted: set[str] = set()
+
+    def note(name: str) -> Image.Image:
+        wanted.add(name)
+        raise OSError
+
+    gallery_rows(retrieval, note)
+    roots = dict.fromkeys([*retrieval.spec.query, *(retrieval.spec.gallery or ())])
+    images = {item.id: item.image for item in open_items(list(roots)) if item.id in wanted}
+
+    def opened(name: str) -> Image.Image:
+        if (source := images.get(name)) is None:
+            raise StylesimError(f"{name} is not among {', '.join(roots)} any more.")
+        image = open_image(source)
+        return image.convert("L").convert("RGB") if retrieval.spec.greyscale else image
+
+    return gallery_rows(retrieval, opened)
+
+
+def _summary(results: Results) -> str:
+    model, *controls = results
+    sentences = []
+    for name, retrieval in results[model].items():
+        figures = retrieval.figures
+        text = f"{_words(name)}: the nearest neighbour has the right style for {figures['recall@1']:.1%} of"
+        text += f" {figures['queries']:,} queries (chance {figures['chance_recall@1']:.1%}"
+        if controls:
+            best = max(controls, key=lambda c: results[c][name].figures["recall@1"])
+            text += f", best control {best} {results[best][name].figures['recall@1']:.1%}"
+        sentences.append(text + ").")
+    return " ".join(sentences)
+
+
+def _about(run_dir: Path, sets: Mapping[str, Retrieval]) -> list[Section]:
+    sections = []
+    if (config := run_dir / "config.yaml").is_file():
+        sections.append(Section("Configuration", code_html(config.read_text()), folded=True))
+    if (provenance := run_dir / "provenance.json").is_file():
+        facts = json.loads(provenance.read_text())
+        versions = ", ".join(f"{k} {v}" for k, v in facts.pop("versions").items())
+        sections.append(Section("Provenance", facts_html(facts | {"versions": versions})))
+    damaged: Sequence[tuple[str, str]] = sorted({d for r in sets.values() for d in r.queries.damaged})
+    sections.append(Section("Damaged images", damaged_html(damaged), folded=not damaged))
+    return sections
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _log_picture(loggers: Iterable[Any], name: str, picture: Image.Image) -> None:
+    for logger in loggers:
+        if hasattr(logger, "log_image"):
+            logger.log_image(f"gallery/{name}", [picture])
+
+
+def _log_table(loggers: Iterable[Any], table: FigureTable) -> None:
+    columns = list(table.columns or ())
+    for logger in loggers:
+        if hasattr(logger, "log_table"):
+            logger.log_table("figures", columns=columns, data=[[row.get(c) for c in columns] for row in table.rows])
