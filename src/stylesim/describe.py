@@ -164,7 +164,7 @@ class _Share:
         if strangers := self.done - self.seen:
             raise StylesimError(
                 f"{out} was begun with other images: it holds {len(strangers)} that are not among "
-                f"these, such as {min(strangers)!r}. Delete {out}.partial to start afresh, or choose another folder."
+                f"these, such as {min(strangers)!r}. Delete {out}.partial, or choose another folder."
             )
 
 
