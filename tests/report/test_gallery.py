@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stylesim.errors import StylesimError
+from stylesim.report.gallery import RIGHT, WRONG, gallery_html, gallery_image, gallery_rows
+from stylesim.retrieval.descriptors import DescriptorSet, item_table
+from stylesim.retrieval.evaluate import Retrieval, evaluate_retrieval
+from stylesim.retrieval.spec import RetrievalSpec
+
+
+@pytest.fixture(scope="module")
+def retrieval() -> Retrieval:
+    """4 styles of 6 works; the descriptors of the last style are noise, so its queries fail."""
+    rng = np.random.default_rng(0)
+    vectors = np.eye(8)[np.repeat(np.arange(4), 6)] + rng.standard_normal((24, 8)) * 0.05
+    vectors[18:] = rng.standard_normal((6, 8)) * 0.05 + np.eye(8)[np.arange(6) % 3]
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    rows = ((f"w/{i}", [f"set:<{'abcd'[i // 6]}>", "x:y"], None, "w", i) for i in range(24))
+    items = DescriptorSet(vectors.astype(np.float32), item_table(rows))
+    return evaluate_retrieval(items, None, RetrievalSpec(["w"], relevant="set:*", ks=(1, 5)))
+
+
+def open_item(name: str) -> Image.Image:
+    if name == "w/0":
+        raise StylesimError("gone")
+    return Image.new("RGB", (40, 20), (0, 0, 10 * int(name[2:])))
+
+
+def test_chosen_queries_cover_the_labels_and_a_third_of_them_failed(retrieval: Retrieval):
+    rows = gallery_rows(retrieval, open_item, n_queries=9, k=5)
+    assert {row.query.label for row in rows} == {"<a>", "<b>", "<c>", "<d>"}
+    assert sum(not row.found[0].right for row in rows) == 3
+    assert [row.query.label for row in rows] == sorted(row.query.label for row in rows)
+    for row in rows:
+        assert row.query.id not in {work.id for work in row.found}
+        scores = [work.similarity or 0.0 for work in row.found]
+        assert scores == sorted(scores, reverse=True)
+        assert all(work.right == (work.label == row.query.label) for work in row.found)
+
+
+def test_the_choice_is_repeatable_and_never_longer_than_the_queries(retrieval: Retrieval):
+    def chosen(**options: int) -> list[str]:
+        return [row.query.id for row in gallery_rows(retrieval, open_item, k=1, **options)]
+
+    assert chosen(n_queries=6) == chosen(n_queries=6)
+    assert chosen(n_queries=6) != chosen(n_queries=6, seed=1)
+    assert sorted(chosen(n_queries=99)) == sorted(retrieval.queries.ids)
+
+
+def test_right_and_wrong_are_framed_and_named(retrieval: Retrieval):
+    rows = gallery_rows(retrieval, open_item, n_queries=4, k=3)
+    html = gallery_html(rows)
+    works = [work for row in rows for work in row.found]
+    assert html.count('class="work right"') == sum(bool(work.right) for work in works)
+    assert html.count('class="work wrong"') == sum(not work.right for work in works) > 0
+    assert "&lt;a&gt;" in html
+    assert "<a>" not in html
+    colours = {colour for _, colour in gallery_image(rows).getcolors(1 << 20) or []}
+    assert {RIGHT, WRONG} <= colours
+
+
+def test_an_image_that_is_gone_leaves_its_place_empty(retrieval: Retrieval):
+    rows = gallery_rows(retrieval, open_item, n_queries=24, k=5)
+    assert any(work.image is None for row in rows for work in row.found)
+    assert 'class="lost"' in gallery_html(rows)
+    gallery_image(rows)
