@@ -98,6 +98,8 @@ def decode_rgb(
             return np.asarray(_to_rgb(image))
     except (StylesimError, MemoryError):
         raise
+    except Image.DecompressionBombError as error:
+        raise StylesimError(f"{error}: scale the image down, or leave it out.") from error
     except Exception as error:  # PIL's decoders raise nearly everything on a broken file
         # PIL names the buffer's address where it knows no file; an address is no help to anyone.
         reason = str(error).split("<_io")[0].strip() or type(error).__name__

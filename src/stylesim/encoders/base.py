@@ -58,7 +58,9 @@ class Preprocessing:
         if short != self.short_side:
             width, height = (self.short_side * side // short for side in (width, height))
             if width * height > MAX_PIXELS:  # a strip of 1 x 100,000 px would be blown up to gigabytes
-                raise StylesimError(f"The image is too narrow a strip, {image.width} x {image.height} pixels.")
+                raise StylesimError(
+                    f"The image is too narrow a strip, {image.width} x {image.height} pixels."
+                )
             image = image.resize((width, height), Image.Resampling[self.interpolation.upper()])
         left, top = round((width - self.size) / 2), round((height - self.size) / 2)
         pixels = np.asarray(image.crop((left, top, left + self.size, top + self.size)))

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stylesim.encoders.base import Preprocessing
-from stylesim.encoders.shapes import ViTShape, check_image_size
+from stylesim.encoders.shapes import ViTShape
 from stylesim.errors import StylesimError
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -19,7 +19,6 @@ def clip_tower(shape: ViTShape, image_size: int) -> tuple[nn.Module, Float[Tenso
     """open_clip's tower with QuickGELU and random weights, and the `proj` that was taken off it."""
     from open_clip.transformer import LayerNorm, QuickGELU, VisionTransformer
 
-    check_image_size(shape, image_size)
     tower = VisionTransformer(
         image_size=image_size,
         patch_size=shape.patch,

@@ -18,7 +18,7 @@ from stylesim.encoders.csd import CSDEncoder, semi_orthogonal, width_of
 from stylesim.encoders.formats import WeightFile, load_strictly, read_weights
 from stylesim.encoders.lite0 import from_lite_package, lite0_network, lite0_preprocessing
 from stylesim.encoders.recipe import rebuildable
-from stylesim.encoders.shapes import vit_shape
+from stylesim.encoders.shapes import check_image_size, vit_shape
 from stylesim.encoders.stages import PooledFeatures, StageStatistics
 from stylesim.encoders.timm_network import timm_network, timm_preprocessing
 from stylesim.encoders.weights import KNOWN_WORDS, LITE0, locate, published, require_weights, sha256
@@ -42,20 +42,18 @@ def csd_clip(
     """
     require_weights(weights, KNOWN_WORDS["csd_clip"])
     shape = vit_shape(architecture)
+    check_image_size(shape, image_size)
+    source = published(weights, architecture)
+    path = locate(source, cache_dir) if source else Path(weights)
+    file = None if weights == "random" else read_weights(path)
     tower, proj = clip_tower(shape, image_size)
-    provenance = Provenance(f"CSD {shape.name}", weights, trained_head=False)
+    licence = source.licence if source else None
+    provenance = Provenance(f"CSD {shape.name}", weights, licence=licence, trained_head=False)
     encoder = CSDEncoder(
         tower, proj, proj if content_head else None, clip_preprocessing(image_size), provenance
     )
-    source = published(weights, architecture)
-    if source:
-        path = locate(source, cache_dir)
-        _load(encoder, read_weights(path), path)
-        encoder.provenance = replace(
-            encoder.provenance, weights=weights, digest=source.sha256, licence=source.licence
-        )
-    elif weights != "random":
-        _load(encoder, read_weights(weights), weights)
+    if file:
+        _load(encoder, file, path)
     return encoder
 
 

@@ -50,7 +50,7 @@ class StageStatistics(Stages):
 
     def __init__(self, network: nn.Module, stages: Sequence[int], preprocessing: Preprocessing) -> None:
         super().__init__(network, stages)
-        pictures = preprocessing.normalise(dead_leaves(128, preprocessing.size))
+        pictures = preprocessing.normalise(dead_leaves(64, preprocessing.size))
         with torch.no_grad():
             raw = torch.cat([self.eval().raw(batch) for batch in pictures.split(32)])
         deviation, mean = torch.std_mean(raw, dim=0)
