@@ -1,0 +1,156 @@
+"""A user's own images: a folder per label, or a table of paths and tags."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stylesim.data.roots import Root
+from stylesim.data.tars import Slot
+from stylesim.errors import StylesimError
+from stylesim.images import Item
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
+TABLES = (".csv", ".tsv", ".parquet")
+PATHS, LABELS = ("path", "name", "file"), ("tags", "label", "artist")
+
+
+def read_items(source: str | Path, name: str | None = None) -> list[Item]:
+    """The images of a folder or a table, ordered by id; `Item.image` is the path, and no image is opened.
+
+    Ids are `<name>/<path>`; `name` is that of the folder or the table, if none is given.
+
+    In a folder, the name of its first folder is the tag of an image, and what lies at the top has none. A
+    table (CSV, TSV, Parquet) has a column `path` (or `name`, `file`), relative to the table, and may have
+    `tags` (or `label`, `artist`: a list, or text separated by `|` or `;`) and `content`. The rows of one
+    path are one image.
+
+    Raises `StylesimError` if there is no such folder or table, or no image in it.
+    """
+    path = Path(source)
+    if path.is_dir():
+        items = _items_of_folder(path, name or path.absolute().name)
+    elif path.is_file() and path.suffix in TABLES:
+        items = _items_of_table(path, name or path.stem)
+    else:
+        raise StylesimError(
+            f"there is no folder of images and no table ({', '.join(TABLES)}) at {path.absolute()}: "
+            f"check data.root"
+        )
+    if not items:
+        raise StylesimError(f"there is no image in {path.absolute()}: looked for {', '.join(EXTENSIONS)}")
+    return sorted(items, key=lambda item: item.id)
+
+
+def _items_of_folder(folder: Path, name: str) -> list[Item]:
+    items = []
+    for file in folder.rglob("*"):
+        inside = file.relative_to(folder)
+        if file.suffix.lower() in EXTENSIONS and not any(part.startswith(".") for part in inside.parts):
+            tags = list(inside.parts[:1]) if len(inside.parts) > 1 else []
+            items.append(Item(f"{name}/{inside.as_posix()}", file, tags, None, str(folder)))
+    return items
+
+
+def _items_of_table(table: Path, name: str) -> list[Item]:
+    frame = _load_table(table)
+    path_column = next((column for column in PATHS if column in frame), None)
+    label_column = next((column for column in LABELS if column in frame), None)
+    if path_column is None:
+        raise StylesimError(
+            f"{table} has the columns {', '.join(map(str, frame))}, and none of {', '.join(PATHS)}, which "
+            f"would name the images"
+        )
+    labels, contents = (
+        [None] * len(frame) if c not in frame else frame[c] for c in (label_column, "content")
+    )
+    tags: dict[str, dict[str, None]] = defaultdict(dict)
+    content: dict[str, str | None] = {}
+    for path, label, what in zip(map(str, frame[path_column]), labels, contents, strict=True):
+        tags[path].update(dict.fromkeys(_tags(label)))
+        content[path] = None if _missing(what) else str(what)
+    files = {path: table.parent / path for path in tags}
+    if files and not any(file.is_file() for file in list(files.values())[:1000]):
+        raise StylesimError(
+            f"no image that {table} names is there, not even {next(iter(files.values())).absolute()}: "
+            f"give paths relative to the table, or absolute ones"
+        )
+    return [
+        Item(f"{name}/{path}", file, list(tags[path]), content[path], str(table))
+        for path, file in files.items()
+    ]
+
+
+def _load_table(table: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    try:
+        if table.suffix == ".parquet":
+            return pd.read_parquet(table)
+        return pd.read_csv(
+            table, sep="\t" if table.suffix == ".tsv" else ",", dtype=str, keep_default_na=False
+        )
+    except Exception as error:  # pandas and pyarrow raise what they like on a broken file
+        raise StylesimError(f"{table} cannot be read as a table ({error})") from error
+
+
+def _tags(label: Any) -> list[str]:
+    """The tags of one cell: a list, or text separated by `|` or `;`."""
+    if isinstance(label, str):
+        return [tag for part in label.split("|") for text in part.split(";") if (tag := text.strip())]
+    return [] if _missing(label) else [str(tag) for tag in label]
+
+
+def _missing(cell: Any) -> bool:
+    return cell is None or cell == "" or (isinstance(cell, float) and cell != cell)
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Files as a source of training images: each a shard of its own, so that a plan shuffles them all."""
+
+    root: Root
+    items: tuple[Item, ...]
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        return (1,) * len(self.items)
+
+    @cached_property
+    def tags(self) -> dict[str, int]:
+        """How many images have each tag."""
+        return dict(sorted(Counter(tag for item in self.items for tag in item.tags).items()))
+
+    def read(self, number: int, start: int, stop: int) -> Iterator[Slot]:
+        """The one image of "shard" `number`."""
+        item = self.items[number]
+        assert isinstance(item.image, Path)
+        for _ in range(start, stop):
+            try:
+                yield Slot(item.id, item.image.read_bytes(), {"tags": item.tags})
+            except OSError as error:
+                yield Slot(item.id, None, {}, f"the file cannot be read ({error})")
+
+
+def hold_out(items: Sequence[Item], share: float, seed: int) -> set[str]:
+    """Ids of about `share` of the images of each tag that has four or more: at least two, to find each
+    other."""
+    by_tag: dict[str, list[str]] = defaultdict(list)
+    for item in items:
+        for tag in item.tags:
+            by_tag[tag].append(item.id)
+    held: set[str] = set()
+    for _, ids in sorted(by_tag.items()):
+        if len(ids) >= 4:
+            ranked = sorted(ids, key=lambda id: hashlib.sha1(f"{seed} {id}".encode()).digest())
+            missing = max(2, round(share * len(ids))) - len(held.intersection(ids))
+            held.update([id for id in ranked if id not in held][: max(missing, 0)])
+    return held

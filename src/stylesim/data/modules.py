@@ -1,0 +1,242 @@
+"""Where a run's images come from: training streams, and the retrieval sets that are asked on the way."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import math
+import os
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import pandas as pd
+
+from stylesim.data.folder import Folder, hold_out, read_items
+from stylesim.data.index import Index, load_index
+from stylesim.data.plan import Plan
+from stylesim.data.roots import Root, name_roots
+from stylesim.data.stream import Line, Stream, StreamLoader
+from stylesim.data.tars import Slot
+from stylesim.data.views import TwoViews
+from stylesim.errors import StylesimError
+from stylesim.images import Item
+
+
+class StyleDataModule(L.LightningDataModule, ABC):
+    """Training images from one or several roots.
+
+    `root`: one location or several, whose images are read as one set; or a mapping of locations to weights:
+    their shares of every batch, each root with epochs of its own. Tags of the same name are the same tag.
+    `batch_size`: images of a micro-batch on one rank. `workers`: reading processes of a rank; 0 reads in
+    its own. `tags`: globs over tag names; those that match none are not learnt from. `probes`: retrieval
+    sets by name. `repeat_batches`: train on the first so many micro-batches again and again, to see whether
+    a model can learn at all. `max_damaged`: share of damaged images, in [0, 1], above which a run stops.
+
+    Everything about the data that can be wrong is refused, as `StylesimError`, when `vocabulary` or a
+    loader is first asked for.
+    """
+
+    buffer = 0
+
+    def __init__(
+        self,
+        root: str | Sequence[str] | Mapping[str, float],
+        *,
+        batch_size: int,
+        views: TwoViews,
+        workers: int = 2,
+        seed: int = 0,
+        tags: Sequence[str] = ("*",),
+        probes: Mapping[str, Any] | None = None,
+        max_damaged: float = 0.01,
+        repeat_batches: int = 0,
+    ) -> None:
+        super().__init__()
+        self.locations = [root] if isinstance(root, str | Path) else list(root)
+        self.weights = {str(k): float(v) for k, v in root.items()} if isinstance(root, Mapping) else None
+        self.batch_size, self.views, self.workers, self.seed = batch_size, views, workers, seed
+        self.tags, self.probes, self.max_damaged = list(tags), dict(probes or {}), max_damaged
+        self.repeat_batches = repeat_batches
+        self._position: int | None = None
+
+    @abstractmethod
+    def open_root(self, root: Root) -> Index | Folder:
+        """The images of one root."""
+
+    @cached_property
+    def sources(self) -> list[Index | Folder]:
+        """The roots, opened."""
+        if not self.locations:
+            raise StylesimError("data.root names no root: give a folder of shards or images, or several")
+        return [self.open_root(root) for root in name_roots(self.locations)]
+
+    @cached_property
+    def vocabulary(self) -> list[str]:
+        """The selected tags of all roots, sorted: the columns of a batch's tags. Empty if no image has a
+        tag."""
+        known = self._known_tags
+        chosen = [tag for tag in known if any(fnmatchcase(tag, glob) for glob in self.tags)]
+        if known and not chosen:
+            near = difflib.get_close_matches(self.tags[0] if self.tags else "", known, n=5, cutoff=0)
+            raise StylesimError(
+                f"data.tags {self.tags} matches none of the {len(known)} tags: near are {', '.join(near)}"
+            )
+        return chosen
+
+    @property
+    def _known_tags(self) -> list[str]:
+        return sorted({tag for source in self.sources for tag in source.tags})
+
+    @property
+    def position(self) -> int:
+        """Micro-batches that this rank has already consumed: what a resumed stream starts at."""
+        if self._position is None and self.trainer is not None:
+            return self.trainer.global_step * self.trainer.accumulate_grad_batches
+        return self._position or 0
+
+    @position.setter
+    def position(self, position: int) -> None:
+        self._position = position
+
+    def train_dataloader(self) -> StreamLoader:
+        """Micro-batches from `position` to the trainer's last step (without a trainer: to the end of an
+        epoch)."""
+        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        lines = self._lines(world)
+        stop = max(line.plan.steps for line in lines)
+        if self.trainer is not None:
+            if self.trainer.max_steps < 0:
+                raise StylesimError("the length of a run is counted in steps: set trainer.max_steps")
+            stop = self.trainer.max_steps * self.trainer.accumulate_grad_batches
+        columns = {tag: column for column, tag in enumerate(self.vocabulary)}
+        tags = {tag: columns.get(tag) for tag in self._known_tags}
+        stream = Stream(lines, self.views, tags, rank, self.position, stop)
+        self.loader = StreamLoader(stream, self.workers, self.repeat_batches)
+        return self.loader
+
+    def _lines(self, world: int) -> tuple[Line, ...]:
+        if self.weights is None:
+            joined = Joined(tuple(self.sources))
+            parts = [(joined, joined.counts, self.batch_size)]
+        else:
+            shares = split_batch(self.batch_size, self.weights)
+            parts = [
+                (source, source.counts, share) for source, share in zip(self.sources, shares, strict=True)
+            ]
+        workers = max(self.workers, 1)
+        return tuple(
+            Line(source, Plan(counts, share, world, workers, self.seed, self.buffer))
+            for source, counts, share in parts
+        )
+
+    def retrieval_sets(self) -> dict[str, Any]:
+        """`RetrievalSpec` of each probe, by name."""
+        return dict(self.probes)
+
+
+class ShardDataModule(StyleDataModule):
+    """Trains on WebDataset shards with an `index.json`: local folders, http(s) prefixes or `pipe:` commands.
+
+    `shuffle_buffer`: encoded images that each worker holds to shuffle among.
+    """
+
+    def __init__(
+        self, root: str | Sequence[str] | Mapping[str, float], *, shuffle_buffer: int = 2000, **options: Any
+    ):
+        super().__init__(root, **options)
+        self.buffer = shuffle_buffer
+
+    def open_root(self, root: Root) -> Index:
+        return load_index(root)
+
+
+class FolderDataModule(StyleDataModule):
+    """Trains on image files: folders with a folder per label, or tables of paths and tags (see
+    `folder.read_items`).
+
+    `validation`: makes a `RetrievalSpec` of `query=[...]`; if given, `validation_share` of the images of
+    each tag with four or more are held out of training, and are the queries and the gallery of the set
+    "validation".
+    """
+
+    def __init__(
+        self,
+        root: str | Sequence[str] | Mapping[str, float],
+        *,
+        validation: Callable[..., Any] | None = None,
+        validation_share: float = 0.1,
+        **options: Any,
+    ):
+        super().__init__(root, **options)
+        self.held: list[Item] = []
+        self.validation, self.validation_share = validation, validation_share
+
+    def open_root(self, root: Root) -> Folder:
+        items = read_items(root.location, root.name)
+        held = hold_out(items, self.validation_share, self.seed) if self.validation else set()
+        self.held += [item for item in items if item.id in held]
+        return Folder(root, tuple(item for item in items if item.id not in held))
+
+    def retrieval_sets(self) -> dict[str, Any]:
+        """The probes, and the held-out images as "validation", listed in a table in the run's folder."""
+        if self.validation is None:
+            return super().retrieval_sets()
+        assert self.sources  # opening them fills self.held
+        if not self.held:
+            raise StylesimError(
+                f"no tag of {self.locations} has four images, so none can be held out for validation"
+            )
+        folder = Path(self.trainer.default_root_dir if self.trainer else tempfile.gettempdir())
+        digest = hashlib.sha256("\n".join(str(item.image) for item in self.held).encode()).hexdigest()[:8]
+        table = folder / f"validation-{digest}.parquet"
+        folder.mkdir(parents=True, exist_ok=True)
+        columns = {
+            "path": [str(Path(str(item.image)).absolute()) for item in self.held],
+            "tags": [item.tags for item in self.held],
+            "content": [item.content for item in self.held],
+        }
+        part = table.with_name(f"{table.name}.{os.getpid()}")  # every rank writes the same table
+        pd.DataFrame(columns).to_parquet(part)
+        os.replace(part, table)
+        return {**self.probes, "validation": self.validation(query=[str(table)])}
+
+
+class Joined:
+    """Several roots read as one."""
+
+    def __init__(self, sources: Sequence[Index | Folder]) -> None:
+        self.sources = sources
+        self.counts = tuple(count for source in sources for count in source.counts)
+        self._first = np.cumsum([0, *(len(source.counts) for source in sources)])
+
+    def read(self, number: int, start: int, stop: int) -> Iterator[Slot]:
+        which = int(np.searchsorted(self._first, number, side="right")) - 1
+        return self.sources[which].read(number - int(self._first[which]), start, stop)
+
+
+def split_batch(batch: int, weights: Mapping[str, float]) -> list[int]:
+    """Whole shares of a batch, by largest remainder.
+
+    Raises `StylesimError` if a weight is not positive, or too small for one image of a batch.
+    """
+    if not all(0 < weight < math.inf for weight in weights.values()):
+        raise StylesimError(f"the weights of data.root must be positive numbers; they are {weights}")
+    exact = [batch * weight / sum(weights.values()) for weight in weights.values()]
+    shares = [int(share) for share in exact]
+    by_remainder = sorted(range(len(exact)), key=lambda i: shares[i] - exact[i])
+    for i in by_remainder[: batch - sum(shares)]:
+        shares[i] += 1
+    for location, share in zip(weights, shares, strict=True):
+        if share == 0:
+            raise StylesimError(
+                f"the weight {weights[location]} of {location} is less than one image of a batch of {batch}: "
+                f"raise the weight or the batch size"
+            )
+    return shares

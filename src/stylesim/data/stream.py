@@ -1,0 +1,219 @@
+"""Micro-batches of views from shards or files, the same ones however often the stream is stopped and
+entered again."""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Bool, UInt8
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from stylesim.data.batch import Batch
+from stylesim.data.plan import Plan, Stretch
+from stylesim.data.tars import Slot
+from stylesim.data.views import TwoViews
+from stylesim.errors import StylesimError
+from stylesim.images import decode_rgb
+
+MAX_PIXELS = 1 << 26
+"""8192 x 8192: a training image that is larger is skipped as a bomb (200 MB once decoded, in each worker)."""
+
+
+class Source(Protocol):
+    """Numbered shards of samples that can be read from anywhere to anywhere."""
+
+    def read(self, number: int, start: int, stop: int) -> Iterator[Slot]:
+        """Exactly `stop - start` slots of shard `number`."""
+        ...
+
+
+class Line(NamedTuple):
+    """A source, and the order in which it is read; `plan.batch` of each micro-batch come from it."""
+
+    source: Source
+    plan: Plan
+
+
+@dataclass(eq=False)
+class Stream(IterableDataset):
+    """Micro-batches `start` (included) to `stop` (excluded) of rank `rank`, counted from the start of the
+    run.
+
+    Every line gives its share of each micro-batch. `tags` are the columns of the multi-hot tags. Rank and
+    world are told here and in the plans, never taken from the environment; the worker is the one that
+    `DataLoader` makes it.
+    """
+
+    lines: tuple[Line, ...]
+    views: TwoViews
+    tags: dict[str, int | None]
+    """Column of each tag that the index knows; None: known, but not selected."""
+    rank: int = 0
+    start: int = 0
+    stop: int = 1 << 62
+
+    def __iter__(self) -> Iterator[Batch]:
+        info = get_worker_info()
+        workers = self.lines[0].plan.workers
+        assert (info.num_workers if info else 1) == workers, "the plan was made for another number of workers"
+        # After a resume DataLoader asks its worker 0 first again, whoever's turn it is in the plan.
+        first = self.start + (info.id if info else 0)
+        slots = [self._slots(line, first) for line in self.lines]
+        for _ in range(first, self.stop, workers):
+            yield self._batch(
+                [next(of) for line, of in zip(self.lines, slots, strict=True) for _ in range(line.plan.batch)]
+            )
+
+    def _slots(self, line: Line, first: int) -> Iterator[tuple[int, Slot]]:
+        """(epoch, slot) of this line for micro-batch `first` and all that its worker serves after it."""
+        plan, worker = line.plan, first % line.plan.workers
+        epoch = first // plan.steps
+        while True:
+            served = plan.served(epoch, worker)
+            skip = plan.batch * len(range(served.start, first, served.step))
+            for slot in read_in_order(line, epoch, self.rank, worker, skip):
+                yield epoch, slot
+            epoch += 1
+
+    def _batch(self, slots: Sequence[tuple[int, Slot]]) -> Batch:
+        views, tags, keys, damaged = [], [], [], []
+        for epoch, slot in slots:
+            try:
+                row, pair = self._tag_row(slot), self._pair(epoch, slot)
+            except StylesimError as error:
+                damaged.append((slot.key, str(error)))
+                continue
+            tags.append(row)
+            views.append(pair)
+            keys.append(slot.key)
+        size = self.views.size
+        return Batch(
+            views=torch.stack(views, 1) if views else torch.empty(2, 0, 3, size, size, dtype=torch.uint8),
+            tags=torch.from_numpy(np.stack(tags) if tags else np.zeros((0, self.columns), bool)),
+            keys=keys,
+            damaged=damaged,
+        )
+
+    def _pair(self, epoch: int, slot: Slot) -> UInt8[Tensor, "2 3 s s"]:
+        """Views that depend on the image and the epoch alone, whichever reader makes them."""
+        if slot.image is None:
+            raise StylesimError(slot.reason or "no image")
+        digest = hashlib.blake2b(
+            f"{self.lines[0].plan.seed} {epoch} {slot.key}".encode(), digest_size=16
+        ).digest()
+        rng = np.random.Generator(np.random.PCG64(int.from_bytes(digest, "little")))
+        return self.views(decode_rgb(slot.image, max_pixels=MAX_PIXELS), rng)
+
+    def _tag_row(self, slot: Slot) -> Bool[np.ndarray, " t"]:
+        row = np.zeros(self.columns, bool)
+        for tag in slot.labels.get("tags", ()):
+            if tag not in self.tags:
+                raise StylesimError(f"its tag {tag!r} is not in the index: index the shards again")
+            if self.tags[tag] is not None:
+                row[self.tags[tag]] = True
+        return row
+
+    @property
+    def columns(self) -> int:
+        """Length of the multi-hot tags."""
+        return sum(column is not None for column in self.tags.values())
+
+
+def read_in_order(line: Line, epoch: int, rank: int, worker: int, skip: int = 0) -> Iterator[Slot]:
+    """The slots of one reader in one epoch in the order of its plan, without the first `skip` of them.
+
+    Reads the stretches from front to back and holds what is not due yet, never more than the plan's buffer.
+    Shards that hold only skipped slots are not opened.
+    """
+    due = line.plan.order(epoch, rank, worker)
+    wanted = np.ones(len(due), bool)
+    wanted[due[:skip]] = False
+    stretches = line.plan.stretches(epoch, rank, worker)
+    reading = _read_wanted(line.source, stretches, wanted)
+    held: dict[int, Slot] = {}
+    for position in due[skip:].tolist():
+        while position not in held:
+            at, slot = next(reading)
+            held[at] = slot
+        yield held.pop(position)
+
+
+def _read_wanted(
+    source: Source, stretches: Sequence[Stretch], wanted: Bool[np.ndarray, " n"]
+) -> Iterator[tuple[int, Slot]]:
+    """(position, slot) of the wanted positions of stretches laid end to end."""
+    begin = 0
+    for number, start, stop in stretches:
+        needed = np.flatnonzero(wanted[begin : begin + stop - start])
+        if len(needed):
+            first, last = int(needed[0]), int(needed[-1]) + 1
+            for offset, slot in enumerate(source.read(number, start + first, start + last), first):
+                if wanted[begin + offset]:
+                    yield begin + offset, slot
+        begin += stop - start
+
+
+@dataclass
+class StreamLoader:
+    """Iterates a stream with the worker processes of its plan.
+
+    `len` counts from the start of the run, whatever the stream starts at, for Lightning counts the batches
+    that were done before a resume as fetched.
+    """
+
+    stream: Stream
+    workers: int
+    """Worker processes: 0 reads in this one, as one worker would."""
+    repeat: int = 0
+    """Serve the first so many micro-batches again and again; 0 goes on through the stream."""
+    seconds_waited: float = 0.0
+    """How long whoever iterates has waited for batches so far."""
+
+    def __len__(self) -> int:
+        return self.stream.stop
+
+    def __iter__(self) -> Iterator[Batch]:
+        batches = self._read(self.stream) if not self.repeat else self._repeated()
+        while True:
+            asked = time.perf_counter()
+            batch = next(batches, None)
+            self.seconds_waited += time.perf_counter() - asked
+            if batch is None:
+                return
+            yield batch
+
+    def _read(self, stream: Stream) -> Iterator[Batch]:
+        return iter(
+            DataLoader(
+                stream,
+                batch_size=None,
+                collate_fn=as_it_is,
+                num_workers=self.workers,
+                pin_memory=torch.cuda.is_available(),
+                worker_init_fn=leave_signals_to_main,
+            )
+        )
+
+    def _repeated(self) -> Iterator[Batch]:
+        first = list(self._read(replace(self.stream, start=0, stop=self.repeat)))
+        return (first[m % self.repeat] for m in range(self.stream.start, self.stream.stop))
+
+
+def leave_signals_to_main(worker: int) -> None:
+    """Ctrl-C and a scheduler's SIGTERM reach the whole process group; the run ends its workers itself,
+    after its step."""
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, signal.SIG_IGN)
+
+
+def as_it_is(batch: Any) -> Any:
+    """DataLoader's own collation would take the tuples of a batch apart."""
+    return batch

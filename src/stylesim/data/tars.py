@@ -1,0 +1,85 @@
+"""Reading the samples of one shard, whatever state it is in."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from collections.abc import Iterator
+from itertools import islice
+from typing import BinaryIO, NamedTuple
+
+from stylesim.data.roots import opened
+
+EXTENSIONS = ("jpg", "jpeg", "png", "webp")
+MAX_MEMBER = (
+    1 << 28
+)  # bytes; a larger member is skipped unread: no image or label file of a shard is that big
+
+
+class Slot(NamedTuple):
+    """One place in a shard: an encoded image and its labels, or the reason why there is none."""
+
+    key: str
+    image: bytes | None
+    labels: dict
+    reason: str | None = None
+
+
+def read_shard(url: str, name: str, start: int, stop: int) -> Iterator[Slot]:
+    """Exactly `stop - start` slots of the shard behind `url`: samples number `start` (from 0) to `stop`.
+
+    Keys get `name` in front. What cannot be read is a slot with a reason, to the last one of a truncated
+    shard.
+    """
+    done = start
+    try:
+        with opened(url) as stream:
+            for sample in islice(group(stream), start, stop):
+                yield read_slot(sample, name)
+                done += 1
+        reason = f"the shard ends after {done} samples: it is not the one that was indexed"
+    except (
+        Exception
+    ) as error:  # a stranger's file: nothing that it makes tarfile, zlib or the pipe say may stop a run
+        reason = f"the shard cannot be read from sample {done} on ({_sentence(error)})"
+    for _ in range(done, stop):
+        yield Slot(name, None, {}, reason)
+
+
+def group(stream: BinaryIO) -> Iterator[dict]:
+    """The samples of a tar as webdataset groups them: `__key__`, and each member's bytes by its extension."""
+    from webdataset.tariterators import group_by_keys  # imports torch
+
+    return group_by_keys(_members(stream), handler=lambda error: True)  # of two equal names the first counts
+
+
+def _members(stream: BinaryIO) -> Iterator[dict]:
+    """Webdataset's own loop over members has no limit on their size, and reads in pieces of 10 kB."""
+    with tarfile.open(fileobj=stream, mode="r|*", bufsize=1 << 20) as archive:
+        for member in archive:
+            if member.isreg() and member.size <= MAX_MEMBER:
+                file = archive.extractfile(member)
+                yield {"fname": member.name, "data": file.read() if file else b"", "__url__": ""}
+            archive.members = []  # pyright: ignore[reportAttributeAccessIssue]  # or the list grows with the shard
+
+
+def read_slot(sample: dict, name: str) -> Slot:
+    """One grouped sample, its labels parsed and checked; the image stays encoded."""
+    key = f"{name}/{sample['__key__']}"
+    image = next((data for member, data in sample.items() if member.rpartition(".")[2] in EXTENSIONS), None)
+    if image is None:
+        return Slot(key, None, {}, f"no image: none of its members ends in {', '.join(EXTENSIONS)}")
+    if "json" not in sample:
+        return Slot(key, None, {}, "no labels: there is no .json beside the image")
+    try:
+        labels = json.loads(sample["json"])
+        tags = labels.get("tags") or []  # img2dataset writes no tags
+        if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+            return Slot(key, None, {}, f"`tags` in its .json is not a list of strings, but {str(tags)[:60]}")
+    except (ValueError, AttributeError, RecursionError) as error:
+        return Slot(key, None, {}, f"its .json cannot be read ({_sentence(error)})")
+    return Slot(key, image, {**labels, "tags": tags})
+
+
+def _sentence(error: Exception) -> str:
+    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__

@@ -1,0 +1,86 @@
+"""Two views of one image: where they are cut, how they are turned, and the cutting itself.
+
+Style survives geometry and not photometry, so views differ in geometry alone (CSD, arXiv 2404.01292,
+section 6). The published code draws its angle once and gets 0: `quarter_turns=False` is its behaviour.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+
+class View(NamedTuple):
+    """A box of an image in px, and what is done to it once it is scaled: flips, then quarter turns to the
+    left."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+    mirrored: bool
+    upside_down: bool
+    turns: int
+
+
+@dataclass(frozen=True)
+class TwoViews:
+    """Two random views of an image, each `size` x `size` px.
+
+    A box of `scale` of the area and `ratio` of width to height (as torchvision's RandomResizedCrop draws
+    it) is scaled with antialiasing, then flipped, then turned by a random multiple of 90 degrees if
+    `quarter_turns`.
+    """
+
+    size: int = 224
+    scale: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    horizontal_flip: float = 0.5
+    vertical_flip: float = 0.3
+    quarter_turns: bool = True
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+
+    def __call__(
+        self, image: UInt8[np.ndarray, "h w 3"], rng: np.random.Generator
+    ) -> UInt8[Tensor, "2 3 s s"]:
+        return torch.stack(
+            [self.cut(image, self.draw(image.shape[0], image.shape[1], rng)) for _ in range(2)]
+        )
+
+    def draw(self, height: int, width: int, rng: np.random.Generator) -> View:
+        """One random view of an image of `height` x `width` px."""
+        box = self._box(height, width, rng)
+        mirrored, upside_down = rng.random(2) < (self.horizontal_flip, self.vertical_flip)
+        return View(
+            *box, bool(mirrored), bool(upside_down), int(rng.integers(4)) if self.quarter_turns else 0
+        )
+
+    def _box(self, height: int, width: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
+        low, high = map(math.log, self.ratio)
+        for _ in range(10):
+            area = height * width * rng.uniform(*self.scale)
+            ratio = math.exp(rng.uniform(low, high))
+            w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+            if 0 < w <= width and 0 < h <= height:
+                return int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1)), h, w
+        # An image too long for any such box: the middle of it, at the nearest ratio.
+        w = min(width, max(1, round(height * self.ratio[1])))
+        h = min(height, max(1, round(width / self.ratio[0])))
+        return (height - h) // 2, (width - w) // 2, h, w
+
+    def cut(self, image: UInt8[np.ndarray, "h w 3"], view: View) -> UInt8[Tensor, "3 s s"]:
+        """This view of `image`, to which it must belong."""
+        box = image[view.top : view.top + view.height, view.left : view.left + view.width]
+        # A copy of the box as [1 3 h w] in channels-last order, for which torch has a vectorised 8 bit
+        # kernel.
+        pixels = torch.from_numpy(box.copy()).permute(2, 0, 1)[None]
+        pixels = interpolate(pixels, (self.size, self.size), mode=self.interpolation, antialias=True)[0]
+        flips = [axis for axis, flip in ((2, view.mirrored), (1, view.upside_down)) if flip]
+        return torch.rot90(pixels.flip(flips) if flips else pixels, view.turns, (1, 2))
