@@ -87,64 +87,81 @@ def _search_block(
 ) -> tuple[Int[Tensor, "b r"], Float[Tensor, "b r"]]:
     """Neighbours of one block of queries: proposed in float32, decided in float64."""
     wanted = min(k + MARGIN, len(g))
-    best = torch.empty((len(q), 0), device=q.device)
-    rows = torch.empty((len(q), 0), dtype=torch.int64, device=q.device)
-    norm = torch.zeros((), device=q.device)
-    for start, part in _parts(g, block, q.device):
-        scores = _masked(q @ part.T, excluded, start)
-        norm = torch.maximum(norm, part.norm(dim=1).max())
-        top = scores.topk(min(wanted, len(part)), dim=1)
-        best, order = torch.cat([best, top.values], 1).sort(dim=1, descending=True, stable=True)
-        rows = torch.cat([rows, top.indices + start], 1).gather(1, order)[:, :wanted]
-        best = best[:, :wanted]
-
-    # Float64 rows are several times as large: a few queries at a time.
-    exact = torch.cat(
-        [_rescore(a, g[b.cpu()].to(q.device)) for a, b in zip(q.split(64), rows.split(64), strict=True)]
-    )
-    scores, rows = _ordered(exact.masked_fill_(best.isinf(), -torch.inf), rows, k)
-    # What was left out lies below the last candidate, but for float32's rounding of a sum of d terms.
-    rounding = 2 * q.shape[1] * torch.finfo(torch.float32).eps * q.norm(dim=1) * norm
+    proposed, rows, norm = _propose(q, g, wanted, excluded, block)
+    scores, found = _decide(q, g, proposed, rows, k)
     if wanted < len(g):
-        unsure = (scores[:, -1] <= best[:, -1] + rounding) & best[:, -1].isfinite()
-        for i in unsure.nonzero().flatten().tolist():
-            mine = [(ours[i : i + 1], theirs) for ours, theirs in excluded]
-            full = [
-                _masked(_rescore(q[i : i + 1], p[None]), mine, start)
-                for start, p in _parts(g, block, q.device)
-            ]
-            row, index = _ordered(torch.cat(full, 1), torch.arange(len(g), device=q.device)[None], k)
-            scores[i], rows[i] = row[0], index[0]
-    return rows, scores
+        # What was left out lies below the last candidate, but for float32's rounding of a sum of d terms.
+        rounding = 2 * q.shape[1] * torch.finfo(torch.float32).eps * q.norm(dim=1) * norm
+        unsure = (scores[:, -1] <= proposed[:, -1] + rounding) & proposed[:, -1].isfinite()
+        if unsure.any():
+            theirs = [(ours[unsure], groups) for ours, groups in excluded]
+            proposed, rows, _ = _propose(q[unsure].double(), g, wanted, theirs, block)
+            scores[unsure], found[unsure] = _decide(q[unsure], g, proposed, rows, k)
+    return found, scores
 
 
-def _parts(g: Tensor, block: int, device: torch.device) -> Iterator[tuple[int, Float[Tensor, "p d"]]]:
+def _propose(
+    q: Float[Tensor, "b d"],
+    g: Float[Tensor, "g d"],
+    n: int,
+    excluded: list[tuple[Tensor, Tensor]],
+    block: int,
+) -> tuple[Float[Tensor, "b n"], Int[Tensor, "b n"], Float[Tensor, ""]]:
+    """The n best products and their rows, in the precision of q, and the largest norm in the gallery.
+
+    In float32 ties fall anyhow; in float64 (rounded) to the lower row.
+    """
+    best = q.new_empty((len(q), 0))
+    rows = torch.empty((len(q), 0), dtype=torch.int64, device=q.device)
+    norm = q.new_zeros(())
     for start in range(0, len(g), block):
-        yield start, g[start : start + block].to(device).float()
+        part = g[start : start + block].to(q.device, q.dtype)
+        norm = torch.maximum(norm, part.norm(dim=1).max())
+        scores = q @ part.T if q.dtype == torch.float32 else _rounded(q @ part.T)
+        for ours, theirs in excluded:
+            shared = shares_group(ours, theirs[start : start + block].to(q.device))
+            scores = scores.masked_fill_(shared, -torch.inf)
+        values, here = scores.topk(min(n, len(part)), dim=1)
+        if q.dtype == torch.float64:
+            values, here = _lowest_rows(scores, values, here)
+        best, order = torch.cat([best, values], 1).sort(dim=1, descending=True, stable=True)
+        rows = torch.cat([rows, here + start], 1).gather(1, order)[:, :n]
+        best = best[:, :n]
+    return best, rows, norm
 
 
-def _masked(
-    scores: Float[Tensor, "b p"], excluded: list[tuple[Tensor, Tensor]], start: int
-) -> Float[Tensor, "b p"]:
-    for ours, theirs in excluded:
-        part = theirs[start : start + scores.shape[1]].to(scores.device)
-        scores = scores.masked_fill_(shares_group(ours, part), -torch.inf)
-    return scores
-
-
-def _rescore(q: Float[Tensor, "b d"], g: Float[Tensor, "#b r d"]) -> Float[Tensor, "b r"]:
-    """Inner products in float64, rounded to 2^-40 so that the order of summation cannot break a tie."""
-    return ((q[:, None].double() * g.double()).sum(-1) * 2.0**40).round() / 2.0**40
-
-
-def _ordered(
-    scores: Tensor, rows: Int[Tensor, "b r"], k: int
+def _decide(
+    q: Float[Tensor, "b d"],
+    g: Float[Tensor, "g d"],
+    proposed: Float[Tensor, "b n"],
+    rows: Int[Tensor, "b n"],
+    k: int,
 ) -> tuple[Float[Tensor, "b k"], Int[Tensor, "b k"]]:
-    """The first k by (similarity descending, gallery row ascending)."""
+    """The first k of the candidates by (float64 similarity descending, gallery row ascending)."""
+    # Their descriptors in float64 take b * n * d * 8 bytes: a few queries at a time.
+    parts = zip(q.double().split(64), rows.split(64), strict=True)
+    scores = torch.cat([(a[:, None] * g[b.to(g.device)].to(q.device).double()).sum(-1) for a, b in parts])
+    scores = _rounded(scores).masked_fill_(proposed.isinf(), -torch.inf)
     by_row = rows.argsort(dim=1)
     scores, rows = scores.gather(1, by_row), rows.gather(1, by_row)
     order = scores.argsort(dim=1, descending=True, stable=True)[:, :k]
     return scores.gather(1, order), rows.gather(1, order)
+
+
+def _lowest_rows(
+    scores: Float[Tensor, "b p"], values: Float[Tensor, "b n"], rows: Int[Tensor, "b n"]
+) -> tuple[Float[Tensor, "b n"], Int[Tensor, "b n"]]:
+    """topk's answer in the order of the rows, with the lowest of the rows that tie for the last places."""
+    n = values.shape[1]
+    if (tied := (scores >= values[:, -1:]).sum(1) > n).any():
+        rows[tied] = scores[tied].sort(dim=1, descending=True, stable=True).indices[:, :n]
+    rows = rows.sort(dim=1).values
+    return scores.gather(1, rows), rows
+
+
+def _rounded(scores: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:
+    """To 2^-40, so that the order of a float64 summation cannot break a tie."""
+    return (scores * 2.0**40).round_() / 2.0**40
 
 
 @contextmanager
