@@ -52,7 +52,7 @@ class Preprocessing:
         return self.resize or self.size
 
     def __call__(self, image: Image.Image) -> UInt8[Tensor, "3 s s"]:
-        """Resize and crop an RGB image; `normalise` is left to the device. Raises StylesimError for a mere strip."""
+        """Resize and crop an RGB image (`normalise` is left to the device); StylesimError for a strip."""
         width, height = image.size
         short = min(width, height)
         if short != self.short_side:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ def _build(config: dict[str, Any], path: str | Path) -> StyleEncoder:
         raise StylesimError(
             f"{path} names {module}.{name} as its model: refused, it is none of stylesim.encoders."
         )
-    factory = getattr(import_module(module), name, None)
+    factory = getattr(import_module(module), name, None) if find_spec(module) else None
     if factory is None or not hasattr(factory, "builds_encoder"):
         raise StylesimError(
             f"{path} was written for the model {name}, which this version of stylesim has not."

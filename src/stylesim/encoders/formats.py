@@ -65,7 +65,7 @@ def read_weights(path: str | Path) -> WeightFile:
             content = content[wrapper]
             break
     state = {str(k).removeprefix("module."): v for k, v in content.items() if isinstance(v, Tensor)}
-    if not state:
+    if not state and not metadata:
         raise StylesimError(
             f"{path} holds no tensors, only {', '.join(map(str, list(content)[:8])) or 'nothing'}."
         )

@@ -1,0 +1,97 @@
+"""Stage statistics and Gram matrices against their formulas, on maps and on real networks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from stylesim.encoders.factories import csd_timm
+from stylesim.encoders.lite0 import lite0_network, lite0_preprocessing
+from stylesim.encoders.stages import Stages, StageStatistics, dead_leaves, gram, statistics
+from stylesim.errors import StylesimError
+
+
+def test_statistics_are_means_and_deviations_over_pixels():
+    maps = torch.randn(2, 5, 4, 6) * 3 + 1
+    mean, deviation = statistics(maps)
+    flat = maps.double().numpy().reshape(2, 5, -1)
+    np.testing.assert_allclose(mean, flat.mean(-1), atol=1e-6)
+    np.testing.assert_allclose(deviation, flat.std(-1), atol=1e-5)
+
+
+def test_a_flat_map_has_finite_gradients():
+    maps = torch.ones(1, 2, 4, 4, requires_grad=True)
+    torch.cat(statistics(maps)).sum().backward()
+    assert maps.grad is not None
+    assert maps.grad.isfinite().all()
+
+
+def test_gram_keeps_the_inner_products_of_the_full_matrices():
+    first, second = torch.randn(2, 1, 6, 3, 5)
+    full = [(m[0].flatten(1) @ m[0].flatten(1).T / 15) for m in (first, second)]
+    assert gram(first).shape == (1, 21)
+    torch.testing.assert_close((gram(first) * gram(second)).sum(), (full[0] * full[1]).sum())
+
+
+def test_cutting_behind_the_last_stage_changes_no_feature():
+    network = lite0_network(pretrained=False)
+    images = torch.randn(2, 3, 64, 64)
+    whole = network.forward_intermediates(images, indices=[0, 1, 2, 3], intermediates_only=True)  # type: ignore[operator]
+    before = sum(p.numel() for p in network.parameters())
+    cut = Stages(network, [3, 1, 0, 2])
+    assert all(torch.equal(a, b) for a, b in zip(cut(images), whole, strict=True))
+    assert [m.shape[1:] for m in cut(images)] == [(16, 32, 32), (24, 16, 16), (40, 8, 8), (112, 4, 4)]
+    assert sum(p.numel() for p in cut.parameters()) < before / 6
+
+
+def test_features_are_standardised_over_the_synthetic_pictures():
+    preprocessing = lite0_preprocessing(48)
+    backbone = StageStatistics(lite0_network(pretrained=True), (0, 2), preprocessing).eval()
+    with torch.no_grad():
+        features = backbone(preprocessing.normalise(dead_leaves(64, 48)))
+    assert features.shape == (64, 2 * (16 + 40))
+    torch.testing.assert_close(features.mean(0), torch.zeros(112), atol=1e-4, rtol=0)
+    torch.testing.assert_close(features.std(0), torch.ones(112), atol=1e-3, rtol=0)
+    assert {"centre", "scale"} <= set(backbone.state_dict())
+
+
+def test_dead_leaves_are_the_same_every_time_and_differ_among_themselves():
+    pictures = dead_leaves(5, 32)
+    assert torch.equal(pictures, dead_leaves(5, 32))
+    assert 0 <= pictures.min() <= pictures.max() <= 1
+    assert len(pictures.flatten(1).unique(dim=0)) == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "width"), [("resnet18", 2 * (64 + 64 + 128 + 256)), ("convnext_atto", 2 * (40 + 80 + 160))]
+)
+def test_any_timm_network_is_read_at_its_stages(name: str, width: int):
+    encoder = csd_timm(name=name, weights="random", stages=True, image_size=64, dim=16)
+    assert encoder.style_head.shape == (width, 16)
+    assert encoder(torch.randn(2, 3, 64, 64)).isfinite().all()
+
+
+def test_stages_that_a_network_does_not_have_are_refused():
+    with pytest.raises(StylesimError, match=r"cannot be read at stages \[0, 9\]"):
+        csd_timm(name="resnet18", weights="random", stages=[0, 9], image_size=32)
+
+
+def test_timm_says_what_it_knows_and_where_its_weights_are(monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(StylesimError, match=r"no model 'resnet1x'\. Did you mean one of resnet1"):
+        csd_timm(name="resnet1x", weights="random")
+    with pytest.raises(StylesimError, match=r"run `hf download timm/resnet18\.\w+` and pass its file"):
+        csd_timm(name="resnet18")
+
+
+def test_timm_preprocessing_is_timms_own():
+    import timm
+    from PIL import Image
+    from timm.data import create_transform, resolve_data_config
+
+    encoder = csd_timm(name="vit_tiny_patch16_224", weights="random", dim=8)
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 500, 3), dtype=np.uint8))
+    config = resolve_data_config(timm.get_pretrained_cfg("vit_tiny_patch16_224").to_dict())  # type: ignore[union-attr]
+    expected = create_transform(**config)(image)  # type: ignore[operator]
+    ours = encoder.preprocessing.normalise(encoder.preprocessing(image))
+    torch.testing.assert_close(ours, expected)
