@@ -101,6 +101,7 @@ def describe(
             advance(len(batch))
     share.refuse_strangers(out)
     damaged += [(name, "a second item with this id") for name in share.twice]
+    damaged += getattr(items, "damaged", []) if rank == 0 else []  # what a shard could not even hand over
     if not writer.done and world == 1:
         raise _nothing(damaged)
     return writer.finish(**_of_images(writer.done, damaged))

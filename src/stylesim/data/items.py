@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -10,6 +10,7 @@ from pathlib import Path
 from stylesim.data.folder import read_items as read_folder
 from stylesim.data.index import INDEX
 from stylesim.data.roots import REMOTE
+from stylesim.data.shards import ShardItems
 from stylesim.data.shards import read_items as read_shards
 from stylesim.images import Item
 
@@ -21,13 +22,18 @@ class Items:
     Every process reads the whole of it. Raises `StylesimError` for a root that is missing or empty.
     """
 
-    parts: tuple[Collection[Item], ...]
+    parts: tuple[ShardItems | list[Item], ...]
 
     def __len__(self) -> int:
         return sum(len(part) for part in self.parts)
 
     def __iter__(self) -> Iterator[Item]:
         return chain.from_iterable(self.parts)
+
+    @property
+    def damaged(self) -> list[tuple[str, str]]:
+        """(id or shard, reason) of what the latest iteration could not read."""
+        return [pair for part in self.parts if isinstance(part, ShardItems) for pair in part.damaged]
 
 
 def open_items(roots: Sequence[str]) -> Items:

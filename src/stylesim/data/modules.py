@@ -109,7 +109,7 @@ class StyleDataModule(L.LightningDataModule, ABC):
         """Micro-batches from `position` to the trainer's last step (without a trainer: to the end of an
         epoch)."""
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        lines = self._lines(world)
+        lines = self.lines(world)
         stop = max(line.plan.steps for line in lines)
         if self.trainer is not None:
             if self.trainer.max_steps < 0:
@@ -121,7 +121,8 @@ class StyleDataModule(L.LightningDataModule, ABC):
         self.loader = StreamLoader(stream, self.workers, self.repeat_batches)
         return self.loader
 
-    def _lines(self, world: int) -> tuple[Line, ...]:
+    def lines(self, world: int) -> tuple[Line, ...]:
+        """What the streams of `world` ranks read, and in which order."""
         if self.weights is None:
             joined = Joined(tuple(self.sources))
             parts = [(joined, joined.counts, self.batch_size)]

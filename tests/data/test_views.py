@@ -1,0 +1,85 @@
+"""Where views are cut, and their pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import InterpolationMode, RandomResizedCrop
+from torchvision.transforms.functional import resized_crop
+
+from stylesim.data.views import TwoViews, View
+
+RNG = np.random.default_rng(0)
+
+
+def soft_image(height: int, width: int) -> np.ndarray:
+    small = RNG.integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
+
+
+@pytest.mark.parametrize(("height", "width"), [(300, 400), (60, 600), (600, 60)])
+def test_boxes_follow_the_law_of_torchvisions_random_resized_crop(height: int, width: int):
+    views = TwoViews(32)
+    image = torch.zeros(3, height, width)
+    torch.manual_seed(0)
+    ours = np.array([views.draw(height, width, RNG)[:4] for _ in range(3000)])
+    theirs = np.array([RandomResizedCrop.get_params(image, [0.08, 1.0], [3 / 4, 4 / 3]) for _ in range(3000)])
+    for column in range(4):
+        quantiles = np.linspace(0.05, 0.95, 7)
+        a, b = np.quantile(ours[:, column], quantiles), np.quantile(theirs[:, column], quantiles)
+        assert np.abs(a - b).max() <= 0.05 * max(height, width)
+
+
+@pytest.mark.parametrize(("height", "width"), [(10, 500), (500, 10), (1, 1), (1, 40)])
+def test_a_box_of_any_image_lies_inside_it(height: int, width: int):
+    views = TwoViews(8)
+    for _ in range(100):
+        view = views.draw(height, width, RNG)
+        assert 0 <= view.top <= view.top + view.height <= height
+        assert 0 <= view.left <= view.left + view.width <= width
+        assert min(view.height, view.width) > 0
+    assert views(np.zeros((height, width, 3), np.uint8), RNG).shape == (2, 3, 8, 8)
+
+
+@pytest.mark.parametrize(
+    "box", [(0, 0, 240, 320), (10, 20, 100, 130), (200, 300, 40, 20), (5, 5, 33, 90)], ids=str
+)
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+def test_pixels_are_those_of_pil_within_two_grey_levels(box: tuple[int, int, int, int], interpolation: str):
+    image = soft_image(240, 320)
+    ours = TwoViews(64, interpolation=interpolation).cut(image, View(*box, False, False, 0))  # type: ignore[arg-type]
+    theirs = resized_crop(Image.fromarray(image), *box, [64, 64], InterpolationMode(interpolation))  # type: ignore[arg-type]
+    difference = np.abs(ours.permute(1, 2, 0).numpy().astype(int) - np.asarray(theirs).astype(int))
+    assert difference.max() <= 2
+    assert difference.mean() < 0.5
+
+
+def test_flips_and_turns_move_the_corners_as_they_say():
+    image = np.zeros((64, 64, 3), np.uint8)
+    image[:32, :32] = 255  # top left
+    views = TwoViews(8)
+
+    def bright_corner(mirrored: bool, upside_down: bool, turns: int) -> tuple[int, int]:
+        pixels = views.cut(image, View(0, 0, 64, 64, mirrored, upside_down, turns))[0]
+        return divmod(int(torch.stack([pixels[0, 0], pixels[0, -1], pixels[-1, 0], pixels[-1, -1]]).argmax()), 2)
+
+    assert bright_corner(False, False, 0) == (0, 0)
+    assert bright_corner(True, False, 0) == (0, 1)
+    assert bright_corner(False, True, 0) == (1, 0)
+    assert bright_corner(False, False, 1) == (1, 0)  # a quarter to the left
+
+
+def test_flips_and_turns_come_as_often_as_they_are_asked_for():
+    drawn = [TwoViews(8).draw(64, 64, RNG) for _ in range(2000)]
+    assert np.mean([view.mirrored for view in drawn]) == pytest.approx(0.5, abs=0.06)
+    assert np.mean([view.upside_down for view in drawn]) == pytest.approx(0.3, abs=0.06)
+    assert {view.turns for view in drawn} == {0, 1, 2, 3}
+    assert {TwoViews(8, quarter_turns=False).draw(64, 64, RNG).turns for _ in range(50)} == {0}
+
+
+def test_colours_are_not_touched():
+    colour = np.array([200, 30, 90], np.uint8)
+    views = TwoViews(16)(np.broadcast_to(colour, (50, 70, 3)).copy(), RNG)
+    assert (views == torch.from_numpy(colour)[None, :, None, None]).all()
