@@ -166,7 +166,9 @@ def test_a_command_gives_what_the_disk_gives(root: Path, command: str):
 
 def test_gzipped_shards_read_like_plain_ones(root: Path, tmp_path: Path):
     zipped = write_root(tmp_path / "train", 40, size=7, suffix=".tar.gz")
-    assert_same(list(module_of(str(zipped)).train_dataloader()), list(module_of(str(root)).train_dataloader()))
+    assert_same(
+        list(module_of(str(zipped)).train_dataloader()), list(module_of(str(root)).train_dataloader())
+    )
 
 
 def test_several_roots_are_one_set_and_merge_their_tags(root: Path, tmp_path: Path):

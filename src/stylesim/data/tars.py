@@ -6,7 +6,7 @@ import json
 import tarfile
 from collections.abc import Iterator
 from itertools import islice
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, Self
 
 from stylesim.data.roots import opened
 
@@ -31,18 +31,19 @@ def read_shard(url: str, name: str, start: int, stop: int) -> Iterator[Slot]:
     Keys get `name` in front. What cannot be read is a slot with a reason, to the last one of a truncated
     shard.
     """
-    done = start
+    seen = 0
     try:
         with opened(url) as stream:
-            for sample in islice(group(stream), start, stop):
-                yield read_slot(sample, name)
-                done += 1
-        reason = f"the shard ends after {done} samples: it is not the one that was indexed"
+            for sample in islice(group(stream), stop):
+                seen += 1
+                if seen > start:
+                    yield read_slot(sample, name)
+        reason = f"the shard ends after {seen} samples: it is not the one that was indexed"
     except (
         Exception
-    ) as error:  # a stranger's file: nothing that it makes tarfile, zlib or the pipe say may stop a run
-        reason = f"the shard cannot be read from sample {done} on ({_sentence(error)})"
-    for _ in range(done, stop):
+    ) as error:  # a stranger's file: whatever it makes tarfile, zlib or a pipe say, the run goes on
+        reason = f"the shard cannot be read beyond {seen} samples ({_sentence(error)})"
+    for _ in range(max(seen, start), stop):
         yield Slot(name, None, {}, reason)
 
 
@@ -53,9 +54,25 @@ def group(stream: BinaryIO) -> Iterator[dict]:
     return group_by_keys(_members(stream), handler=lambda error: True)  # of two equal names the first counts
 
 
+class _Header(tarfile.TarInfo):
+    """A member that must be followed by another one or by the mark of the end.
+
+    tarfile itself takes whatever else comes after the first member, or nothing, for the end.
+    """
+
+    @classmethod
+    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> Self:
+        try:
+            return super().fromtarfile(tarfile_)
+        except tarfile.EOFHeaderError:  # pyright: ignore[reportAttributeAccessIssue]
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(f"{error}, and no end mark") from error
+
+
 def _members(stream: BinaryIO) -> Iterator[dict]:
     """Webdataset's own loop over members has no limit on their size, and reads in pieces of 10 kB."""
-    with tarfile.open(fileobj=stream, mode="r|*", bufsize=1 << 20) as archive:
+    with tarfile.open(fileobj=stream, mode="r|*", bufsize=1 << 20, tarinfo=_Header) as archive:
         for member in archive:
             if member.isreg() and member.size <= MAX_MEMBER:
                 file = archive.extractfile(member)

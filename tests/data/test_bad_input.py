@@ -1,0 +1,333 @@
+"""What goes wrong with data: each a sentence at the start, or a skipped slot that is counted and named."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from corpus import edit_index, picture, write_root, write_tar
+from PIL import Image
+
+from stylesim.data.batch import Batch
+from stylesim.data.damage import EXAMPLES, DamageLog
+from stylesim.data.index import index_shards, load_index, main, verify_digests
+from stylesim.data.modules import ShardDataModule, split_batch
+from stylesim.data.roots import Root, name_roots
+from stylesim.data.shards import read_items
+from stylesim.data.views import TwoViews
+from stylesim.errors import StylesimError
+
+
+def module_of(root: Any, **options: Any) -> ShardDataModule:
+    settings = {"batch_size": 4, "workers": 0, "shuffle_buffer": 6, "views": TwoViews(8)}
+    return ShardDataModule(root, **settings | options)
+
+
+def batches_of(root: Path, **options: Any) -> list[Batch]:
+    return list(module_of(str(root), **options).train_dataloader())
+
+
+def damage_of(batches: list[Batch]) -> list[tuple[str, str]]:
+    return [pair for batch in batches for pair in batch.damaged]
+
+
+# What is refused at the start.
+
+
+def test_a_missing_root_is_named():
+    with pytest.raises(StylesimError, match=r"there is no folder /no/such/place: set data.root"):
+        module_of("/no/such/place").train_dataloader()
+
+
+def test_no_root_at_all():
+    with pytest.raises(StylesimError, match="names no root"):
+        module_of([]).train_dataloader()
+
+
+def test_an_empty_root_says_what_belongs_there(tmp_path: Path):
+    with pytest.raises(StylesimError, match="is empty: put shards"):
+        module_of(str(tmp_path)).train_dataloader()
+
+
+def test_a_root_without_an_index_names_the_command(tmp_path: Path):
+    write_tar(tmp_path / "0.tar", {"a.jpg": picture(0), "a.json": {"tags": ["x"]}})
+    with pytest.raises(StylesimError, match=re.escape(f"python -m stylesim.data.index {tmp_path}")):
+        module_of(str(tmp_path)).train_dataloader()
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"shards": []}', '{"shards": [{"name": 3}], "tags": {}}'])
+def test_a_broken_index_is_refused(tmp_path: Path, text: str):
+    (write_root(tmp_path / "train", 8) / "index.json").write_text(text)
+    with pytest.raises(StylesimError, match="index.json cannot be read"):
+        module_of(str(tmp_path / "train")).train_dataloader()
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/x.tar", "a;rm -rf x.tar", "..tar"])
+def test_an_index_cannot_point_outside_its_folder(tmp_path: Path, name: str):
+    root = write_root(tmp_path / "train", 8)
+    edit_index(root, name=name)
+    with pytest.raises(StylesimError, match="no shard is like that"):
+        load_index(Root(str(root), "train"))
+
+
+def test_an_index_that_disagrees_with_the_files_is_refused(tmp_path: Path):
+    root = write_root(tmp_path / "train", 20)
+    (root / "00000.tar").unlink()
+    shutil.copy(root / "00001.tar", root / "more.tar")
+    with (root / "00002.tar").open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(StylesimError) as caught:
+        module_of(str(root)).train_dataloader()
+    assert "00000.tar is missing; more.tar is not listed; 00002.tar has" in str(caught.value)
+
+
+def test_a_shard_of_the_right_size_and_the_wrong_bytes_is_found_by_its_digest(tmp_path: Path):
+    root = write_root(tmp_path / "train", 8)
+    data = bytearray((root / "00001.tar").read_bytes())
+    data[700] ^= 1
+    (root / "00001.tar").write_bytes(data)
+    with pytest.raises(StylesimError, match=r"00001.tar is not the file that was indexed"):
+        verify_digests(load_index(Root(str(root), "train")), show=False)
+
+
+def test_an_address_where_nothing_answers_is_named():
+    with pytest.raises(StylesimError, match=r"http://127.0.0.1:9/x/index.json cannot be read"):
+        module_of("http://127.0.0.1:9/x").train_dataloader()
+
+
+def test_tags_that_match_nothing_name_near_ones(tmp_path: Path):
+    root = write_root(tmp_path / "train", 8)
+    with pytest.raises(StylesimError, match=r"matches none of the 3 tags: near are set:\d"):
+        module_of(str(root), tags=["sett:*"]).train_dataloader()
+
+
+def test_a_batch_that_the_data_do_not_fill(tmp_path: Path):
+    with pytest.raises(StylesimError, match="8 images do not fill one global batch of 9"):
+        batches_of(write_root(tmp_path / "train", 8), batch_size=9)
+
+
+def test_a_root_that_is_given_twice():
+    with pytest.raises(StylesimError, match="given twice"):
+        name_roots(["/data/a", "/data/a"])
+
+
+@pytest.mark.parametrize(
+    ("weights", "words"),
+    [
+        ({"a": 1.0, "b": 0.0}, "positive"),
+        ({"a": 1.0, "b": -1.0}, "positive"),
+        ({"a": 99.0, "b": 1.0}, "less than one"),
+    ],
+)
+def test_weights_that_cannot_be_kept(weights: dict[str, float], words: str):
+    with pytest.raises(StylesimError, match=words):
+        split_batch(8, weights)
+
+
+def test_fewer_shards_than_readers_are_split_further(tmp_path: Path):
+    batches = batches_of(write_root(tmp_path / "train", 24, size=24), workers=4)
+    assert len({key for batch in batches for key in batch.keys}) == 24
+
+
+# What is skipped on the way.
+
+
+def broken_root(tmp_path: Path, **members: bytes | dict) -> Path:
+    """Twelve good images and what is given, indexed."""
+    good: dict[str, bytes | dict] = {}
+    for number in range(12):
+        good |= {f"good{number}.jpg": picture(number), f"good{number}.json": {"tags": ["x"]}}
+    root = tmp_path / "train"
+    write_tar(root / "0.tar", good | {name.replace("__", "."): data for name, data in members.items()})
+    index_shards(root, show=False)
+    return root
+
+
+def a_bomb() -> bytes:
+    """A PNG that says it is 30,000 x 30,000 px."""
+    data = bytearray(picture(0, kind="PNG"))
+    data[16:24] = (30_000).to_bytes(4, "big") * 2
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("members", "words"),
+    [
+        ({"bad__json": {"tags": []}}, "no image"),
+        ({"bad__jpg": picture(0)}, "no labels"),
+        ({"bad__jpg": picture(0), "bad__json": b"{not json"}, "json cannot be read"),
+        ({"bad__jpg": picture(0), "bad__json": b"[1]"}, "json cannot be read"),
+        ({"bad__jpg": picture(0), "bad__json": b"[" * 100_000}, "json cannot be read"),
+        ({"bad__jpg": picture(0), "bad__json": {"tags": "impressionism"}}, "not a list of strings"),
+        ({"bad__jpg": b"no image", "bad__json": {"tags": []}}, "cannot be decoded"),
+        ({"bad__jpg": picture(0)[:300], "bad__json": {"tags": []}}, "cannot be decoded"),
+        ({"bad__png": a_bomb(), "bad__json": {"tags": []}}, "30000|bomb"),
+    ],
+)
+def test_a_damaged_sample_leaves_its_batch_short_and_is_named(tmp_path: Path, members: dict, words: str):
+    root = broken_root(tmp_path, **members)
+    batches = batches_of(root, batch_size=13)
+    [(where, why)] = damage_of(batches)
+    assert where == "train/0/bad"
+    assert re.search(words, why), why
+    assert batches[0].views.shape[1] == len(batches[0].tags) == len(batches[0].keys) == 12
+
+
+def test_a_batch_may_be_all_damage(tmp_path: Path):
+    write_tar(tmp_path / "train" / "0.tar", {f"k{i}.json": {"tags": ["x"]} for i in range(4)})
+    index_shards(tmp_path / "train", show=False)
+    [batch] = batches_of(tmp_path / "train")
+    assert batch.views.shape == (2, 0, 3, 8, 8)
+    assert batch.tags.shape == (0, 0)
+    assert len(batch.damaged) == 4
+
+
+def test_an_unknown_tag_asks_for_a_new_index(tmp_path: Path):
+    root = broken_root(tmp_path, odd__jpg=picture(1), odd__json={"tags": ["y"]})
+    index = json.loads((root / "index.json").read_text())
+    del index["tags"]["y"]
+    (root / "index.json").write_text(json.dumps(index))
+    [(where, why)] = damage_of(batches_of(root, batch_size=13))
+    assert where == "train/0/odd"
+    assert "its tag 'y' is not in the index" in why
+
+
+def test_images_without_tags_and_tags_not_selected_stay(tmp_path: Path):
+    root = broken_root(
+        tmp_path,
+        none__jpg=picture(1),
+        none__json={"caption": "a"},
+        other__jpg=picture(2),
+        other__json={"tags": ["y"]},
+    )
+    [batch] = batches_of(root, batch_size=14, tags=["x"])
+    assert batch.damaged == []
+    assert batch.tags.sum() == 12
+
+
+def test_a_root_without_any_tag_trains_without_labels(tmp_path: Path):
+    write_tar(
+        tmp_path / "0.tar", {f"{i}.{e}": d for i in range(4) for e, d in (("jpg", picture(i)), ("json", {}))}
+    )
+    index_shards(tmp_path, show=False)
+    [batch] = batches_of(tmp_path)
+    assert batch.tags.shape == (4, 0)
+
+
+def test_what_img2dataset_writes_is_accepted_as_it_is(tmp_path: Path):
+    members: dict[str, bytes | dict] = {}
+    for number in range(4):
+        key = f"{number:09d}"
+        about = {
+            "caption": "by monet",
+            "url": "http://x",
+            "key": key,
+            "status": "success",
+            "error_message": None,
+        }
+        members |= {f"{key}.jpg": picture(number), f"{key}.json": about, f"{key}.txt": b"by monet"}
+    write_tar(tmp_path / "00000.tar", members)
+    (tmp_path / "00000_stats.json").write_text("{}")
+    (tmp_path / "00000.parquet").write_bytes(b"")
+    assert index_shards(tmp_path, show=False) == []
+    [batch] = batches_of(tmp_path)
+    assert sorted(key.split("/")[-1] for key in batch.keys) == [f"{number:09d}" for number in range(4)]
+
+
+@pytest.mark.parametrize("suffix", [".tar", ".tar.gz"])
+def test_of_a_truncated_shard_the_rest_is_skipped_and_counted(tmp_path: Path, suffix: str):
+    root = write_root(tmp_path / "train", 24, size=8, suffix=suffix)
+    shard = root / f"00000{suffix}"
+    shard.write_bytes(shard.read_bytes()[: shard.stat().st_size // 2])
+    edit_index(root, bytes=shard.stat().st_size)
+    batches = batches_of(root)
+    damaged = damage_of(batches)
+    assert {where for where, _ in damaged} == {"train/00000"}
+    assert all("the shard" in why for _, why in damaged)
+    assert 0 < len(damaged) <= 7
+    assert len([key for batch in batches for key in batch.keys]) + len(damaged) == 24
+
+
+def test_a_truncated_shard_is_indexed_as_far_as_it_can_be_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    root = write_root(tmp_path / "train", 16, size=8)
+    shard = root / "00001.tar"
+    shard.write_bytes(shard.read_bytes()[:13_000])
+    assert main([str(root)]) == 0
+    output = capsys.readouterr()
+    assert "00001.tar breaks off after" in output.err
+    count = load_index(Root(str(root), "train")).count
+    assert 10 <= count < 16
+    assert damage_of(batches_of(root, batch_size=count)) == []
+
+
+def test_a_shard_that_is_no_tar_is_skipped_whole(tmp_path: Path):
+    root = write_root(tmp_path / "train", 24, size=8)
+    size = (root / "00001.tar").stat().st_size
+    (root / "00001.tar").write_bytes(np.random.default_rng(0).bytes(size))
+    assert len(damage_of(batches_of(root))) == 8
+
+
+def test_a_shard_that_vanishes_from_a_server_or_holds_too_little(tmp_path: Path):
+    root = write_root(tmp_path / "train", 24, size=8)
+    edit_index(root, count=10)
+    (root / "00001.tar").unlink()
+    batches = list(module_of(f"pipe:cat {root}/{{}} 2> /dev/null").train_dataloader())
+    reasons = [why for _, why in damage_of(batches)]
+    assert len([why for why in reasons if "ends after 8 samples" in why]) == 2
+    assert len(reasons) == 10
+
+
+def test_damage_is_the_same_after_a_resume(tmp_path: Path):
+    root = write_root(tmp_path / "train", 24, size=8)
+    (root / "00001.tar").write_bytes(b"x" * (root / "00001.tar").stat().st_size)
+    whole = batches_of(root)
+    module = module_of(str(root))
+    module.position = 2
+    tail = list(module.train_dataloader())
+    assert [(b.keys, b.damaged) for b in tail] == [(b.keys, b.damaged) for b in whole[2:]]
+
+
+def test_items_to_describe_leave_out_and_name_the_damaged(tmp_path: Path):
+    root = broken_root(tmp_path, bad__jpg=picture(0))
+    items = read_items(root)
+    assert len(items) == 13
+    assert len(list(items)) == 12
+    assert items.damaged == [("train/0/bad", "no labels: there is no .json beside the image")]
+
+
+def test_an_image_rotated_by_its_exif_stands_upright(tmp_path: Path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (40, 20), "red").save(tmp_path / "x.jpg", exif=exif)
+    root = broken_root(tmp_path, up__jpg=(tmp_path / "x.jpg").read_bytes(), up__json={"tags": []})
+    assert damage_of(batches_of(root, batch_size=13)) == []
+
+
+# Counting it.
+
+
+def test_more_damage_than_allowed_stops_a_run_with_examples():
+    log = DamageLog()
+    log.add(980, [(f"train/0/{i}", "no image") for i in range(30)])
+    with pytest.raises(StylesimError, match=r"3.0% of the images are damaged.*\n.*30 of 1,010"):
+        log.raise_if_over(0.01)
+    assert log.summary().count("no image") == EXAMPLES
+    assert "and 10 more" in log.summary()
+
+
+def test_little_damage_and_early_damage_stop_nothing():
+    log = DamageLog()
+    log.add(3, [("train/0/1", "no image")])
+    log.raise_if_over(0.01)
+    log.add(2000)
+    log.raise_if_over(0.01)
+    assert DamageLog().summary() == "none of 0 images was damaged"
