@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -103,14 +103,16 @@ def _load_table(table: Path) -> pd.DataFrame:
 
 
 def _tags(label: Any) -> list[str]:
-    """The tags of one cell: a list, or text separated by `|` or `;`."""
+    """The tags of one cell: a list, text separated by `|` or `;`, or the number of a class."""
     if isinstance(label, str):
         return [tag for part in label.split("|") for text in part.split(";") if (tag := text.strip())]
-    return [] if _missing(label) else [str(tag) for tag in label]
+    if _missing(label):
+        return []
+    return [str(tag) for tag in label] if isinstance(label, Iterable) else [str(label)]
 
 
 def _missing(cell: Any) -> bool:
-    return cell is None or cell == "" or (isinstance(cell, float) and cell != cell)
+    return cell is None or (isinstance(cell, str) and not cell) or (isinstance(cell, float) and cell != cell)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,193 @@
+"""Packing a folder or a table of images into shards: `python -m stylesim.data.pack SOURCE OUT`."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from fnmatch import fnmatchcase
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+from PIL import Image
+
+from stylesim.data.folder import read_items
+from stylesim.data.index import index_shards
+from stylesim.data.shards import ShardWriter
+from stylesim.data.tars import EXTENSIONS
+from stylesim.errors import StylesimError
+from stylesim.images import Item, open_image
+from stylesim.progress import progress
+
+PLAN = "pack.json"
+"""What the shards of an unfinished folder are made of; gone when all is packed."""
+
+
+def pack(
+    source: str | Path,
+    out: str | Path,
+    *,
+    shard_size: int = 5000,
+    max_size: int | None = None,
+    tags: Sequence[str] = ("*",),
+    suffix: str = ".tar",
+    processes: int | None = None,
+    show: bool = True,
+) -> list[tuple[str, str]]:
+    """Pack the images that `folder.read_items` finds in `source` into indexed shards in `out`.
+
+    The images are shuffled (always alike), `shard_size` of them to a shard. A file goes in as it is, unless
+    its short side is over `max_size` px (then it is scaled down, as JPEG of quality 95) or its format is
+    none of a shard's (then it becomes PNG). Tags that no glob of `tags` matches are left out.
+
+    Interrupted and called again, it goes on with the shards that are not done. Returns (id, reason) of the
+    images that were left out as damaged. Raises `StylesimError` if `out` holds anything else, or no image
+    can be packed.
+    """
+    items, out = read_items(source), Path(out)
+    items.sort(key=lambda item: hashlib.sha1(item.id.encode()).digest())
+    plan = {
+        "images": _digest(items),
+        "size": shard_size,
+        "max_size": max_size,
+        "tags": [*tags],
+        "suffix": suffix,
+    }
+    damaged = [(name, reason) for name, reason in _enter(out, plan)]
+    pieces = {
+        number: items[first : first + shard_size]
+        for number, first in enumerate(range(0, len(items), shard_size))
+    }
+    todo = {number: piece for number, piece in pieces.items() if not (out / f"{number:05d}{suffix}").exists()}
+    job = partial(_pack_shard, out=out, size=shard_size, max_size=max_size, tags=tags, suffix=suffix)
+    with progress("packing", len(items), show=show) as advance:
+        advance(len(items) - sum(map(len, todo.values())))
+        for number, lost in _all(job, todo, processes):
+            damaged += lost
+            (out / PLAN).write_text(json.dumps(plan | {"damaged": damaged}))
+            advance(len(todo[number]))
+    if len(damaged) == len(items):
+        raise StylesimError(
+            f"none of the {len(items)} images of {source} can be packed; first {': '.join(damaged[0])}"
+        )
+    index_shards(out, processes=processes, show=show)
+    (out / PLAN).unlink()
+    return damaged
+
+
+def _digest(items: Sequence[Item]) -> str:
+    text = json.dumps([(item.id, item.tags, item.content) for item in items])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _enter(out: Path, plan: dict) -> list[list[str]]:
+    """The images already found damaged, if `out` holds the beginning of this very plan."""
+    out.mkdir(parents=True, exist_ok=True)
+    if not any(out.iterdir()):
+        (out / PLAN).write_text(json.dumps(plan | {"damaged": []}))
+    try:
+        begun = json.loads((out / PLAN).read_text())
+    except (OSError, ValueError):
+        begun = {}
+    if {**begun, "damaged": None} != {**plan, "damaged": None}:
+        raise StylesimError(f"{out} holds something else already: give an empty folder, or a new one")
+    return begun["damaged"]
+
+
+def _all(job: partial, pieces: dict[int, list[Item]], processes: int | None) -> Iterator[tuple[int, list]]:
+    processes = processes or min(os.cpu_count() or 1, len(pieces))
+    if processes <= 1:
+        yield from ((number, job(number, piece)) for number, piece in pieces.items())
+        return
+    with ProcessPoolExecutor(processes, get_context("forkserver")) as pool:
+        tasks = {pool.submit(job, number, piece): number for number, piece in pieces.items()}
+        yield from ((tasks[task], task.result()) for task in as_completed(tasks))
+
+
+def _pack_shard(
+    number: int,
+    items: Sequence[Item],
+    *,
+    out: Path,
+    size: int,
+    max_size: int | None,
+    tags: Sequence[str],
+    suffix: str,
+) -> list[tuple[str, str]]:
+    """Write one shard; (id, reason) of the images that are damaged."""
+    damaged = []
+    with ShardWriter(out, size=size, suffix=suffix, first=number) as writer:
+        for place, item in enumerate(items, number * size):
+            try:
+                image, extension = _encoded(Path(str(item.image)), max_size)
+            except StylesimError as error:
+                damaged.append((item.id, str(error)))
+                continue
+            chosen = [tag for tag in item.tags if any(fnmatchcase(tag, glob) for glob in tags)]
+            labels = {"tags": chosen, "name": item.id} | ({"content": item.content} if item.content else {})
+            # A key must be one of a kind and free of dots; the name stays readable in it.
+            key = f"{place:09d}_{re.sub(r'[^0-9A-Za-z_-]+', '-', Path(item.id).stem)[:60]}"
+            writer.write(key, image, labels, extension=extension)
+    return damaged
+
+
+def _encoded(path: Path, max_size: int | None) -> tuple[bytes, str]:
+    """The bytes and the extension with which an image goes into a shard. Each is decoded once, to be sure
+    of it."""
+    image = open_image(path)
+    extension = path.suffix.lower().removeprefix(".")
+    if max_size and min(image.size) > max_size:
+        scale = max_size / min(image.size)
+        image = image.resize(
+            (round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS
+        )
+        return _bytes(image, "JPEG", quality=95), "jpg"
+    return (path.read_bytes(), extension) if extension in EXTENSIONS else (_bytes(image, "PNG"), "png")
+
+
+def _bytes(image: Image.Image, kind: str, **options: int) -> bytes:
+    out = io.BytesIO()
+    image.save(out, kind, **options)
+    return out.getvalue()
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser("python -m stylesim.data.pack", description=__doc__)
+    parser.add_argument("source", help="folder with a folder per label, or CSV or Parquet of path and tags")
+    parser.add_argument("out", help="folder for the shards and their index")
+    parser.add_argument("--shard-size", type=int, default=5000, help="images of a shard (default: 5000)")
+    parser.add_argument("--max-size", type=int, help="scale images down whose short side is longer, in px")
+    parser.add_argument(
+        "--tags", nargs="+", default=["*"], metavar="GLOB", help="tags to keep (default: all)"
+    )
+    parser.add_argument("--gzip", action="store_true", help="write .tar.gz")
+    parser.add_argument("--processes", type=int, help="shards written at once (default: one per core)")
+    given = parser.parse_args(argv)
+    try:
+        damaged = pack(
+            given.source,
+            given.out,
+            shard_size=given.shard_size,
+            max_size=given.max_size,
+            tags=given.tags,
+            suffix=".tar.gz" if given.gzip else ".tar",
+            processes=given.processes,
+        )
+    except StylesimError as error:
+        print(error, file=sys.stderr)
+        return 2
+    for name, reason in damaged:
+        print(f"left out {name}: {reason}", file=sys.stderr)
+    print(f"packed {given.source} into {given.out}; {len(damaged)} damaged images were left out")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
