@@ -82,7 +82,7 @@ def overrides_for(shards: Path, *more: str) -> list[str]:
         "trainer.max_steps=6",
         "trainer.accelerator=cpu",
         "trainer.log_every_n_steps=1",
-        "trainer.progress_bar=false",
+        "~callbacks.bar",
         "callbacks.checkpoints.every_n_steps=2",
         *more,
     ]

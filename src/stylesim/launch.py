@@ -100,7 +100,9 @@ def _objective(cfg: DictConfig, figures: dict[str, float]) -> Any:
     if not cfg.get("objective"):
         return figures
     if cfg.objective not in figures:
-        raise StylesimError(f"objective={cfg.objective} is no figure of this run. Figures: {', '.join(figures)}.")
+        raise StylesimError(
+            f"objective={cfg.objective} is no figure of this run. Figures: {', '.join(figures)}."
+        )
     return figures[cfg.objective]
 
 
@@ -183,7 +185,9 @@ def relaunchable(module: str, run_dir: Path, resumes: bool = False) -> Iterator[
 
 def _arguments_of_a_rank(resumed: Path | None) -> list[str]:
     config = HydraConfig.get()
-    folders = [s.path.removeprefix("file://") for s in config.runtime.config_sources if s.provider == "command-line"]
+    folders = [
+        s.path.removeprefix("file://") for s in config.runtime.config_sources if s.provider == "command-line"
+    ]
     flags = ["--config-name", str(config.job.config_name)] + [f for p in folders for f in ("--config-dir", p)]
     overrides = [o for o in config.overrides.task if not o.startswith("resume=")]
     # Which run is resumed is decided once, by rank 0.

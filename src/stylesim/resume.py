@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ def find_run(cfg: DictConfig, fresh: Path) -> Path:
             raise StylesimError(f"resume={cfg.resume}: {found} is no run folder with {CHECKPOINT} in it.")
     if fresh.resolve() != found.resolve() and _is_untouched(fresh):
         shutil.rmtree(fresh)
+        with suppress(OSError):  # the folder of the day, if there is nothing else in it
+            fresh.parent.rmdir()
     return found
 
 
@@ -55,4 +58,6 @@ def _compared(cfg: Any) -> dict[str, Any]:
 
 
 def _is_untouched(folder: Path) -> bool:
-    return all(f.name == ".hydra" or f.suffix == ".log" for f in folder.iterdir()) if folder.is_dir() else False
+    return (
+        all(f.name == ".hydra" or f.suffix == ".log" for f in folder.iterdir()) if folder.is_dir() else False
+    )

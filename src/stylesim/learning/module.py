@@ -36,6 +36,7 @@ class StyleModule(lightning.LightningModule):
         clip_norm: Largest gradient norm; None does not clip.
         clip_mode: `global`, one norm over all parameters, or `per_tensor`, one for each (the published code's).
         content_weight: Weight of the adversarial content path (the paper's lambda_c); needs an encoder with a content head.
+            It contrasts the style views; the published code gives it views of its own, one of them changed in colour.
         grad_checkpointing: Recompute activations in the backward pass: less memory, about a third more time.
         compile: `torch.compile` the encoder in place (checkpoint keys keep their names).
     """
@@ -66,6 +67,8 @@ class StyleModule(lightning.LightningModule):
             )
         if grad_checkpointing:
             encoder.set_grad_checkpointing(True)
+        # Convolutions on a CPU are nearly twice as fast in this order, and no slower on a GPU.
+        encoder.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         if compile:
             encoder.compile()
 
@@ -79,17 +82,28 @@ class StyleModule(lightning.LightningModule):
         self.encoder.eval()
         return self
 
+    def on_fit_start(self) -> None:
+        views, wanted = self.trainer.datamodule.views.size, self.encoder.preprocessing.size  # type: ignore[attr-defined]
+        if views != wanted:
+            raise StylesimError(
+                f"The views are {views} px and {self.encoder.provenance.name} takes {wanted} px:"
+                f" set views.size={wanted} (its default follows model.image_size)."
+            )
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         assert self.loss is not None
         n_views, n = batch.views.shape[:2]
         images = self.encoder.preprocessing.normalise(batch.views.flatten(0, 1))
+        images = images.contiguous(memory_format=torch.channels_last)
         alpha = reversal_strength(self.trainer.global_step / max(1, self.trainer.max_steps))
         style, content = self.encoder.heads(images, alpha=alpha)
-        views, tags = gather_batch(style.unflatten(0, (n_views, n)), batch.tags, self.gather)
-        total, parts = self.loss(views, tags)
-        if self.content_weight and content is not None:
-            views, _ = gather_batch(content.unflatten(0, (n_views, n)), batch.tags, self.gather)
-            parts["content"] = content_loss(views)
+        heads = [h.unflatten(0, (n_views, n)) for h in (style, content) if h is not None]
+        # One gather: the content head's views, if there are any, travel behind the style head's.
+        views, tags = gather_batch(torch.cat(heads), batch.tags, self.gather)
+        total, parts = self.loss(views[:n_views], tags)
+        if self.content_weight:
+            settings = {k: v for k, v in self.loss.keywords.items() if k in ("temperature", "reference")}  # type: ignore[attr-defined]
+            parts["content"] = content_loss(views[n_views:], **settings)
             total = total + self.content_weight * parts["content"]
         self._refuse_non_finite(total, batch)
         # The loss is that of the global batch, the same on every rank; so is this count.

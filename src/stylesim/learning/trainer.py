@@ -11,6 +11,7 @@ from typing import Any, Literal
 import lightning
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.strategies.launchers import subprocess_script
 
@@ -39,7 +40,6 @@ def build_trainer(
     precision: str = "32-true",
     accumulate_grad_batches: int = 1,
     log_every_n_steps: int = 10,
-    progress_bar: bool = True,
     profiler: Literal["simple", "advanced", "pytorch"] | None = None,
     matmul_precision: Literal["highest", "high", "medium"] = "high",
     threads: int | None = None,
@@ -82,7 +82,7 @@ def build_trainer(
             precision=precision,  # type: ignore[arg-type]
             accumulate_grad_batches=accumulate_grad_batches,
             log_every_n_steps=log_every_n_steps,
-            enable_progress_bar=progress_bar,
+            enable_progress_bar=any(isinstance(c, ProgressBar) for c in callbacks or ()),
             enable_model_summary=False,
             profiler=profiler,
             limit_val_batches=0,

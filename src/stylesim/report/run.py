@@ -28,7 +28,9 @@ def write_run_report(run_dir: Path, results: Results, *, loggers: Iterable[Any] 
     The table compares with the first control where there is one. Returns the path of the page.
     """
     table = _table(results)
-    (run_dir / "table.csv").write_text(FigureTable([_every_figure(n, sets) for n, sets in results.items()]).csv())
+    (run_dir / "table.csv").write_text(
+        FigureTable([_every_figure(n, sets) for n, sets in results.items()]).csv()
+    )
     model = next(iter(results))
     galleries = {name: gallery_rows_of(retrieval) for name, retrieval in results[model].items()}
     sections = [Section("Figures", table.html() + _LEGEND)]
@@ -137,4 +139,6 @@ def _log_table(loggers: Iterable[Any], table: FigureTable) -> None:
     columns = list(table.columns or ())
     for logger in loggers:
         if hasattr(logger, "log_table"):
-            logger.log_table("figures", columns=columns, data=[[row.get(c) for c in columns] for row in table.rows])
+            logger.log_table(
+                "figures", columns=columns, data=[[row.get(c) for c in columns] for row in table.rows]
+            )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import lightning
@@ -12,7 +13,8 @@ class StepBar(TQDMProgressBar):
     """One bar over the whole run, with rate and time left; epochs, which stylesim does not have, are not shown."""
 
     def __init__(self) -> None:
-        super().__init__(refresh_rate=1)
+        # In a log file every refresh is a line.
+        super().__init__(refresh_rate=1 if sys.stderr.isatty() else 50)
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, *_: Any) -> None:
         super().on_train_epoch_start(trainer)

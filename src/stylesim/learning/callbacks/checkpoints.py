@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from stylesim.encoders.checkpoint import save_weights
 from stylesim.errors import StylesimError
+from stylesim.learning.callbacks.ema import averaged_weights
 from stylesim.learning.module import StyleModule
 
 
@@ -70,5 +71,6 @@ class Checkpoints(Checkpoint):
         partial = self.folder / f"{name}.partial"
         about = {"step": str(trainer.global_step), "samples_seen": str(module.samples_seen)}
         about |= {"best": json.dumps(self.best)} if self.best else {}
-        save_weights(module.encoder, partial, metadata=about)
+        with averaged_weights(trainer, module):
+            save_weights(module.encoder, partial, metadata=about)
         partial.replace(self.folder / f"{name}.safetensors")

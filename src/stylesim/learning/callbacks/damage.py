@@ -16,7 +16,9 @@ class DamageReport(lightning.Callback):
     def __init__(self) -> None:
         self.damage = DamageLog()
 
-    def on_train_batch_start(self, trainer: lightning.Trainer, pl_module: Any, batch: Batch, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: lightning.Trainer, pl_module: Any, batch: Batch, batch_idx: int
+    ) -> None:
         self.damage.add(len(batch.keys), batch.damaged)
         self.damage.raise_if_over(trainer.datamodule.max_damaged)  # type: ignore[attr-defined]
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import lightning
 
+from stylesim.learning.callbacks.ema import averaged_weights
 from stylesim.measure import measure
 from stylesim.retrieval.spec import RetrievalSpec
 
@@ -26,14 +27,15 @@ class RetrievalProbe(lightning.Callback):
         due = {name: spec for name, spec in _sets(trainer).items() if _is_due(spec, step, trainer.max_steps)}
         if not due:
             return
-        found = measure(
-            pl_module.encoder,
-            due,
-            rank=trainer.global_rank,
-            world=trainer.world_size,
-            device=pl_module.device,
-            progress=False,
-        )
+        with averaged_weights(trainer, pl_module):
+            found = measure(
+                pl_module.encoder,
+                due,
+                rank=trainer.global_rank,
+                world=trainer.world_size,
+                device=pl_module.device,
+                progress=False,
+            )
         figures = {f"{name}/{key}": value for name, r in found.items() for key, value in r.figures.items()}
         trainer.probed = {"step": step, **figures}  # type: ignore[attr-defined]
         # Straight to the loggers: what is logged through the module is repeated at every later step.

@@ -1,0 +1,165 @@
+"""Where a training step's time goes: data, forward, loss (with mask and gather), backward, optimiser.
+
+`python benchmarks/step.py` measures what this machine can: on a GPU ViT-B/16 and ViT-L/14 in bf16, compiled, with the
+model FLOPs utilisation; on a CPU EfficientNet-Lite0, and one step of a full-size ViT-B/16. Weights are random: they cost
+the same. Data comes from the embedded shards through the real loader, at each model's own size.
+
+`--loss-batch 4096` also times mask, gather and loss alone at that global batch, as a share of the step of that many images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import platform
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from lightning.fabric.utilities.throughput import get_available_flops
+from torch.utils.flop_counter import FlopCounterMode
+
+from stylesim.data.modules import ShardDataModule
+from stylesim.data.views import TwoViews
+from stylesim.encoders import CSDEncoder, csd_clip, csd_lite0
+from stylesim.launch import commit
+from stylesim.learning.gather import gather_batch
+from stylesim.learning.losses import csd_loss
+from stylesim.learning.optim import sgd
+
+REPOSITORY = Path(__file__).parents[1]
+MODELS: dict[str, Callable[[], CSDEncoder]] = {
+    "csd_lite0": lambda: csd_lite0(weights="random"),
+    "csd_vitb": lambda: csd_clip(architecture="ViT-B-16", weights="random"),
+    "csd_vitl": lambda: csd_clip(architecture="ViT-L-14", weights="random"),
+}
+PARTS = ("data", "forward", "loss", "backward", "optimiser")
+
+
+class Clock:
+    """Seconds of each part of a step, the device's queue emptied at every edge."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.seconds = device, dict.fromkeys(PARTS, 0.0)
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        start = self.now()
+        yield
+        self.seconds[name] += self.now() - start
+
+    def now(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+
+def measure(name: str, given: argparse.Namespace, device: torch.device) -> dict[str, object]:
+    """A row for one model: rates, shares, memory, utilisation."""
+    batch, steps = given.batch_size, given.steps
+    encoder = MODELS[name]().to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    flops = forward_flops(encoder)
+    if given.compile:
+        encoder.compile()
+    optimizer, _ = sgd(encoder, global_batch=batch, max_steps=1)
+    size = encoder.preprocessing.size
+    module = ShardDataModule(
+        str(REPOSITORY / "data/stylecross/train"), batch_size=batch, workers=given.workers, views=TwoViews(size), tags=["set:*"]
+    )
+    loader = module.train_dataloader()
+    loader.stream.stop = steps + given.warm_up
+    clock, batches = Clock(device), iter(loader)
+    dtype = torch.bfloat16 if given.precision == "bf16" else torch.float32
+    for step in range(steps + given.warm_up):
+        if step == given.warm_up:
+            clock.seconds = dict.fromkeys(PARTS, 0.0)
+        with clock.part("data"):
+            one = next(batches)
+            views, tags = one.views.to(device, non_blocking=True), one.tags.to(device)
+        with clock.part("forward"), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            images = encoder.preprocessing.normalise(views.flatten(0, 1)).contiguous(memory_format=torch.channels_last)
+            descriptors = encoder(images).unflatten(0, views.shape[:2])
+        with clock.part("loss"):
+            total, _ = csd_loss(*gather_batch(descriptors, tags), 0.1, 1.0, 0.2)
+        with clock.part("backward"):
+            total.backward()
+        with clock.part("optimiser"):
+            optimizer.step()
+            optimizer.zero_grad()
+    whole = sum(clock.seconds.values())
+    rate = 2 * batch * steps / whole
+    peak = get_available_flops(device, dtype) if device.type == "cuda" else None
+    busy = whole - clock.seconds["data"]
+    row: dict[str, object] = {"model": name, "batch": batch, "precision": given.precision, "compiled": given.compile}
+    row |= {"views_per_s": round(rate, 1), "step_s": round(whole / steps, 4)}
+    row |= {f"{part}_share": round(clock.seconds[part] / whole, 4) for part in PARTS}
+    row["mfu"] = round(3 * flops * 2 * batch * steps / busy / peak, 4) if peak else ""
+    row["loss_share_at_large_batch"] = round(loss_share(encoder, given, device, rate), 5) if given.loss_batch else ""
+    row["memory_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 2) if device.type == "cuda" else ""
+    return row
+
+
+def forward_flops(encoder: CSDEncoder) -> float:
+    """FLOPs of one image's forward pass (a multiplication and an addition are two)."""
+    size, device = encoder.preprocessing.size, encoder.device
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        encoder(torch.zeros(1, 3, size, size, device=device))
+    return float(counter.get_total_flops())
+
+
+def loss_share(encoder: CSDEncoder, given: argparse.Namespace, device: torch.device, rate: float) -> float:
+    """Time of mask, gather and loss at a large global batch, as a share of a step of that many images at `rate` views/s."""
+    images = given.loss_batch
+    descriptors = torch.nn.functional.normalize(torch.randn(2, images, encoder.dim, device=device), dim=-1).requires_grad_()
+    tags = torch.rand(images, 3840, device=device) < 1e-3
+    clock = Clock(device)
+    for _ in range(2):  # the first one warms up
+        start = clock.now()
+        csd_loss(*gather_batch(descriptors, tags), 0.1, 1.0, 0.2)[0].backward()
+        seconds = clock.now() - start
+    return seconds / (seconds + 2 * images / rate)  # pyright: ignore[reportPossiblyUnboundVariable]
+
+
+def hardware(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text()) if Path("/proc/cpuinfo").exists() else None
+    return f"{found[1] if found else platform.processor()}, {os.cpu_count()} cores"
+
+
+def main() -> None:
+    gpu = torch.cuda.is_available()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", choices=list(MODELS), default=["csd_vitb", "csd_vitl"] if gpu else ["csd_lite0", "csd_vitb"])
+    parser.add_argument("--batch-size", type=int, default=128 if gpu else 16, help="images of a step; each has two views")
+    parser.add_argument("--steps", type=int, default=20 if gpu else 3)
+    parser.add_argument("--warm-up", type=int, default=5 if gpu else 1)
+    parser.add_argument("--workers", type=int, default=12 if gpu else 1)
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="bf16" if gpu else "fp32")
+    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=gpu)
+    parser.add_argument("--loss-batch", type=int, default=4096, help="global batch for the share of the loss; 0 leaves it out")
+    parser.add_argument("--results", type=Path, default=REPOSITORY / "benchmarks/results")
+    given = parser.parse_args()
+    torch.set_float32_matmul_precision("high")
+    device = torch.device("cuda" if gpu else "cpu")
+    rows = []
+    for name in given.models:
+        rows.append(measure(name, given, device))
+        print("  ".join(f"{key}={value}" for key, value in rows[-1].items()), flush=True)
+    about = {"hardware": hardware(device), "torch": version("torch"), "commit": commit()}
+    given.results.mkdir(parents=True, exist_ok=True)
+    path = given.results / f"step_{re.sub(r'[^A-Za-z0-9]+', '-', about['hardware'] or '').strip('-')}.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [*rows[0], *about])
+        writer.writeheader()
+        writer.writerows([row | about for row in rows])
+    print(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import DictConfig
+from safetensors.torch import load_file
+
+from conftest import overrides_for
+from stylesim import train
+from stylesim.encoders import load_checkpoint
+from stylesim.errors import StylesimError
+
+STEPS = 24
+
+
+def command(shards: Path, *more: str) -> list[str]:
+    overrides = overrides_for(
+        shards,
+        f"trainer.max_steps={STEPS}",
+        "trainer.accumulate_grad_batches=2",
+        "data.workers=2",
+        "data.probes.validation.every_n_steps=12",
+        "callbacks.checkpoints.every_n_steps=3",
+        *more,
+    )
+    return [sys.executable, "-m", "stylesim.train", *overrides]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    subprocess.run(command(shards, "hydra.run.dir=whole"), cwd=folder, check=True, timeout=300)
+    return folder / "whole"
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143)])
+def test_a_run_that_is_stopped_and_resumed_ends_with_the_weights_of_one_that_was_not(
+    signum: signal.Signals, code: int, shards: Path, uninterrupted: Path, tmp_path: Path
+) -> None:
+    process = subprocess.Popen(command(shards), cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    while not (found := list(tmp_path.glob("outputs/*/*/checkpoints/last.ckpt"))):
+        assert process.poll() is None, process.stderr and process.stderr.read()
+        time.sleep(0.01)
+    process.send_signal(signum)
+    said = process.communicate(timeout=120)[1]
+    assert process.returncode == code
+    run = found[0].parents[1]
+    assert not (run / "metrics.json").exists(), "the run was over before it could be stopped"
+    if signum == signal.SIGTERM:
+        assert "stopped by a signal after step" in said
+        assert "resume=true" in said
+    subprocess.run([*command(shards), "resume=true"], cwd=tmp_path, check=True, timeout=300)
+    assert [p.parent for p in tmp_path.glob("outputs/**/metrics.json")] == [run], "it goes on in its own folder"
+    whole, resumed = (load_file(r / "checkpoints" / "last.safetensors") for r in (uninterrupted, run))
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    figures, again = (json.loads((r / "metrics.json").read_text()) for r in (uninterrupted, run))
+    assert figures == again
+    steps = [int(row["step"]) for row in csv.DictReader((run / "metrics.csv").open()) if row["train/loss"]]
+    assert steps == list(range(STEPS)), "the log has every step once"
+
+
+def test_resume_without_such_a_run_says_so(shards: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [*command(shards), "resume=true"], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 2
+    assert "no run folder with this configuration" in done.stderr
+
+
+def test_a_run_leaves_weights_figures_and_a_report(composed: Callable[..., DictConfig]) -> None:
+    cfg = composed("+model@controls.colour=color_histogram", "controls.colour.image_size=32")
+    figures = train.main(cfg)
+    run = Path(cfg.run_dir)
+    assert 0 <= figures["validation/recall@1"] <= 1
+    assert "validation/content_recall@1" in figures
+    assert "colour/validation/recall@1" in figures
+    for name in ("report.html", "table.csv", "metrics.csv", "galleries/validation.png"):
+        assert (run / name).stat().st_size > 0
+    best = load_checkpoint(run / "checkpoints" / "best.safetensors")
+    assert best.provenance.trained_head
+    rows = list(csv.DictReader((run / "metrics.csv").open()))
+    seen = [float(row["samples_seen"]) for row in rows if row.get("train/loss")]
+    assert seen == [6.0 * (i + 1) for i in range(6)]
+    assert all(0 <= float(row["throughput/waiting"]) <= 1 for row in rows if row.get("throughput/waiting"))
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_step_and_images(
+    composed: Callable[..., DictConfig],
+) -> None:
+    cfg = composed("optim.head_lr=1e38", "optim.backbone_lr=1e38", "callbacks.checkpoints.every_n_steps=1")
+    with pytest.raises(StylesimError) as error:
+        train.main(cfg)
+    assert "at step" in str(error.value)
+    assert "train/0000" in str(error.value)
+    assert (Path(cfg.run_dir) / "checkpoints" / "last.ckpt").is_file()
+
+
+def test_running_out_of_memory_names_a_batch_size(
+    composed: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stylesim.encoders.csd import CSDEncoder
+
+    def exhausted(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(CSDEncoder, "heads", exhausted)
+    with pytest.raises(StylesimError, match="data.batch_size=3"):
+        train.main(composed())
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("views.size=64", "set views.size=32"),
+        ("data.root=/no/such/folder", "/no/such/folder"),
+        ("learning.content_weight=0.1", "model.content_head=true"),
+        ("data.tags=['artist:*']", "artist:"),
+        ("data.batch_size=500", "500"),
+        ("model.image_size=30", "30"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_in_a_sentence(
+    override: str, said: str, composed: Callable[..., DictConfig]
+) -> None:
+    from stylesim.launch import explain
+
+    with pytest.raises(Exception) as error:  # noqa: PT011  (Hydra wraps what a constructor raises)
+        train.main(composed(override))
+    assert said in str(explain(error.value))
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["model.content_head=true", "learning.content_weight=0.1"],
+        ["loss=csd_reference", "learning.gather=reference", "learning.clip_norm=3.0", "learning.clip_mode=per_tensor"],
+        ["callbacks=ema", "~callbacks.bar", "optim=adamw"],
+        ["learning.grad_checkpointing=true", "trainer.precision=bf16-mixed"],
+        ["debug=overfit", "trainer.max_steps=4"],
+        ["debug=fast_dev_run"],
+        ["debug=profiler", "trainer.max_steps=2"],
+    ],
+    ids=lambda o: o[0],
+)
+def test_every_way_to_train_runs(overrides: list[str], composed: Callable[..., DictConfig]) -> None:
+    overrides = [o for o in overrides if o != "~callbacks.bar"]
+    assert train.main(composed(*overrides))["validation/queries"] == 18
+
+
+def test_wandb_offline_keeps_one_finished_run(composed: Callable[..., DictConfig]) -> None:
+    cfg = composed("logger=wandb", "logger.wandb.offline=true")
+    train.main(cfg)
+    runs = list((Path(cfg.run_dir) / "wandb").glob("offline-run-*"))
+    assert len(runs) == 1
+    assert any(f.stat().st_size > 0 for f in runs[0].glob("*.wandb"))
