@@ -32,7 +32,9 @@ def main(cfg: DictConfig) -> dict[str, float]:
         check_encoders(cfg)
     specs = instantiate(cfg.data).retrieval_sets()
     if not specs:
-        raise StylesimError("This data configuration names no retrieval set: add entries below data.retrieval.")
+        raise StylesimError(
+            "This data configuration names no retrieval set: add entries below data.retrieval."
+        )
     return evaluate_and_report(
         cfg,
         Path(cfg.run_dir),

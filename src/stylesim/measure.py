@@ -46,7 +46,9 @@ def measure(
     def descriptors(roots: Sequence[str], greyscale: bool) -> DescriptorSet:
         name = set_name(roots, greyscale)
         if name not in described:
-            described[name] = _describe(encoder, roots, greyscale, folder and folder / name, rank, world, describing)
+            described[name] = _describe(
+                encoder, roots, greyscale, folder and folder / name, rank, world, describing
+            )
         return described[name]
 
     results = {}
@@ -79,7 +81,11 @@ def _describe(
     if folder is not None and folder.is_dir():
         return DescriptorSet.load(folder)
     if encoder is None:
-        raise StylesimError(f"There are no descriptors of {', '.join(roots)} in {folder}: evaluate with a model first.")
+        raise StylesimError(
+            f"There are no descriptors of {', '.join(roots)} in {folder}: evaluate with a model first."
+        )
     out = folder if world == 1 else None
-    share = describe(encoder, open_items(roots), out, greyscale=greyscale, rank=rank, world=world, **describing)
+    share = describe(
+        encoder, open_items(roots), out, greyscale=greyscale, rank=rank, world=world, **describing
+    )
     return gather_descriptor_set(share)
