@@ -64,7 +64,7 @@ def test_a_root_without_an_index_names_the_command(tmp_path: Path):
 @pytest.mark.parametrize("text", ["", "[]", '{"shards": []}', '{"shards": [{"name": 3}], "tags": {}}'])
 def test_a_broken_index_is_refused(tmp_path: Path, text: str):
     (write_root(tmp_path / "train", 8) / "index.json").write_text(text)
-    with pytest.raises(StylesimError, match="index.json cannot be read"):
+    with pytest.raises(StylesimError, match=r"index\.json cannot be read"):
         module_of(str(tmp_path / "train")).train_dataloader()
 
 

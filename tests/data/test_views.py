@@ -63,7 +63,9 @@ def test_flips_and_turns_move_the_corners_as_they_say():
 
     def bright_corner(mirrored: bool, upside_down: bool, turns: int) -> tuple[int, int]:
         pixels = views.cut(image, View(0, 0, 64, 64, mirrored, upside_down, turns))[0]
-        return divmod(int(torch.stack([pixels[0, 0], pixels[0, -1], pixels[-1, 0], pixels[-1, -1]]).argmax()), 2)
+        return divmod(
+            int(torch.stack([pixels[0, 0], pixels[0, -1], pixels[-1, 0], pixels[-1, -1]]).argmax()), 2
+        )
 
     assert bright_corner(False, False, 0) == (0, 0)
     assert bright_corner(True, False, 0) == (0, 1)

@@ -71,8 +71,8 @@ class _Header(tarfile.TarInfo):
 
 
 def _members(stream: BinaryIO) -> Iterator[dict]:
-    """Webdataset's own loop over members has no limit on their size, and reads in pieces of 10 kB."""
-    with tarfile.open(fileobj=stream, mode="r|*", bufsize=1 << 20, tarinfo=_Header) as archive:
+    """Webdataset's own loop over members has no limit on their size."""
+    with tarfile.open(fileobj=stream, mode="r|*", bufsize=1 << 16, tarinfo=_Header) as archive:
         for member in archive:
             if member.isreg() and member.size <= MAX_MEMBER:
                 file = archive.extractfile(member)

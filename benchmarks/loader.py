@@ -1,0 +1,282 @@
+"""How fast training images come: stylesim beside the published way, in one run on the same cores.
+
+`python benchmarks/loader.py --images 600 --short-side 384 --workers 2` makes a corpus of JPEGs, once as
+loose files and once as shards of the same bytes, and reads both with as many workers, into views of one
+size under the same augmentations:
+
+- decode:     read the shards and decode, and nothing else: what no loader of these shards can exceed
+- published:  loose files, PIL, torchvision's transforms on PIL, a shuffling DataLoader: how CSD was trained
+- ours:       ShardDataModule: uint8 views, which the model normalises on its device
+- ours_float: the same, normalised on the CPU by the consumer, as the published way does in its workers
+- stylecross: ours, on the embedded data set (128 px WebP)
+
+Rates are two-view samples per second, median over the rounds; `per_core` divides by the cores that the
+workers can have, `per_cpu_second` by the CPU time of workers and consumer, which other people's load does
+not change. Before that, the pixels of both ways are compared, under the same boxes and flips.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import os
+import platform
+import re
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.functional import hflip, resized_crop, vflip
+
+from stylesim.data.modules import ShardDataModule
+from stylesim.data.shards import ShardWriter, index_shards
+from stylesim.data.views import TwoViews
+from stylesim.images import decode_rgb
+
+MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+TOLERANCE = 2.0
+"""Grey levels by which the mean of a view may differ from PIL's; single pixels of a steep edge differ by
+more."""
+REPOSITORY = Path(__file__).parents[1]
+WARM_UP = 4
+"""Batches of each worker that are read before the clock starts."""
+
+
+def photograph(seed: int, short_side: int) -> bytes:
+    """A JPEG (quality 90) with detail at every scale, as a photograph has: octaves of noise, the finer the
+    fainter."""
+    rng = np.random.default_rng(seed)
+    width, height = short_side, round(short_side * rng.uniform(1, 1.6))
+    if rng.random() < 0.6:
+        width, height = height, width
+    picture = np.zeros((height, width, 3), np.float32)
+    for scale in (1, 2, 4, 8, 16, 32, 64, 128):
+        small = rng.normal(size=(3, height // scale + 2, width // scale + 2)).astype(np.float32) * scale**0.7
+        octave = [Image.fromarray(one).resize((width, height), Image.Resampling.BILINEAR) for one in small]
+        picture += np.stack([np.asarray(one) for one in octave], 2)
+    pixels = (128 + 50 * (picture - picture.mean()) / picture.std()).clip(0, 255).astype(np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "JPEG", quality=90)
+    return out.getvalue()
+
+
+def write_corpus(folder: Path, images: int, short_side: int) -> list[Path]:
+    """`folder/shards` and `folder/loose`: the same images in both."""
+    loose = folder / "loose"
+    loose.mkdir()
+    paths = []
+    with ShardWriter(folder / "shards", size=max(1, images // 8)) as writer:
+        for number in range(images):
+            image = photograph(number, short_side)
+            paths.append(loose / f"{number:05d}.jpg")
+            paths[-1].write_bytes(image)
+            writer.write(f"{number:05d}", image, {"tags": [f"artist:{number % 50}"]})
+    index_shards(folder / "shards", show=False)
+    return paths
+
+
+class LooseFiles(Dataset):
+    """The published way: every file is opened with PIL, and transformed twice."""
+
+    def __init__(self, paths: list[Path], size: int) -> None:
+        self.paths = paths
+        self.transform = transforms.Compose(
+            [
+                transforms.RandomResizedCrop(size, interpolation=InterpolationMode.BICUBIC),
+                transforms.RandomHorizontalFlip(0.5),
+                transforms.RandomVerticalFlip(0.3),
+                transforms.ToTensor(),
+                transforms.Normalize(MEAN, STD),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor, int]:
+        with Image.open(self.paths[number]) as file:
+            image = file.convert("RGB")
+        return self.transform(image), self.transform(image), number % 50  # type: ignore[return-value]
+
+
+class DecodeOnly(TwoViews):
+    """No views: the image is decoded, and one empty pair stands for it."""
+
+    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> Tensor:  # type: ignore[override]
+        return torch.empty(2, 3, 1, 1, dtype=torch.uint8)
+
+
+def published(paths: list[Path], size: int, batch: int, workers: int, steps: int) -> Iterator[int]:
+    """Sizes of the batches of the published way, epoch after epoch."""
+    again = (paths * (1 + steps * batch // len(paths)))[: steps * batch]
+    for one, _, _ in DataLoader(LooseFiles(again, size), batch, shuffle=True, num_workers=workers):
+        yield len(one)
+
+
+def ours(
+    root: str, views: TwoViews, batch: int, workers: int, steps: int, *, as_float: bool = False
+) -> Iterator[int]:
+    """Sizes of our batches."""
+    module = ShardDataModule(root, batch_size=batch, workers=workers, shuffle_buffer=200, views=views)
+    loader = module.train_dataloader()
+    loader.stream.stop = steps
+    mean, std = (torch.tensor(values).mul(255).view(3, 1, 1) for values in (MEAN, STD))
+    for one in loader:
+        if as_float:
+            one.views.float().sub_(mean).div_(std)
+        yield len(one.keys)
+
+
+def rates(batches: Iterable[int], warm_up: int) -> tuple[float, float]:
+    """(samples per second, samples per CPU second) after the first batches."""
+    cpu, start, samples, everything = cpu_seconds(), 0.0, 0, 0
+    for number, size in enumerate(batches):
+        everything += size
+        if number < warm_up:
+            start = time.perf_counter()
+        else:
+            samples += size
+    elapsed = time.perf_counter() - start
+    return samples / elapsed, everything / (cpu_seconds() - cpu)
+
+
+def cpu_seconds() -> float:
+    """CPU time of this process and of the workers that have ended."""
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def pixel_difference(paths: list[Path], size: int) -> tuple[float, float]:
+    """(mean, largest) difference in grey levels between our views and PIL's, under the same boxes and
+    flips."""
+    views, rng = TwoViews(size, quarter_turns=False), np.random.default_rng(0)
+    differences = []
+    for path in paths:
+        pixels = decode_rgb(path.read_bytes())
+        view = views.draw(pixels.shape[0], pixels.shape[1], rng)
+        image: Any = Image.open(path).convert("RGB")  # torchvision's types know tensors alone
+        image = resized_crop(image, *view[:4], [size, size], InterpolationMode.BICUBIC)
+        image = hflip(image) if view.mirrored else image
+        image = vflip(image) if view.upside_down else image
+        mine = views.cut(pixels, view).permute(1, 2, 0).numpy().astype(int)
+        differences.append(np.abs(mine - np.asarray(image).astype(int)))
+    return float(np.mean(differences)), float(np.max(differences))
+
+
+def hardware() -> str:
+    """The processor's name and the cores that this process may use."""
+    try:
+        found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    except OSError:
+        found = None
+    return f"{found[1] if found else platform.processor() or platform.machine()}, {cores()} cores"
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def measure(given: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
+    """Run each way in turn, `rounds` times over, and give a row for each."""
+    paths = write_corpus(folder, given.images, given.short_side)
+    mean, largest = pixel_difference(paths[:64], given.size)
+    print(f"pixels beside PIL's: {mean:.3f} grey levels on average, {largest:.0f} at most")
+    if mean > TOLERANCE:
+        raise SystemExit(
+            f"the views are not the published ones: they differ by more than {TOLERANCE} grey levels"
+        )
+    shards, common = str(folder / "shards"), (given.batch_size, given.workers)
+    views, nothing = TwoViews(given.size, quarter_turns=False), DecodeOnly(given.size)
+    warm_up = WARM_UP * max(given.workers, 1)
+    steps = warm_up + given.samples // given.batch_size
+    ways: dict[str, Callable[[], Iterator[int]]] = {
+        "decode": lambda: ours(shards, nothing, *common, steps),
+        "published": lambda: published(paths, given.size, *common, steps),
+        "ours": lambda: ours(shards, views, *common, steps),
+        "ours_float": lambda: ours(shards, views, *common, steps, as_float=True),
+    }
+    embedded = REPOSITORY / "data/stylecross/train"
+    if (embedded / "index.json").exists():
+        small = TwoViews(min(given.size, 96), scale=(0.6, 1.0))
+        ways["stylecross"] = lambda: ours(str(embedded), small, *common, steps)
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+    for number in range(given.rounds):
+        for name, way in ways.items():
+            found[name].append(rates(way(), warm_up))
+            print(f"round {number + 1}: {name} {found[name][-1][0]:,.0f}/s", flush=True)
+    used = min(max(given.workers, 1), cores())
+    medians = {
+        name: [statistics.median(column) for column in zip(*pairs, strict=True)]
+        for name, pairs in found.items()
+    }
+    return [
+        {
+            "way": name,
+            "samples_per_s": round(rate, 1),
+            "per_core": round(rate / used, 1),
+            "per_cpu_second": round(per_cpu, 1),
+            "of_decode": round(rate / medians["decode"][0], 3) if name != "stylecross" else "",
+            "of_published": round(rate / medians["published"][0], 2) if name != "stylecross" else "",
+            "of_published_cpu": round(per_cpu / medians["published"][1], 2) if name != "stylecross" else "",
+            "mean_pixel_difference": round(mean, 3) if name.startswith("ours") else "",
+        }
+        for name, (rate, per_cpu) in medians.items()
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--images", type=int, default=400, help="images of the corpus (default: 400)")
+    parser.add_argument("--short-side", type=int, default=384, help="of the images, in px (default: 384)")
+    parser.add_argument("--size", type=int, default=224, help="of the views, in px (default: 224)")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument(
+        "--samples", type=int, default=1600, help="samples timed in each round (default: 1600)"
+    )
+    parser.add_argument("--rounds", type=int, default=3)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        rows = measure(given, Path(folder))
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    ).stdout.strip()
+    setting = {
+        name: getattr(given, name) for name in ("images", "short_side", "size", "workers", "batch_size")
+    }
+    packages = ("torch", "torchvision", "pillow", "simplejpeg", "webdataset")
+    facts = setting | {"hardware": hardware(), "commit": commit, "python": platform.python_version()}
+    facts |= {name: version(name) for name in packages}
+    slug = re.sub(r"[^0-9a-z]+", "-", hardware().lower()).strip("-")
+    table = REPOSITORY / "benchmarks/results" / f"loader_{slug}.csv"
+    table.parent.mkdir(exist_ok=True)
+    with table.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [*rows[0], *facts], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(row | facts for row in rows)
+    for row in [dict.fromkeys(rows[0]), *rows]:
+        cells = [str(name if row["way"] is None else row[name]) for name in row]
+        print(cells[0].ljust(10) + "".join(cell.rjust(23) for cell in cells[1:]))
+    print(f"{hardware()}: {table}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
