@@ -70,6 +70,18 @@ def check_encoders(cfg: DictConfig) -> None:
             raise StylesimError(message)
 
 
+def check_roots(cfg: DictConfig) -> None:
+    """Raise `StylesimError` if a local root of the training data is not there."""
+    given = OmegaConf.to_container(cfg.data, resolve=True)["root"]  # type: ignore[index, call-overload]
+    for root in [given] if isinstance(given, str) else list(given):
+        if "://" not in root and not root.startswith("pipe:") and not Path(root).expanduser().exists():
+            raise StylesimError(
+                f"data.root={root}: there is nothing at {Path(root).absolute()}. Name a folder of shards (of LAION-Styles:"
+                " what img2dataset has written, indexed by `python -m stylesim.data.index FOLDER`), or pack a folder of"
+                " images into shards with `python -m stylesim.data.pack IMAGES SHARDS`."
+            )
+
+
 def suggest(word: str, known: Sequence[str]) -> str:
     """` Did you mean 'x'?`, or the list of what is known where nothing is close."""
     close = difflib.get_close_matches(word, known, n=1)
@@ -126,11 +138,15 @@ def signature(target: str) -> dict[str, tuple[Any, bool]]:
     if found is None:
         known = [n.name for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef)]
         raise StylesimError(f"_target_: {module} has no {name!r}.{suggest(name, known)}")
+    names = dict(_NAMES)
+    for n in tree.body:  # aliases of the module: Schedule = Literal["constant", "cosine"]
+        if isinstance(n, ast.Assign) and isinstance(n.targets[0], ast.Name):
+            names[n.targets[0].id] = _evaluate(n.value, names)
     bases: list[str] = []
     if isinstance(found, ast.ClassDef):
         init = next((n for n in found.body if getattr(n, "name", None) == "__init__"), None)
         if init is None:
-            return _fields(found)
+            return _fields(found, names)
         bases = [b.id for b in found.bases if isinstance(b, ast.Name)]
         found = init
     assert isinstance(found, ast.FunctionDef)
@@ -141,12 +157,12 @@ def signature(target: str) -> dict[str, tuple[Any, bool]]:
     optional = len(arguments) - len(found.args.defaults)
     needed = [(a, i < optional) for i, a in enumerate(arguments) if a.arg != "self"]
     needed += [(a, d is None) for a, d in zip(found.args.kwonlyargs, found.args.kw_defaults, strict=True)]
-    return inherited | {a.arg: (_evaluate(a.annotation), required) for a, required in needed}
+    return inherited | {a.arg: (_evaluate(a.annotation, names), required) for a, required in needed}
 
 
-def _fields(dataclass: ast.ClassDef) -> dict[str, tuple[Any, bool]]:
+def _fields(dataclass: ast.ClassDef, names: dict[str, Any]) -> dict[str, tuple[Any, bool]]:
     return {
-        f.target.id: (_evaluate(f.annotation), f.value is None)
+        f.target.id: (_evaluate(f.annotation, names), f.value is None)
         for f in dataclass.body
         if isinstance(f, ast.AnnAssign) and isinstance(f.target, ast.Name)
     }
@@ -157,11 +173,11 @@ def _is_module(name: str) -> bool:
     return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
 
 
-def _evaluate(annotation: ast.expr | None) -> Any:
+def _evaluate(annotation: ast.expr | None, names: dict[str, Any]) -> Any:
     """The annotation as a type; `Any` where it needs names that only the target's own imports give."""
     if annotation is None:
         return Any
     try:
-        return eval(compile(ast.Expression(annotation), "<annotation>", "eval"), {"__builtins__": {}}, _NAMES)
+        return eval(compile(ast.Expression(annotation), "<annotation>", "eval"), {"__builtins__": {}}, names)
     except (NameError, AttributeError, TypeError):
         return Any

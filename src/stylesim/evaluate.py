@@ -33,7 +33,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
     specs = instantiate(cfg.data).retrieval_sets()
     if not specs:
         raise StylesimError(
-            "This data configuration names no retrieval set: add entries below data.retrieval."
+            "This data configuration names no retrieval set: add entries below data.probes."
         )
     return evaluate_and_report(
         cfg,

@@ -10,7 +10,7 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from stylesim.config import check_encoders
+from stylesim.config import check_encoders, check_roots
 from stylesim.launch import is_main_process, run
 from stylesim.resume import CHECKPOINT
 
@@ -23,6 +23,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
     Raises:
         StylesimError: For whatever the user can mend: data, weights, devices, a loss that is not finite.
     """
+    check_roots(cfg)
     check_encoders(cfg)
     from stylesim.evaluate import evaluate_and_report
     from stylesim.learning.logging import build_loggers, finish_loggers

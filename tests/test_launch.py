@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hydra.errors import InstantiationException
+from omegaconf import OmegaConf
+
+from stylesim import launch
+from stylesim.errors import StylesimError
+from stylesim.launch import Watch, explain
+from stylesim.resume import find_run
+
+
+def wrapped(error: Exception) -> InstantiationException:
+    """As Hydra hands on what a constructor raises."""
+    outer = InstantiationException("Error in call to target")
+    outer.__cause__ = error
+    return outer
+
+
+def test_an_error_of_the_users_is_told_without_hydras_wrapping() -> None:
+    assert explain(wrapped(StylesimError("There is no such file."))) == "There is no such file."
+
+
+def test_an_error_of_ours_keeps_its_traceback() -> None:
+    assert explain(wrapped(TypeError("unexpected keyword"))) is None
+
+
+def test_watch_lets_the_main_process_finish_when_a_rank_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "GRACE_S", 5.0)
+    child = subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"])
+    watch = Watch([child])
+    watch.start()
+    child.wait()
+    watch.finish()
+    watch.join(10)
+    assert not watch.is_alive()
+    assert child.returncode == 3
+
+
+def test_watch_ends_a_job_that_hangs_without_its_rank(tmp_path: Path) -> None:
+    program = (
+        "import subprocess, sys, time, stylesim.launch as launch\n"
+        "launch.GRACE_S = 1.0\n"
+        "launch.Watch([subprocess.Popen([sys.executable, '-c', 'raise SystemExit(3)']),"
+        " subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(100)'])]).start()\n"
+        "time.sleep(100)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == -9
+    assert "rank 1 ended with code 3" in done.stderr
+    assert "resume=true" in done.stderr
+
+
+def a_run(folder: Path, **values: object) -> Path:
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "checkpoints" / "last.ckpt").touch()
+    OmegaConf.save({"run_dir": str(folder), "resume": False, **values}, folder / "config.yaml")
+    return folder
+
+
+def test_resume_takes_the_newest_run_of_this_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    a_run(tmp_path / "outputs/day/old", lr=1)
+    newest = a_run(tmp_path / "outputs/day/new", lr=1)
+    other = a_run(tmp_path / "outputs/day/other", lr=2)
+    for age, run in ((30, tmp_path / "outputs/day/old"), (20, newest), (10, other)):
+        os.utime(run / "checkpoints" / "last.ckpt", (time.time() - age,) * 2)
+    fresh = tmp_path / "outputs/day/fresh"
+    (fresh / ".hydra").mkdir(parents=True)
+    cfg = OmegaConf.create({"resume": True, "run_dir": None, "lr": 1})
+    assert find_run(cfg, fresh) == newest
+    assert not fresh.exists(), "the folder that Hydra made for the command is not left behind"
+
+
+def test_resume_by_path_takes_a_folder_or_its_checkpoint(tmp_path: Path) -> None:
+    run = a_run(tmp_path / "run")
+    for path in (run, run / "checkpoints" / "last.ckpt"):
+        assert find_run(OmegaConf.create({"resume": str(path)}), tmp_path / "fresh") == run
+    with pytest.raises(StylesimError, match="is no run folder"):
+        find_run(OmegaConf.create({"resume": str(tmp_path)}), tmp_path / "fresh")
