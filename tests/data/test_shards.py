@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from corpus import picture, write_root, write_tar
@@ -19,7 +20,7 @@ from stylesim.errors import StylesimError
 def test_plain_webdataset_reads_what_is_written(tmp_path: Path, suffix: str):
     write_root(tmp_path, 10, size=4, suffix=suffix)
     shards = sorted(map(str, tmp_path.glob(f"*{suffix}")))
-    samples = list(WebDataset(shards, shardshuffle=False).decode("pil"))
+    samples: list[Any] = list(iter(WebDataset(shards, shardshuffle=False).decode("pil")))  # type: ignore[arg-type]
     assert [sample["__key__"] for sample in samples] == [f"{number:05d}" for number in range(10)]
     assert samples[4]["json"] == {"tags": ["set:1"], "content": "c1"}
     assert samples[4]["jpg"].size == (40, 30)

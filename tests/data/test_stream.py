@@ -13,12 +13,16 @@ from typing import Any
 import pytest
 import torch
 from corpus import write_root
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from stylesim.data.batch import Batch
 from stylesim.data.modules import ShardDataModule
+from stylesim.data.plan import Plan
 from stylesim.data.roots import name_roots
-from stylesim.data.stream import Stream, StreamLoader, as_it_is, read_in_order
+from stylesim.data.stream import Line, Stream, StreamLoader, as_it_is, read_in_order
+from stylesim.data.tars import Slot
 from stylesim.data.views import TwoViews
 
 
@@ -28,8 +32,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def module_of(root: Any, **options: Any) -> ShardDataModule:
-    settings = {"batch_size": 4, "workers": 0, "shuffle_buffer": 6, "seed": 5, "views": TwoViews(8)}
-    return ShardDataModule(root, **settings | options)
+    usual = {"batch_size": 4, "workers": 0, "shuffle_buffer": 6, "seed": 5, "views": TwoViews(8)}
+    return ShardDataModule(root, **usual | options)
 
 
 def stream_of(module: ShardDataModule, rank: int, world: int, start: int, stop: int) -> Stream:
@@ -117,6 +121,38 @@ def test_skipped_shards_are_not_opened(root: Path):
     slots = list(read_in_order(line._replace(source=Watched()), 0, 0, 0, skip=36))
     assert len(slots) == 4
     assert len(opened) <= 2
+
+
+class Numbers:
+    """A source whose slots are their own places."""
+
+    counts: tuple[int, ...] = ()
+
+    def read(self, number: int, start: int, stop: int) -> Iterator[Slot]:
+        return (Slot(f"{number}/{place}", b"", {}) for place in range(start, stop))
+
+
+@settings(deadline=None)
+@given(
+    counts=st.lists(st.integers(1, 12), min_size=1, max_size=5),
+    readers=st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 3)),
+    buffer=st.integers(0, 12),
+    entry=st.floats(0, 1),
+)
+def test_any_readers_of_any_shards_end_together_and_can_be_entered_anywhere(
+    counts: list[int], readers: tuple[int, int, int], buffer: int, entry: float
+):
+    batch, world, workers = readers
+    counts[0] += batch * world
+    line = Line(Numbers(), Plan(tuple(counts), batch, world, workers, seed=1, buffer=buffer))
+    seen = []
+    for rank in range(world):
+        for worker in range(workers):
+            whole = list(read_in_order(line, 3, rank, worker))
+            skip = int(entry * len(whole))
+            assert list(read_in_order(line, 3, rank, worker, skip)) == whole[skip:]
+            seen += [slot.key for slot in whole]
+    assert len(set(seen)) == len(seen) == line.plan.steps * batch * world
 
 
 def test_the_loader_counts_from_the_start_of_the_run_and_measures_its_waiting(root: Path):

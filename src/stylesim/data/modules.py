@@ -8,22 +8,20 @@ import math
 import os
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-import numpy as np
 import pandas as pd
 
 from stylesim.data.folder import Folder, hold_out, read_items
 from stylesim.data.index import Index, load_index
 from stylesim.data.plan import Plan
 from stylesim.data.roots import Root, name_roots
-from stylesim.data.stream import Line, Stream, StreamLoader
-from stylesim.data.tars import Slot
+from stylesim.data.stream import Joined, Line, Stream, StreamLoader
 from stylesim.data.views import TwoViews
 from stylesim.errors import StylesimError
 from stylesim.images import Item
@@ -124,7 +122,7 @@ class StyleDataModule(L.LightningDataModule, ABC):
     def lines(self, world: int) -> tuple[Line, ...]:
         """What the streams of `world` ranks read, and in which order."""
         if self.weights is None:
-            joined = Joined(tuple(self.sources))
+            joined = Joined(self.sources)
             parts = [(joined, joined.counts, self.batch_size)]
         else:
             shares = split_batch(self.batch_size, self.weights)
@@ -207,19 +205,6 @@ class FolderDataModule(StyleDataModule):
         pd.DataFrame(columns).to_parquet(part)
         os.replace(part, table)
         return {**self.probes, "validation": self.validation(query=[str(table)])}
-
-
-class Joined:
-    """Several roots read as one."""
-
-    def __init__(self, sources: Sequence[Index | Folder]) -> None:
-        self.sources = sources
-        self.counts = tuple(count for source in sources for count in source.counts)
-        self._first = np.cumsum([0, *(len(source.counts) for source in sources)])
-
-    def read(self, number: int, start: int, stop: int) -> Iterator[Slot]:
-        which = int(np.searchsorted(self._first, number, side="right")) - 1
-        return self.sources[which].read(number - int(self._first[which]), start, stop)
 
 
 def split_batch(batch: int, weights: Mapping[str, float]) -> list[int]:

@@ -77,7 +77,7 @@ def pack(
         raise StylesimError(
             f"none of the {len(items)} images of {source} can be packed; first {': '.join(damaged[0])}"
         )
-    index_shards(out, processes=processes, show=show)
+    index_shards(out, show=show)
     (out / PLAN).unlink()
     return damaged
 

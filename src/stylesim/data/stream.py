@@ -30,9 +30,27 @@ MAX_PIXELS = 1 << 26
 class Source(Protocol):
     """Numbered shards of samples that can be read from anywhere to anywhere."""
 
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Samples of each shard."""
+        ...
+
     def read(self, number: int, start: int, stop: int) -> Iterator[Slot]:
         """Exactly `stop - start` slots of shard `number`."""
         ...
+
+
+class Joined:
+    """Several sources read as one."""
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self.sources = sources
+        self.counts = tuple(count for source in sources for count in source.counts)
+        self._first = np.cumsum([0, *(len(source.counts) for source in sources)])
+
+    def read(self, number: int, start: int, stop: int) -> Iterator[Slot]:
+        which = int(np.searchsorted(self._first, number, side="right")) - 1
+        return self.sources[which].read(number - int(self._first[which]), start, stop)
 
 
 class Line(NamedTuple):
