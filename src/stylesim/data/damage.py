@@ -31,12 +31,11 @@ class DamageLog:
         self.examples += [(where, why) for where, why in damaged[: EXAMPLES - len(self.examples)]]
 
     def raise_if_over(self, share: float, *, min_seen: int = 1000) -> None:
-        """Raise `StylesimError` if more than `share` of the samples were skipped, once `min_seen` were
-        counted.
+        """Raise `StylesimError` if more than `share` of at least `min_seen` samples were skipped.
 
-        Before that, one broken image would be a large share.
+        Of fewer, one broken image would be a large share.
         """
-        if self.seen >= min_seen and self.share > share:
+        if self.skipped > share * max(self.seen, min_seen):
             raise StylesimError(
                 f"{self.share:.1%} of the images are damaged, and data.max_damaged allows {share:.1%}: "
                 f"mend them, or raise it.\n{self.summary()}"

@@ -142,9 +142,8 @@ class Folder:
                 yield Slot(item.id, None, {}, f"the file cannot be read ({error})")
 
 
-def hold_out(items: Sequence[Item], share: float, seed: int) -> set[str]:
-    """Ids of about `share` of the images of each tag that has four or more: at least two, to find each
-    other."""
+def hold_out(items: Sequence[Item], share: float) -> set[str]:
+    """Ids of about `share` of the images of each tag that has four or more; two at least."""
     by_tag: dict[str, list[str]] = defaultdict(list)
     for item in items:
         for tag in item.tags:
@@ -152,7 +151,7 @@ def hold_out(items: Sequence[Item], share: float, seed: int) -> set[str]:
     held: set[str] = set()
     for _, ids in sorted(by_tag.items()):
         if len(ids) >= 4:
-            ranked = sorted(ids, key=lambda id: hashlib.sha1(f"{seed} {id}".encode()).digest())
+            ranked = sorted(ids, key=lambda id: hashlib.sha1(id.encode()).digest())
             missing = max(2, round(share * len(ids))) - len(held.intersection(ids))
             held.update([id for id in ranked if id not in held][: max(missing, 0)])
     return held

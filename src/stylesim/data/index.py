@@ -1,5 +1,4 @@
-"""The index of a folder of shards: `python -m stylesim.data.index FOLDER` writes it, `load_index` reads
-it."""
+"""The index of a folder of shards: written by `python -m stylesim.data.index FOLDER`, read by `load_index`."""
 
 from __future__ import annotations
 

@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
 
-from stylesim.data.folder import read_items as read_folder
 from stylesim.data.index import INDEX
-from stylesim.data.roots import REMOTE
 from stylesim.data.shards import ShardItems
-from stylesim.data.shards import read_items as read_shards
 from stylesim.images import Item
 
 
@@ -36,8 +32,12 @@ class Items:
         return [pair for part in self.parts if isinstance(part, ShardItems) for pair in part.damaged]
 
 
-def open_items(roots: Sequence[str]) -> Items:
+def open_items(roots: Sequence[Root]) -> Items:
     """Shards where there is an index (or a remote location), folders or tables of image files otherwise."""
-    shards = [root for root in roots if root.startswith(REMOTE) or (Path(root) / INDEX).is_file()]
-    files = [root for root in roots if root not in shards]
-    return Items((*([read_shards(shards)] if shards else []), *(read_folder(root) for root in files)))
+
+    def opened(root: Root) -> Collection[Item]:
+        if root.folder is None or (root.folder / INDEX).is_file():
+            return ShardItems((load_index(root),))
+        return read_items(root.location, root.name)
+
+    return Items(tuple(opened(root) for root in roots))

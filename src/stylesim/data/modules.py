@@ -77,8 +77,7 @@ class StyleDataModule(L.LightningDataModule, ABC):
 
     @cached_property
     def vocabulary(self) -> list[str]:
-        """The selected tags of all roots, sorted: the columns of a batch's tags. Empty if no image has a
-        tag."""
+        """The selected tags of all roots, sorted: the columns of a batch's tags (none if no image has any)."""
         known = self._known_tags
         chosen = [tag for tag in known if any(fnmatchcase(tag, glob) for glob in self.tags)]
         if known and not chosen:
@@ -104,8 +103,7 @@ class StyleDataModule(L.LightningDataModule, ABC):
         self._position = position
 
     def train_dataloader(self) -> StreamLoader:
-        """Micro-batches from `position` to the trainer's last step (without a trainer: to the end of an
-        epoch)."""
+        """Micro-batches from `position` to the trainer's last step (without one: to the end of an epoch)."""
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         lines = self.lines(world)
         stop = max(line.plan.steps for line in lines)
@@ -157,8 +155,7 @@ class ShardDataModule(StyleDataModule):
 
 
 class FolderDataModule(StyleDataModule):
-    """Trains on image files: folders with a folder per label, or tables of paths and tags (see
-    `folder.read_items`).
+    """Trains on image files: a folder per label, or tables of paths and tags (see `folder.read_items`).
 
     `validation`: makes a `RetrievalSpec` of `query=[...]`; if given, `validation_share` of the images of
     each tag with four or more are held out of training, and are the queries and the gallery of the set
@@ -179,7 +176,7 @@ class FolderDataModule(StyleDataModule):
 
     def open_root(self, root: Root) -> Folder:
         items = read_items(root.location, root.name)
-        held = hold_out(items, self.validation_share, self.seed) if self.validation else set()
+        held = hold_out(items, self.validation_share) if self.validation else set()
         self.held += [item for item in items if item.id in held]
         return Folder(root, tuple(item for item in items if item.id not in held))
 
@@ -190,7 +187,8 @@ class FolderDataModule(StyleDataModule):
         assert self.sources  # opening them fills self.held
         if not self.held:
             raise StylesimError(
-                f"no tag of {self.locations} has four images, so none can be held out for validation"
+                f"no tag of {self.locations} has four images, so none can be held out for validation: "
+                "add images, or set data.validation=null"
             )
         folder = Path(self.trainer.default_root_dir if self.trainer else tempfile.gettempdir())
         digest = hashlib.sha256("\n".join(str(item.image) for item in self.held).encode()).hexdigest()[:8]

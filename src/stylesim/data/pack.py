@@ -139,8 +139,7 @@ def _pack_shard(
 
 
 def _encoded(path: Path, max_size: int | None) -> tuple[bytes, str]:
-    """The bytes and the extension with which an image goes into a shard. Each is decoded once, to be sure
-    of it."""
+    """Bytes and extension with which an image goes into a shard; it is decoded once, to be sure of it."""
     image = open_image(path)
     extension = path.suffix.lower().removeprefix(".")
     if max_size and min(image.size) > max_size:

@@ -45,8 +45,7 @@ class Plan:
     """Reading workers of each rank."""
     seed: int = 0
     buffer: int = 0
-    """Samples the shuffle buffer of a reader may hold; under 2, stretches are read in the order of the
-    shards."""
+    """Samples that the shuffle buffer of a reader may hold; under 2, nothing is shuffled but the shards."""
 
     def __post_init__(self) -> None:
         if self.steps == 0:
@@ -71,8 +70,7 @@ class Plan:
         return range(first + (worker - first) % self.workers, first + self.steps, self.workers)
 
     def stretches(self, epoch: int, rank: int, worker: int) -> list[Stretch]:
-        """What this reader reads in `epoch`, in reading order: together `batch * len(served(epoch,
-        worker))` samples."""
+        """What this reader reads in `epoch`, in that order: `batch` samples for each batch it serves."""
         rng = np.random.default_rng([1, self.seed, epoch])
         shards = rng.permutation(len(self.counts))
         # Without a turn of the line, the remainder of a single shard would be its last samples in every
@@ -89,8 +87,7 @@ class Plan:
         ]
 
     def order(self, epoch: int, rank: int, worker: int) -> Int[np.ndarray, " n"]:
-        """The order in which this reader hands on what it reads: positions in its stretches laid end to
-        end."""
+        """The order in which this reader hands on what it reads: positions in its joined stretches."""
         rng = np.random.default_rng([2, self.seed, epoch, rank, worker])
         return shuffled(self.batch * len(self.served(epoch, worker)), self.buffer, rng)
 
@@ -114,8 +111,7 @@ def shuffled(n: int, buffer: int, rng: np.random.Generator) -> Int[np.ndarray, "
 
 
 def _overlaps(ends: Int[np.ndarray, " s"], start: int, stop: int) -> list[tuple[int, int, int]]:
-    """(number, first, last) of each of the pieces ending at `ends` that overlaps `start` to `stop` on the
-    line."""
+    """(number, first, last) of each piece of a line, cut at `ends`, that overlaps `start` to `stop`."""
     if start >= stop:
         return []
     first, last = np.searchsorted(ends, start, side="right"), np.searchsorted(ends, stop, side="left")

@@ -30,7 +30,7 @@ class Root:
     @property
     def folder(self) -> Path | None:
         """The folder, if it is a local one."""
-        return None if self.location.startswith(REMOTE) else Path(self.location)
+        return None if self.location.startswith(REMOTE) else Path(self.location).expanduser()
 
     def url(self, file: str) -> str:
         """What webdataset's `gopen` opens for this file of the root."""

@@ -1,5 +1,4 @@
-"""Micro-batches of views from shards or files, the same ones however often the stream is stopped and
-entered again."""
+"""Micro-batches of views from shards or files: the same, however often a stream is stopped and entered."""
 
 from __future__ import annotations
 
@@ -62,8 +61,7 @@ class Line(NamedTuple):
 
 @dataclass(eq=False)
 class Stream(IterableDataset):
-    """Micro-batches `start` (included) to `stop` (excluded) of rank `rank`, counted from the start of the
-    run.
+    """Micro-batches `start` (included) to `stop` (excluded) of one rank, counted from the start of the run.
 
     Every line gives its share of each micro-batch. `tags` are the columns of the multi-hot tags. Rank and
     world are told here and in the plans, never taken from the environment; the worker is the one that

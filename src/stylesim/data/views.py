@@ -18,8 +18,7 @@ from torch.nn.functional import interpolate
 
 
 class View(NamedTuple):
-    """A box of an image in px, and what is done to it once it is scaled: flips, then quarter turns to the
-    left."""
+    """A box of an image in px, and what is done to it once scaled: flips, then quarter turns to the left."""
 
     top: int
     left: int
