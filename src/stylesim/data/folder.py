@@ -42,8 +42,7 @@ def read_items(source: str | Path, name: str | None = None) -> list[Item]:
         items = _items_of_table(path, name or path.stem)
     else:
         raise StylesimError(
-            f"there is no folder of images and no table ({', '.join(TABLES)}) at {path.absolute()}: "
-            f"check data.root"
+            f"there is no folder of images and no table ({', '.join(TABLES)}) at {path.absolute()}: check data.root"
         )
     if not items:
         raise StylesimError(f"there is no image in {path.absolute()}: looked for {', '.join(EXTENSIONS)}")
@@ -69,9 +68,7 @@ def _items_of_table(table: Path, name: str) -> list[Item]:
             f"{table} has the columns {', '.join(map(str, frame))}, and none of {', '.join(PATHS)}, which "
             f"would name the images"
         )
-    labels, contents = (
-        [None] * len(frame) if c not in frame else frame[c] for c in (label_column, "content")
-    )
+    labels, contents = ([None] * len(frame) if c not in frame else frame[c] for c in (label_column, "content"))
     tags: dict[str, dict[str, None]] = defaultdict(dict)
     content: dict[str, str | None] = {}
     for path, label, what in zip(map(str, frame[path_column]), labels, contents, strict=True):
@@ -83,10 +80,7 @@ def _items_of_table(table: Path, name: str) -> list[Item]:
             f"no image that {table} names is there, not even {next(iter(files.values())).absolute()}: "
             f"give paths relative to the table, or absolute ones"
         )
-    return [
-        Item(f"{name}/{path}", file, list(tags[path]), content[path], str(table))
-        for path, file in files.items()
-    ]
+    return [Item(f"{name}/{path}", file, list(tags[path]), content[path], str(table)) for path, file in files.items()]
 
 
 def _load_table(table: Path) -> pd.DataFrame:
@@ -95,9 +89,7 @@ def _load_table(table: Path) -> pd.DataFrame:
     try:
         if table.suffix == ".parquet":
             return pd.read_parquet(table)
-        return pd.read_csv(
-            table, sep="\t" if table.suffix == ".tsv" else ",", dtype=str, keep_default_na=False
-        )
+        return pd.read_csv(table, sep="\t" if table.suffix == ".tsv" else ",", dtype=str, keep_default_na=False)
     except Exception as error:  # pandas and pyarrow raise what they like on a broken file
         raise StylesimError(f"{table} cannot be read as a table ({error})") from error
 

@@ -1,4 +1,4 @@
-"""The index of a folder of shards: written by `python -m stylesim.data.index FOLDER`, read by `load_index`."""
+"""The index of shards: written by `python -m stylesim.data.index FOLDER`, read by load_index."""
 
 from __future__ import annotations
 
@@ -21,9 +21,7 @@ from stylesim.errors import StylesimError
 from stylesim.progress import progress
 
 INDEX = "index.json"
-SHARD = re.compile(
-    r"[\w+=,-][\w.+=,-]*\.tar(\.gz)?"
-)  # a plain name: an index from elsewhere cannot point outside
+SHARD = re.compile(r"[\w+=,-][\w.+=,-]*\.tar(\.gz)?")  # a plain name: an index from elsewhere cannot point outside
 
 
 @dataclass(frozen=True)
@@ -71,9 +69,7 @@ def load_index(root: Root) -> Index:
     """
     if root.folder is not None:
         if not root.folder.is_dir():
-            raise StylesimError(
-                f"there is no folder {root.folder.absolute()}: set data.root to a folder of shards"
-            )
+            raise StylesimError(f"there is no folder {root.folder.absolute()}: set data.root to a folder of shards")
         if not (root.folder / INDEX).is_file():
             found = "is empty" if not _shard_files(root.folder) else f"holds shards, but no {INDEX}"
             raise StylesimError(

@@ -77,7 +77,7 @@ class StyleDataModule(L.LightningDataModule, ABC):
 
     @cached_property
     def vocabulary(self) -> list[str]:
-        """The selected tags of all roots, sorted: the columns of a batch's tags (none if no image has any)."""
+        """The selected tags of all roots, sorted: columns of a batch's tags (none if no image has any)."""
         known = self._known_tags
         chosen = [tag for tag in known if any(fnmatchcase(tag, glob) for glob in self.tags)]
         if known and not chosen:
@@ -124,13 +124,10 @@ class StyleDataModule(L.LightningDataModule, ABC):
             parts = [(joined, joined.counts, self.batch_size)]
         else:
             shares = split_batch(self.batch_size, self.weights)
-            parts = [
-                (source, source.counts, share) for source, share in zip(self.sources, shares, strict=True)
-            ]
+            parts = [(source, source.counts, share) for source, share in zip(self.sources, shares, strict=True)]
         workers = max(self.workers, 1)
         return tuple(
-            Line(source, Plan(counts, share, world, workers, self.seed, self.buffer))
-            for source, counts, share in parts
+            Line(source, Plan(counts, share, world, workers, self.seed, self.buffer)) for source, counts, share in parts
         )
 
     def retrieval_sets(self) -> dict[str, Any]:
@@ -144,9 +141,7 @@ class ShardDataModule(StyleDataModule):
     `shuffle_buffer`: encoded images that each worker holds to shuffle among.
     """
 
-    def __init__(
-        self, root: str | Sequence[str] | Mapping[str, float], *, shuffle_buffer: int = 2000, **options: Any
-    ):
+    def __init__(self, root: str | Sequence[str] | Mapping[str, float], *, shuffle_buffer: int = 2000, **options: Any):
         super().__init__(root, **options)
         self.buffer = shuffle_buffer
 

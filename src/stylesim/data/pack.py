@@ -62,8 +62,7 @@ def pack(
     }
     damaged = [(name, reason) for name, reason in _enter(out, plan)]
     pieces = {
-        number: items[first : first + shard_size]
-        for number, first in enumerate(range(0, len(items), shard_size))
+        number: items[first : first + shard_size] for number, first in enumerate(range(0, len(items), shard_size))
     }
     todo = {number: piece for number, piece in pieces.items() if not (out / f"{number:05d}{suffix}").exists()}
     job = partial(_pack_shard, out=out, size=shard_size, max_size=max_size, tags=tags, suffix=suffix)
@@ -74,9 +73,7 @@ def pack(
             (out / PLAN).write_text(json.dumps(plan | {"damaged": damaged}))
             advance(len(todo[number]))
     if len(damaged) == len(items):
-        raise StylesimError(
-            f"none of the {len(items)} images of {source} can be packed; first {': '.join(damaged[0])}"
-        )
+        raise StylesimError(f"none of the {len(items)} images of {source} can be packed; first {': '.join(damaged[0])}")
     index_shards(out, show=show)
     (out / PLAN).unlink()
     return damaged
@@ -144,9 +141,7 @@ def _encoded(path: Path, max_size: int | None) -> tuple[bytes, str]:
     extension = path.suffix.lower().removeprefix(".")
     if max_size and min(image.size) > max_size:
         scale = max_size / min(image.size)
-        image = image.resize(
-            (round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS
-        )
+        image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS)
         return _bytes(image, "JPEG", quality=95), "jpg"
     return (path.read_bytes(), extension) if extension in EXTENSIONS else (_bytes(image, "PNG"), "png")
 
@@ -163,9 +158,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("out", help="folder for the shards and their index")
     parser.add_argument("--shard-size", type=int, default=5000, help="images of a shard (default: 5000)")
     parser.add_argument("--max-size", type=int, help="scale images down whose short side is longer, in px")
-    parser.add_argument(
-        "--tags", nargs="+", default=["*"], metavar="GLOB", help="tags to keep (default: all)"
-    )
+    parser.add_argument("--tags", nargs="+", default=["*"], metavar="GLOB", help="tags to keep (default: all)")
     parser.add_argument("--gzip", action="store_true", help="write .tar.gz")
     parser.add_argument("--processes", type=int, help="shards written at once (default: one per core)")
     given = parser.parse_args(argv)

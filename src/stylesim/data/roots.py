@@ -71,9 +71,7 @@ def name_roots(locations: Sequence[str | Path]) -> list[Root]:
         names = ["/".join(part[-depth:]).strip("/") for part in parts]
         if len(set(names)) == len(names):
             return [Root(text, name) for text, name in zip(texts, names, strict=True)]
-    raise StylesimError(
-        f"a root is given twice: {', '.join(texts)}; give each one once (a weight can repeat it)"
-    )
+    raise StylesimError(f"a root is given twice: {', '.join(texts)}; give each one once (a weight can repeat it)")
 
 
 def _parts(location: str) -> list[str]:

@@ -55,9 +55,7 @@ class ShardItems:
         for index in self.indices:
             for number, shard in enumerate(index.shards):
                 slots = index.read(number, 0, shard.count)
-                yield from self._items(
-                    islice(slots, (self.rank - position) % self.world, None, self.world), shard.name
-                )
+                yield from self._items(islice(slots, (self.rank - position) % self.world, None, self.world), shard.name)
                 position += shard.count
 
     def _items(self, slots: Iterable[Slot], shard: str) -> Iterator[Item]:

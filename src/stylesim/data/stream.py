@@ -122,9 +122,7 @@ class Stream(IterableDataset):
         """Views that depend on the image and the epoch alone, whichever reader makes them."""
         if slot.image is None:
             raise StylesimError(slot.reason or "no image")
-        digest = hashlib.blake2b(
-            f"{self.lines[0].plan.seed} {epoch} {slot.key}".encode(), digest_size=16
-        ).digest()
+        digest = hashlib.blake2b(f"{self.lines[0].plan.seed} {epoch} {slot.key}".encode(), digest_size=16).digest()
         rng = np.random.Generator(np.random.PCG64(int.from_bytes(digest, "little")))
         return self.views(decode_rgb(slot.image, max_pixels=MAX_PIXELS), rng)
 

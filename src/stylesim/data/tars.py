@@ -11,9 +11,7 @@ from typing import BinaryIO, NamedTuple, Self
 from stylesim.data.roots import opened
 
 EXTENSIONS = ("jpg", "jpeg", "png", "webp")
-MAX_MEMBER = (
-    1 << 28
-)  # bytes; a larger member is skipped unread: no image or label file of a shard is that big
+MAX_MEMBER = 1 << 28  # bytes; a larger member is skipped unread: no image or label file of a shard is that big
 
 
 class Slot(NamedTuple):
@@ -39,9 +37,7 @@ def read_shard(url: str, name: str, start: int, stop: int) -> Iterator[Slot]:
                 if seen > start:
                     yield read_slot(sample, name)
         reason = f"the shard ends after {seen} samples: it is not the one that was indexed"
-    except (
-        Exception
-    ) as error:  # a stranger's file: whatever it makes tarfile, zlib or a pipe say, the run goes on
+    except Exception as error:  # a stranger's file: whatever it makes tarfile, zlib or a pipe say, the run goes on
         reason = f"the shard cannot be read beyond {seen} samples ({_sentence(error)})"
     for _ in range(max(seen, start), stop):
         yield Slot(name, None, {}, reason)

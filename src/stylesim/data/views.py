@@ -46,20 +46,14 @@ class TwoViews:
     quarter_turns: bool = True
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
 
-    def __call__(
-        self, image: UInt8[np.ndarray, "h w 3"], rng: np.random.Generator
-    ) -> UInt8[Tensor, "2 3 s s"]:
-        return torch.stack(
-            [self.cut(image, self.draw(image.shape[0], image.shape[1], rng)) for _ in range(2)]
-        )
+    def __call__(self, image: UInt8[np.ndarray, "h w 3"], rng: np.random.Generator) -> UInt8[Tensor, "2 3 s s"]:
+        return torch.stack([self.cut(image, self.draw(image.shape[0], image.shape[1], rng)) for _ in range(2)])
 
     def draw(self, height: int, width: int, rng: np.random.Generator) -> View:
         """One random view of an image of `height` x `width` px."""
         box = self._box(height, width, rng)
         mirrored, upside_down = rng.random(2) < (self.horizontal_flip, self.vertical_flip)
-        return View(
-            *box, bool(mirrored), bool(upside_down), int(rng.integers(4)) if self.quarter_turns else 0
-        )
+        return View(*box, bool(mirrored), bool(upside_down), int(rng.integers(4)) if self.quarter_turns else 0)
 
     def _box(self, height: int, width: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
         low, high = map(math.log, self.ratio)
