@@ -128,9 +128,7 @@ def published(paths: list[Path], size: int, batch: int, workers: int, steps: int
         yield len(one)
 
 
-def ours(
-    root: str, views: TwoViews, batch: int, workers: int, steps: int, *, as_float: bool = False
-) -> Iterator[int]:
+def ours(root: str, views: TwoViews, batch: int, workers: int, steps: int, *, as_float: bool = False) -> Iterator[int]:
     """Sizes of our batches."""
     module = ShardDataModule(root, batch_size=batch, workers=workers, shuffle_buffer=200, views=views)
     loader = module.train_dataloader()
@@ -197,9 +195,7 @@ def measure(given: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
     mean, largest = pixel_difference(paths[:64], given.size)
     print(f"pixels beside PIL's: {mean:.3f} grey levels on average, {largest:.0f} at most")
     if mean > TOLERANCE:
-        raise SystemExit(
-            f"the views are not the published ones: they differ by more than {TOLERANCE} grey levels"
-        )
+        raise SystemExit(f"the views are not the published ones: they differ by more than {TOLERANCE} grey levels")
     shards, common = str(folder / "shards"), (given.batch_size, given.workers)
     views, nothing = TwoViews(given.size, quarter_turns=False), DecodeOnly(given.size)
     warm_up = WARM_UP * max(given.workers, 1)
@@ -221,8 +217,7 @@ def measure(given: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
             print(f"round {number + 1}: {name} {found[name][-1][0]:,.0f}/s", flush=True)
     used = min(max(given.workers, 1), cores())
     medians = {
-        name: [statistics.median(column) for column in zip(*pairs, strict=True)]
-        for name, pairs in found.items()
+        name: [statistics.median(column) for column in zip(*pairs, strict=True)] for name, pairs in found.items()
     }
     return [
         {
@@ -240,17 +235,13 @@ def measure(given: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=400, help="images of the corpus (default: 400)")
     parser.add_argument("--short-side", type=int, default=384, help="of the images, in px (default: 384)")
     parser.add_argument("--size", type=int, default=224, help="of the views, in px (default: 224)")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument(
-        "--samples", type=int, default=1600, help="samples timed in each round (default: 1600)"
-    )
+    parser.add_argument("--samples", type=int, default=1600, help="samples timed in each round (default: 1600)")
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -259,9 +250,7 @@ def main() -> None:
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True, check=False
     ).stdout.strip()
-    setting = {
-        name: getattr(given, name) for name in ("images", "short_side", "size", "workers", "batch_size")
-    }
+    setting = {name: getattr(given, name) for name in ("images", "short_side", "size", "workers", "batch_size")}
     packages = ("torch", "torchvision", "pillow", "simplejpeg", "webdataset")
     facts = setting | {"hardware": hardware(), "commit": commit, "python": platform.python_version()}
     facts |= {name: version(name) for name in packages}

@@ -1,10 +1,11 @@
 """Where a training step's time goes: data, forward, loss (with mask and gather), backward, optimiser.
 
 `python benchmarks/step.py` measures what this machine can: on a GPU ViT-B/16 and ViT-L/14 in bf16, compiled, with the
-model FLOPs utilisation; on a CPU EfficientNet-Lite0, and one step of a full-size ViT-B/16. Weights are random: they cost
-the same. Data comes from the embedded shards through the real loader, at each model's own size.
+model FLOPs utilisation; on a CPU EfficientNet-Lite0, and one step of a full-size ViT-B/16. Weights are random: they
+cost the same. Data comes from the embedded shards through the real loader, at each model's own size.
 
-`--loss-batch 4096` also times mask, gather and loss alone at that global batch, as a share of the step of that many images.
+`--loss-batch 4096` also times mask, gather and loss alone at that global batch, as a share of the step of that many
+images.
 """
 
 from __future__ import annotations
@@ -65,11 +66,15 @@ def measure(name: str, given: argparse.Namespace, device: torch.device) -> dict[
     encoder = MODELS[name]().to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     flops = forward_flops(encoder)
     if given.compile:
-        encoder.compile()
+        encoder.backbone.compile()
     optimizer, _ = sgd(encoder, global_batch=batch, max_steps=1)
     size = encoder.preprocessing.size
     module = ShardDataModule(
-        str(REPOSITORY / "data/stylecross/train"), batch_size=batch, workers=given.workers, views=TwoViews(size), tags=["set:*"]
+        str(REPOSITORY / "data/stylecross/train"),
+        batch_size=batch,
+        workers=given.workers,
+        views=TwoViews(size),
+        tags=["set:*"],
     )
     loader = module.train_dataloader()
     loader.stream.stop = steps + given.warm_up
@@ -95,7 +100,12 @@ def measure(name: str, given: argparse.Namespace, device: torch.device) -> dict[
     rate = 2 * batch * steps / whole
     peak = get_available_flops(device, dtype) if device.type == "cuda" else None
     busy = whole - clock.seconds["data"]
-    row: dict[str, object] = {"model": name, "batch": batch, "precision": given.precision, "compiled": given.compile}
+    row: dict[str, object] = {
+        "model": name,
+        "batch": batch,
+        "precision": given.precision,
+        "compiled": given.compile,
+    }
     row |= {"views_per_s": round(rate, 1), "step_s": round(whole / steps, 4)}
     row |= {f"{part}_share": round(clock.seconds[part] / whole, 4) for part in PARTS}
     row["mfu"] = round(3 * flops * 2 * batch * steps / busy / peak, 4) if peak else ""
@@ -113,9 +123,12 @@ def forward_flops(encoder: CSDEncoder) -> float:
 
 
 def loss_share(encoder: CSDEncoder, given: argparse.Namespace, device: torch.device, rate: float) -> float:
-    """Time of mask, gather and loss at a large global batch, as a share of a step of that many images at `rate` views/s."""
+    """Time of mask, gather and loss at a large global batch, as a share of a step of that many images at `rate`
+    views/s."""
     images = given.loss_batch
-    descriptors = torch.nn.functional.normalize(torch.randn(2, images, encoder.dim, device=device), dim=-1).requires_grad_()
+    descriptors = torch.nn.functional.normalize(
+        torch.randn(2, images, encoder.dim, device=device), dim=-1
+    ).requires_grad_()
     tags = torch.rand(images, 3840, device=device) < 1e-3
     clock = Clock(device)
     for _ in range(2):  # the first one warms up
@@ -128,21 +141,32 @@ def loss_share(encoder: CSDEncoder, given: argparse.Namespace, device: torch.dev
 def hardware(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text()) if Path("/proc/cpuinfo").exists() else None
+    found = (
+        re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text()) if Path("/proc/cpuinfo").exists() else None
+    )
     return f"{found[1] if found else platform.processor()}, {os.cpu_count()} cores"
 
 
 def main() -> None:
     gpu = torch.cuda.is_available()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", choices=list(MODELS), default=["csd_vitb", "csd_vitl"] if gpu else ["csd_lite0", "csd_vitb"])
-    parser.add_argument("--batch-size", type=int, default=128 if gpu else 16, help="images of a step; each has two views")
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        choices=list(MODELS),
+        default=["csd_vitb", "csd_vitl"] if gpu else ["csd_lite0", "csd_vitb"],
+    )
+    parser.add_argument(
+        "--batch-size", type=int, default=128 if gpu else 16, help="images of a step; each has two views"
+    )
     parser.add_argument("--steps", type=int, default=20 if gpu else 3)
     parser.add_argument("--warm-up", type=int, default=5 if gpu else 1)
     parser.add_argument("--workers", type=int, default=12 if gpu else 1)
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="bf16" if gpu else "fp32")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=gpu)
-    parser.add_argument("--loss-batch", type=int, default=4096, help="global batch for the share of the loss; 0 leaves it out")
+    parser.add_argument(
+        "--loss-batch", type=int, default=4096, help="global batch for the share of the loss; 0 leaves it out"
+    )
     parser.add_argument("--results", type=Path, default=REPOSITORY / "benchmarks/results")
     given = parser.parse_args()
     torch.set_float32_matmul_precision("high")

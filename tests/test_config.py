@@ -68,7 +68,14 @@ def test_a_wrong_key_or_value_is_refused_in_a_sentence(override: str, said: str 
 
 @pytest.mark.parametrize(
     "override",
-    ["loss.temperature=abc", "loss.temprature=0.1", "model=csd_vitz", "model.weights=/no/such/file", "model=csd_vitb model.weights=official", "data.root=/no/such/folder"],
+    [
+        "loss.temperature=abc",
+        "loss.temprature=0.1",
+        "model=csd_vitz",
+        "model.weights=/no/such/file",
+        "model=csd_vitb model.weights=official",
+        "data.root=/no/such/folder",
+    ],
 )
 def test_mistakes_are_refused_before_torch_is_imported(override: str, tmp_path: Path) -> None:
     program = (

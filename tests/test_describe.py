@@ -94,9 +94,7 @@ def test_greyscale_takes_the_colour_out():
 def test_nothing_to_describe_is_refused_with_the_first_reason():
     with pytest.raises(StylesimError, match="there are none"):
         quiet(Projection(), [])
-    with pytest.raises(
-        StylesimError, match=r"None of 1 images could be described; the first is x: .*damaged"
-    ):
+    with pytest.raises(StylesimError, match=r"None of 1 images could be described; the first is x: .*damaged"):
         quiet(Projection(), [Item("x", b"no image", [], None, "r")])
     with pytest.raises(StylesimError, match="descriptor is not finite, or zero"):
         quiet(Projection(blind=True), items(3))
@@ -155,6 +153,4 @@ def test_any_number_of_processes_makes_the_same_set_to_the_bit(tmp_path: Path, w
         assert together.meta["data_digest"] == alone.meta["data_digest"]
         assert together.damaged == alone.damaged
         spec = RetrievalSpec(["r"], relevant="set:*", ks=(1, 5))
-        assert (
-            evaluate_retrieval(together, None, spec).figures == evaluate_retrieval(alone, None, spec).figures
-        )
+        assert evaluate_retrieval(together, None, spec).figures == evaluate_retrieval(alone, None, spec).figures

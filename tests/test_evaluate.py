@@ -15,8 +15,8 @@ from stylesim.errors import StylesimError
 def evaluation(composed: Callable[..., DictConfig], shards: Path) -> Callable[..., DictConfig]:
     def make(*more: str) -> DictConfig:
         spec = (
-            "{_target_: stylesim.retrieval.spec.RetrievalSpec, query: ['%s'], relevant: 'set:*', distinct: content, ks: [1, 5]}"
-            % (shards / "validation")
+            "{_target_: stylesim.retrieval.spec.RetrievalSpec, query: ['%s'], relevant: 'set:*',"
+            " distinct: content, ks: [1, 5]}" % (shards / "validation")
         )
         return composed("data=laion_styles", f"+data.probes.validation={spec}", "device=cpu", *more, config="evaluate")
 

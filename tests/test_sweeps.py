@@ -9,9 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
-
 from conftest import overrides_for
+from omegaconf import OmegaConf
 
 
 def sweep(shards: Path, folder: Path, *more: str) -> tuple[subprocess.CompletedProcess[str], list[Path]]:

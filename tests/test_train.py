@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import overrides_for
 from omegaconf import DictConfig
 from safetensors.torch import load_file
 
-from conftest import overrides_for
 from stylesim import train
 from stylesim.encoders import load_checkpoint
 from stylesim.errors import StylesimError
@@ -69,9 +69,7 @@ def test_a_run_that_is_stopped_and_resumed_ends_with_the_weights_of_one_that_was
 
 
 def test_resume_without_such_a_run_says_so(shards: Path, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [*command(shards), "resume=true"], cwd=tmp_path, capture_output=True, text=True, timeout=120
-    )
+    done = subprocess.run([*command(shards), "resume=true"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
     assert "no run folder with this configuration" in done.stderr
 
@@ -113,7 +111,7 @@ def test_running_out_of_memory_names_a_batch_size(
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(CSDEncoder, "heads", exhausted)
-    with pytest.raises(StylesimError, match="data.batch_size=3"):
+    with pytest.raises(StylesimError, match=r"data\.batch_size=3"):
         train.main(composed())
 
 
@@ -142,7 +140,12 @@ def test_what_cannot_be_trained_is_refused_in_a_sentence(
     "overrides",
     [
         ["model.content_head=true", "learning.content_weight=0.1"],
-        ["loss=csd_reference", "learning.gather=reference", "learning.clip_norm=3.0", "learning.clip_mode=per_tensor"],
+        [
+            "loss=csd_reference",
+            "learning.gather=reference",
+            "learning.clip_norm=3.0",
+            "learning.clip_mode=per_tensor",
+        ],
         ["callbacks=ema", "~callbacks.bar", "optim=adamw"],
         ["learning.grad_checkpointing=true", "trainer.precision=bf16-mixed"],
         ["debug=overfit", "trainer.max_steps=4"],

@@ -31,7 +31,7 @@ _HOMES = {
     "retrieval_metrics": "retrieval.metrics",
     "search": "retrieval.search",
 }
-__all__ = [  # noqa: F822  (they come from __getattr__)
+__all__ = [
     "DescriptorSet",
     "RetrievalSpec",
     "StyleEncoder",

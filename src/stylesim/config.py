@@ -35,6 +35,19 @@ _NAMES = {
     "tuple": tuple,
 }
 
+# The keys of the entry points themselves: the values, or the types, that each may have.
+_ENTRY: dict[str, tuple[Any, ...]] = {
+    "seed": (int,),
+    "resume": (bool, str),
+    "objective": (None, str),
+    "checkpoint": (None, str),
+    "descriptors": (None, str),
+    "allow_untrained": (True, False),
+    "device": ("auto", "cpu", "cuda", "mps"),
+    "precision": (None, "bf16", "fp16"),
+    "batch_size": (int,),
+}
+
 
 def conf_dir() -> Path:
     """The folder of the Hydra groups: beside the package in a wheel, at the top of a checkout otherwise."""
@@ -56,6 +69,11 @@ def check_config(cfg: DictConfig) -> None:
     Raises `StylesimError` with one line for each unknown or missing key and each value of a wrong type.
     """
     complaints = [line for path, node in _targets(cfg) for line in _complaints(path, node)]
+    complaints += [
+        f"{key}={cfg[key]!r} does not fit: it should be {' or '.join(getattr(k, '__name__', repr(k)) for k in known)}."
+        for key, known in _ENTRY.items()
+        if key in cfg and not (cfg[key] in known or any(isinstance(k, type) and type(cfg[key]) is k for k in known))
+    ]
     if complaints:
         raise StylesimError("The configuration is not right:\n  " + "\n  ".join(complaints))
 
@@ -76,9 +94,9 @@ def check_roots(cfg: DictConfig) -> None:
     for root in [given] if isinstance(given, str) else list(given):
         if "://" not in root and not root.startswith("pipe:") and not Path(root).expanduser().exists():
             raise StylesimError(
-                f"data.root={root}: there is nothing at {Path(root).absolute()}. Name a folder of shards (of LAION-Styles:"
-                " what img2dataset has written, indexed by `python -m stylesim.data.index FOLDER`), or pack a folder of"
-                " images into shards with `python -m stylesim.data.pack IMAGES SHARDS`."
+                f"data.root={root}: there is nothing at {Path(root).absolute()}. Name a folder of shards (of"
+                " LAION-Styles: what img2dataset has written, indexed by `python -m stylesim.data.index FOLDER`), or pack a"
+                " folder of images into shards with `python -m stylesim.data.pack IMAGES SHARDS`."
             )
 
 

@@ -28,13 +28,15 @@ def main(cfg: DictConfig) -> dict[str, float]:
     Raises:
         StylesimError: If the weights, the images or the descriptors are missing, or the head has never been trained.
     """
+    if cfg.checkpoint and not Path(cfg.checkpoint).is_file():
+        raise StylesimError(
+            f"checkpoint={cfg.checkpoint}: there is no such file. Runs leave checkpoints/best.safetensors."
+        )
     if not (cfg.checkpoint or cfg.descriptors):
         check_encoders(cfg)
     specs = instantiate(cfg.data).retrieval_sets()
     if not specs:
-        raise StylesimError(
-            "This data configuration names no retrieval set: add entries below data.probes."
-        )
+        raise StylesimError("This data configuration names no retrieval set: add entries below data.probes.")
     return evaluate_and_report(
         cfg,
         Path(cfg.run_dir),

@@ -48,9 +48,7 @@ class Item(NamedTuple):
     source: str
 
 
-def open_image(
-    source: ImageLike, *, max_pixels: int = MAX_PIXELS, short_side: int | None = None
-) -> Image.Image:
+def open_image(source: ImageLike, *, max_pixels: int = MAX_PIXELS, short_side: int | None = None) -> Image.Image:
     """The image as PIL RGB, upright, transparency composited on white.
 
     `source` is an encoded file (bytes or a path), a PIL image, a numpy array `[h w]` or `[h w 1|3|4]`, or a
@@ -168,16 +166,10 @@ def _from_array(source: np.ndarray | Tensor) -> Image.Image:
     if isinstance(source, np.ndarray):
         array = source
     elif hasattr(source, "detach"):  # a tensor, told without importing torch
-        array = (
-            source.detach().cpu().float().numpy()
-            if source.is_floating_point()
-            else source.detach().cpu().numpy()
-        )
+        array = source.detach().cpu().float().numpy() if source.is_floating_point() else source.detach().cpu().numpy()
         array = np.moveaxis(array, 0, -1) if array.ndim == 3 else array
     else:
-        raise StylesimError(
-            f"An image is a path, bytes, a PIL image, an array or a tensor, not {type(source)}."
-        )
+        raise StylesimError(f"An image is a path, bytes, a PIL image, an array or a tensor, not {type(source)}.")
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]
     if array.size == 0 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))):

@@ -1,8 +1,8 @@
 """Starts an entry point under Hydra: checks the configuration, owns the run folder, and makes DDP right inside a sweep.
 
 Lightning starts the other ranks of a DDP job by repeating the command line of the process. In a sweep that command
-line is the *sweep*, and under joblib or submitit it is not even stylesim's; `relaunchable` says, for the time of one job,
-what its ranks are to be started with.
+line is the *sweep*, and under joblib or submitit it is not even stylesim's; `relaunchable` says, for the time of one
+job, what its ranks are to be started with.
 """
 
 from __future__ import annotations
@@ -100,9 +100,7 @@ def _objective(cfg: DictConfig, figures: dict[str, float]) -> Any:
     if not cfg.get("objective"):
         return figures
     if cfg.objective not in figures:
-        raise StylesimError(
-            f"objective={cfg.objective} is no figure of this run. Figures: {', '.join(figures)}."
-        )
+        raise StylesimError(f"objective={cfg.objective} is no figure of this run. Figures: {', '.join(figures)}.")
     return figures[cfg.objective]
 
 
@@ -185,9 +183,7 @@ def relaunchable(module: str, run_dir: Path, resumes: bool = False) -> Iterator[
 
 def _arguments_of_a_rank(resumed: Path | None) -> list[str]:
     config = HydraConfig.get()
-    folders = [
-        s.path.removeprefix("file://") for s in config.runtime.config_sources if s.provider == "command-line"
-    ]
+    folders = [s.path.removeprefix("file://") for s in config.runtime.config_sources if s.provider == "command-line"]
     flags = ["--config-name", str(config.job.config_name)] + [f for p in folders for f in ("--config-dir", p)]
     overrides = [o for o in config.overrides.task if not o.startswith("resume=")]
     # Which run is resumed is decided once, by rank 0.
@@ -214,9 +210,9 @@ def _take_down() -> None:
 class Watch(threading.Thread):
     """Watches the ranks that this process has started, in place of Lightning's own observer.
 
-    Lightning's kills the main process at once when a child fails, and the rest of a sweep with it. Here the main process
-    has `GRACE_S` seconds to see the failure itself (a collective without its peer raises, a bad loss is bad on every rank);
-    only one that hangs is killed.
+    Lightning's kills the main process at once when a child fails, and the rest of a sweep with it. Here the main
+    process has `GRACE_S` seconds to see the failure itself (a collective without its peer raises, a bad loss is bad
+    on every rank); only one that hangs is killed.
     """
 
     def __init__(self, children: list[subprocess.Popen]) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stylesim.data.items import open_items
+from stylesim.data.roots import Root, name_roots
 from stylesim.describe import describe, gather_descriptor_set
 from stylesim.errors import StylesimError
 from stylesim.retrieval.descriptors import DescriptorSet
@@ -41,14 +41,17 @@ def measure(
     Raises:
         StylesimError: If there is no encoder and no DescriptorSet for a retrieval set.
     """
+    roots = dict.fromkeys(root for spec in specs.values() for root in (*spec.query, *(spec.gallery or ())))
+    # Named together, so that an image has one id in every set and different images have different ones.
+    named = dict(zip(roots, name_roots(list(roots)), strict=True))
     described: dict[str, DescriptorSet] = {}
 
-    def descriptors(roots: Sequence[str], greyscale: bool) -> DescriptorSet:
-        name = set_name(roots, greyscale)
+    def descriptors(locations: Sequence[str], greyscale: bool) -> DescriptorSet:
+        used = [named[location] for location in locations]
+        name = set_name(used, greyscale)
         if name not in described:
-            described[name] = _describe(
-                encoder, roots, greyscale, folder and folder / name, rank, world, describing
-            )
+            path = folder / name if folder else None
+            described[name] = _describe(encoder, used, greyscale, path, rank, world, describing)
         return described[name]
 
     results = {}
@@ -62,30 +65,28 @@ def measure(
     return results
 
 
-def set_name(roots: Sequence[str], greyscale: bool) -> str:
-    """The folder name of the DescriptorSet of some roots: readable, and different for different roots."""
-    readable = "+".join(Path(root).name for root in roots)
-    digest = hashlib.sha256("\n".join(roots).encode()).hexdigest()[:6]
-    return f"{readable}{'-grey' if greyscale else ''}-{digest}"
+def set_name(roots: Sequence[Root], greyscale: bool) -> str:
+    """The folder name of the DescriptorSet of some roots."""
+    return "+".join(root.name.replace("/", "-") for root in roots) + ("-grey" if greyscale else "")
 
 
 def _describe(
     encoder: StyleEncoder | None,
-    roots: Sequence[str],
+    roots: Sequence[Root],
     greyscale: bool,
     folder: Path | None,
     rank: int,
     world: int,
     describing: dict[str, Any],
 ) -> DescriptorSet:
-    if folder is not None and folder.is_dir():
-        return DescriptorSet.load(folder)
     if encoder is None:
-        raise StylesimError(
-            f"There are no descriptors of {', '.join(roots)} in {folder}: evaluate with a model first."
-        )
+        if folder is None or not folder.is_dir():
+            places = ", ".join(root.location for root in roots)
+            raise StylesimError(f"There are no descriptors of {places} in {folder}: evaluate with a model first.")
+        return DescriptorSet.load(folder)
     out = folder if world == 1 else None
-    share = describe(
-        encoder, open_items(roots), out, greyscale=greyscale, rank=rank, world=world, **describing
-    )
-    return gather_descriptor_set(share)
+    share = describe(encoder, open_items(roots), out, greyscale=greyscale, rank=rank, world=world, **describing)
+    whole = gather_descriptor_set(share)
+    if folder is not None and out is None and rank == 0:
+        DescriptorSet(whole.descriptors, whole.items, whole.meta | {"encoder_digest": encoder.digest()}).save(folder)
+    return whole

@@ -58,6 +58,4 @@ def _compared(cfg: Any) -> dict[str, Any]:
 
 
 def _is_untouched(folder: Path) -> bool:
-    return (
-        all(f.name == ".hydra" or f.suffix == ".log" for f in folder.iterdir()) if folder.is_dir() else False
-    )
+    return all(f.name == ".hydra" or f.suffix == ".log" for f in folder.iterdir()) if folder.is_dir() else False

@@ -33,14 +33,19 @@ def main(cfg: DictConfig) -> dict[str, float]:
     run_dir, resumes = Path(cfg.run_dir), bool(cfg.resume)
     checkpoint = run_dir / CHECKPOINT if resumes else None
     loggers = build_loggers(cfg, run_dir, resumes)
-    trainer = instantiate(cfg.trainer)(
-        callbacks=list(instantiate(cfg.callbacks).values()), logger=loggers, run_dir=str(run_dir)
-    )
     try:
+        trainer = instantiate(cfg.trainer)(
+            callbacks=list(instantiate(cfg.callbacks).values()), logger=loggers, run_dir=str(run_dir)
+        )
         with telling_out_of_memory(datamodule.batch_size):
             trainer.fit(module, datamodule, ckpt_path=checkpoint, weights_only=True)
         _leave_if_stopped(trainer, run_dir)
-        _keep_best_weights(run_dir)
+        # Under torchrun every rank has composed a run folder of its own; rank 0's is the run's.
+        run_dir = Path(trainer.strategy.broadcast(str(run_dir)))
+        if trainer.is_global_zero:
+            _settle_weights(run_dir, by_probe=cfg.callbacks.checkpoints.monitor is not None)
+            shutil.rmtree(run_dir / "descriptors", ignore_errors=True)  # of the weights before a resume
+        trainer.strategy.barrier()
         figures = evaluate_and_report(
             cfg,
             run_dir,
@@ -48,6 +53,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
             checkpoint=run_dir / "checkpoints" / "best.safetensors",
             rank=trainer.global_rank,
             world=trainer.world_size,
+            device=trainer.strategy.root_device,
             loggers=loggers,
         )
     except BaseException:
@@ -82,11 +88,12 @@ def _leave_if_stopped(trainer: Any, run_dir: Path) -> None:
     raise SystemExit(128 + signum)
 
 
-def _keep_best_weights(run_dir: Path) -> None:
-    """Without a probe (`monitor: null`) the last weights are the best there are."""
+def _settle_weights(run_dir: Path, by_probe: bool) -> None:
+    """Where no probe has chosen the best weights, the last ones are."""
     best, last = (run_dir / "checkpoints" / f"{name}.safetensors" for name in ("best", "last"))
-    if is_main_process() and not best.exists():
-        shutil.copyfile(last, best)
+    if not (by_probe and best.exists()):
+        shutil.copyfile(last, best.with_suffix(".partial"))
+        best.with_suffix(".partial").replace(best)
 
 
 if __name__ == "__main__":

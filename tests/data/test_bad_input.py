@@ -213,9 +213,7 @@ def test_images_without_tags_and_tags_not_selected_stay(tmp_path: Path):
 
 
 def test_a_root_without_any_tag_trains_without_labels(tmp_path: Path):
-    write_tar(
-        tmp_path / "0.tar", {f"{i}.{e}": d for i in range(4) for e, d in (("jpg", picture(i)), ("json", {}))}
-    )
+    write_tar(tmp_path / "0.tar", {f"{i}.{e}": d for i in range(4) for e, d in (("jpg", picture(i)), ("json", {}))})
     index_shards(tmp_path, show=False)
     [batch] = batches_of(tmp_path)
     assert batch.tags.shape == (4, 0)
@@ -255,9 +253,7 @@ def test_of_a_truncated_shard_the_rest_is_skipped_and_counted(tmp_path: Path, su
     assert len([key for batch in batches for key in batch.keys]) + len(damaged) == 24
 
 
-def test_a_truncated_shard_is_indexed_as_far_as_it_can_be_read(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
+def test_a_truncated_shard_is_indexed_as_far_as_it_can_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     root = write_root(tmp_path / "train", 16, size=8)
     shard = root / "00001.tar"
     shard.write_bytes(shard.read_bytes()[:13_000])

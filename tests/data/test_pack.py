@@ -38,9 +38,7 @@ def test_packed_images_keep_their_bytes_and_tags(folder: Path, tmp_path: Path):
         "00002.tar",
         "index.json",
     ]
-    assert contents(tmp_path / "out") == {
-        file.read_bytes(): [file.parent.name] for file in folder.rglob("*.jpg")
-    }
+    assert contents(tmp_path / "out") == {file.read_bytes(): [file.parent.name] for file in folder.rglob("*.jpg")}
     module = ShardDataModule(str(tmp_path / "out"), batch_size=5, workers=0, views=TwoViews(8))
     assert sum(len(batch.keys) for batch in module.train_dataloader()) == 10
     assert module.vocabulary == ["klee", "monet"]
@@ -82,9 +80,7 @@ def test_large_images_are_scaled_down_and_strange_formats_become_png(tmp_path: P
     assert sizes == {(150, 100), (30, 20)}
 
 
-def test_damaged_images_are_left_out_and_named(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
+def test_damaged_images_are_left_out_and_named(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     (folder / "klee" / "bad.jpg").write_bytes(b"no image")
     assert main([str(folder), str(tmp_path / "out"), "--processes", "1", "--tags", "mon*", "--gzip"]) == 0
     assert "left out mine/klee/bad.jpg: " in capsys.readouterr().err

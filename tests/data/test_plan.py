@@ -69,9 +69,7 @@ def test_a_micro_batch_is_served_by_the_worker_that_a_dataloader_asks(plan: Plan
 
 
 @given(st.integers(0, 200), st.integers(0, 40), st.integers(0, 9))
-def test_the_shuffle_buffer_hands_on_each_sample_once_and_holds_no_more_than_it_may(
-    n: int, buffer: int, seed: int
-):
+def test_the_shuffle_buffer_hands_on_each_sample_once_and_holds_no_more_than_it_may(n: int, buffer: int, seed: int):
     order = shuffled(n, buffer, np.random.default_rng(seed)).tolist()
     assert sorted(order) == list(range(n))
     held: set[int] = set()
@@ -108,7 +106,5 @@ def test_even_a_single_shard_leaves_out_other_samples_each_epoch():
 
 
 def test_data_that_fills_no_global_batch_are_refused_with_the_figures():
-    with pytest.raises(
-        StylesimError, match=r"7 images do not fill one global batch of 4 for each of 2 processes"
-    ):
+    with pytest.raises(StylesimError, match=r"7 images do not fill one global batch of 4 for each of 2 processes"):
         Plan((3, 4), batch=4, world=2)

@@ -71,9 +71,7 @@ def test_an_epoch_shows_each_image_once_whatever_the_workers(root: Path, workers
 
 def test_ranks_share_an_epoch_without_overlap(root: Path):
     module = module_of(str(root))
-    seen = Counter(
-        key for rank in range(3) for batch in stream_of(module, rank, 3, 0, 3) for key in batch.keys
-    )
+    seen = Counter(key for rank in range(3) for batch in stream_of(module, rank, 3, 0, 3) for key in batch.keys)
     assert len(seen) == 36  # 40 less a remainder of 4
     assert set(seen.values()) == {1}
 
@@ -102,9 +100,7 @@ def test_views_of_an_image_depend_on_epoch_and_seed_and_not_on_the_reader(root: 
 
 def test_workers_may_be_spawned(root: Path):
     stream = stream_of(module_of(str(root), workers=2), 1, 2, 0, 5)
-    loader = DataLoader(
-        stream, batch_size=None, collate_fn=as_it_is, num_workers=2, multiprocessing_context="spawn"
-    )
+    loader = DataLoader(stream, batch_size=None, collate_fn=as_it_is, num_workers=2, multiprocessing_context="spawn")
     assert_same(list(loader), list(StreamLoader(stream, 2)))
 
 
@@ -202,9 +198,7 @@ def test_a_command_gives_what_the_disk_gives(root: Path, command: str):
 
 def test_gzipped_shards_read_like_plain_ones(root: Path, tmp_path: Path):
     zipped = write_root(tmp_path / "train", 40, size=7, suffix=".tar.gz")
-    assert_same(
-        list(module_of(str(zipped)).train_dataloader()), list(module_of(str(root)).train_dataloader())
-    )
+    assert_same(list(module_of(str(zipped)).train_dataloader()), list(module_of(str(root)).train_dataloader()))
 
 
 def test_several_roots_are_one_set_and_merge_their_tags(root: Path, tmp_path: Path):

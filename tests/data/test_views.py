@@ -43,9 +43,7 @@ def test_a_box_of_any_image_lies_inside_it(height: int, width: int):
     assert views(np.zeros((height, width, 3), np.uint8), RNG).shape == (2, 3, 8, 8)
 
 
-@pytest.mark.parametrize(
-    "box", [(0, 0, 240, 320), (10, 20, 100, 130), (200, 300, 40, 20), (5, 5, 33, 90)], ids=str
-)
+@pytest.mark.parametrize("box", [(0, 0, 240, 320), (10, 20, 100, 130), (200, 300, 40, 20), (5, 5, 33, 90)], ids=str)
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
 def test_pixels_are_those_of_pil_within_two_grey_levels(box: tuple[int, int, int, int], interpolation: str):
     image = soft_image(240, 320)
@@ -63,9 +61,7 @@ def test_flips_and_turns_move_the_corners_as_they_say():
 
     def bright_corner(mirrored: bool, upside_down: bool, turns: int) -> tuple[int, int]:
         pixels = views.cut(image, View(0, 0, 64, 64, mirrored, upside_down, turns))[0]
-        return divmod(
-            int(torch.stack([pixels[0, 0], pixels[0, -1], pixels[-1, 0], pixels[-1, -1]]).argmax()), 2
-        )
+        return divmod(int(torch.stack([pixels[0, 0], pixels[0, -1], pixels[-1, 0], pixels[-1, -1]]).argmax()), 2)
 
     assert bright_corner(False, False, 0) == (0, 0)
     assert bright_corner(True, False, 0) == (0, 1)

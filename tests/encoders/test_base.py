@@ -44,9 +44,7 @@ def pictures(count: int, size: int = 24) -> list[Image.Image]:
     st.sampled_from(["bicubic", "bilinear"]),
 )
 def test_pixels_equal_torchvisions_resize_and_crop(height: int, width: int, size: int, margin: int, how: str):
-    image = Image.fromarray(
-        np.random.default_rng(height * width).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    )
+    image = Image.fromarray(np.random.default_rng(height * width).integers(0, 256, (height, width, 3), dtype=np.uint8))
     ours = Preprocessing(size, size + margin, how)(image)  # type: ignore[arg-type]
     mode = getattr(v2.InterpolationMode, how.upper())
     theirs = v2.Compose([v2.Resize(size + margin, mode), v2.CenterCrop(size), v2.PILToTensor()])(image)
@@ -127,9 +125,7 @@ def test_an_unreadable_image_is_named_and_the_mode_still_put_back(tmp_path: Path
     assert encoder.training
 
 
-@pytest.mark.parametrize(
-    "single", ["a.png", Path("a.png"), b"..", Image.new("RGB", (4, 4)), torch.zeros(3, 4, 4)]
-)
+@pytest.mark.parametrize("single", ["a.png", Path("a.png"), b"..", Image.new("RGB", (4, 4)), torch.zeros(3, 4, 4)])
 def test_a_single_image_is_refused_with_advice(single: object):
     with pytest.raises(StylesimError, match="into a list"):
         Means().encode(single)  # type: ignore[arg-type]

@@ -118,9 +118,7 @@ def test_weights_without_their_model_are_refused(tmp_path: Path):
 
 def test_an_encoder_built_by_hand_cannot_be_saved(tmp_path: Path):
     encoder = tiny()
-    by_hand = CSDEncoder(
-        encoder.backbone, encoder.style_head.detach(), None, encoder.preprocessing, encoder.provenance
-    )
+    by_hand = CSDEncoder(encoder.backbone, encoder.style_head.detach(), None, encoder.preprocessing, encoder.provenance)
     with pytest.raises(StylesimError, match="built by hand"):
         save_weights(by_hand, tmp_path / "a.safetensors")
 
@@ -150,9 +148,7 @@ def test_the_export_command(tmp_path: Path):
     subprocess.run([*command, tmp_path / "a.safetensors", tmp_path / "csd.bin"], check=True)
     images = torch.randn(2, 3, 32, 32)
     assert torch.equal(tiny(weights=str(tmp_path / "csd.bin"))(images), encoder(images))
-    refused = subprocess.run(
-        [*command, tmp_path / "none", tmp_path / "b.bin"], capture_output=True, text=True
-    )
+    refused = subprocess.run([*command, tmp_path / "none", tmp_path / "b.bin"], capture_output=True, text=True)
     assert refused.returncode == 2
     assert refused.stderr.startswith("There is no file of weights at")
 

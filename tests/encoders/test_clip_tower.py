@@ -26,10 +26,7 @@ def independent_tower(state: dict[str, torch.Tensor], images: torch.Tensor, head
     x = norm(tokens + state["positional_embedding"], "ln_pre")
     layer = 0
     while (block := f"transformer.resblocks.{layer}") + ".ln_1.weight" in state:
-        y = (
-            norm(x, f"{block}.ln_1") @ state[f"{block}.attn.in_proj_weight"].T
-            + state[f"{block}.attn.in_proj_bias"]
-        )
+        y = norm(x, f"{block}.ln_1") @ state[f"{block}.attn.in_proj_weight"].T + state[f"{block}.attn.in_proj_bias"]
         q, k, v = (part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in y.chunk(3, dim=-1))
         attention = (q @ k.mT / q.shape[-1] ** 0.5).softmax(dim=-1)
         mixed = (attention @ v).transpose(1, 2).flatten(2)
@@ -126,9 +123,7 @@ def test_architectures_are_known_by_name_or_by_all_their_sizes():
     assert vit_shape(custom.as_config()) == custom
     with pytest.raises(StylesimError, match=r"no architecture 'ViT-B/16': choose one of .*ViT-B-16"):
         vit_shape("ViT-B/16")
-    with pytest.raises(
-        StylesimError, match="needs exactly embed, heads, image, layers, patch, width; got width"
-    ):
+    with pytest.raises(StylesimError, match="needs exactly embed, heads, image, layers, patch, width; got width"):
         vit_shape({"width": 64})
 
 

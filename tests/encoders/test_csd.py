@@ -75,9 +75,7 @@ def test_parameter_groups_hold_every_trainable_parameter_once():
     encoder = tiny(content_head=True)
     groups = encoder.parameter_groups()
     assert [name for name, _ in groups["head"]] == ["style_head", "content_head"]
-    assert sorted(name for group in groups.values() for name, _ in group) == sorted(
-        dict(encoder.named_parameters())
-    )
+    assert sorted(name for group in groups.values() for name, _ in group) == sorted(dict(encoder.named_parameters()))
     encoder.backbone.requires_grad_(False)
     assert encoder.parameter_groups()["backbone"] == []
 

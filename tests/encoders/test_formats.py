@@ -20,9 +20,7 @@ IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
 def tiny(weights: str | Path = "random", content_head: bool = True, image_size: int = 32) -> CSDEncoder:
-    return csd_clip(
-        architecture="ViT-test", weights=str(weights), image_size=image_size, content_head=content_head
-    )
+    return csd_clip(architecture="ViT-test", weights=str(weights), image_size=image_size, content_head=content_head)
 
 
 def published(encoder: CSDEncoder) -> dict[str, object]:
@@ -99,15 +97,11 @@ def test_the_published_checkpoint_gives_the_same_descriptors(tmp_path: Path):
     assert torch.equal(tiny(path, content_head=False)(IMAGES), encoder(IMAGES))
 
 
-@pytest.mark.parametrize(
-    "kind", ["open_clip", "open_clip safetensors", "plain", "transformers", "torchscript"]
-)
+@pytest.mark.parametrize("kind", ["open_clip", "open_clip safetensors", "plain", "transformers", "torchscript"])
 def test_clip_files_give_the_backbone_and_heads_that_copy_proj(kind: str, tmp_path: Path):
     encoder, path = tiny(), tmp_path / "clip.bin"
     if kind == "open_clip":
-        torch.save(
-            {"epoch": 3, "state_dict": {f"module.{k}": v for k, v in clip_state(encoder).items()}}, path
-        )
+        torch.save({"epoch": 3, "state_dict": {f"module.{k}": v for k, v in clip_state(encoder).items()}}, path)
     elif kind == "open_clip safetensors":
         save_file(clip_state(encoder), path)
     elif kind == "plain":
@@ -118,9 +112,7 @@ def test_clip_files_give_the_backbone_and_heads_that_copy_proj(kind: str, tmp_pa
         torchscript(clip_state(encoder), path)
     loaded = tiny(path)
     tolerance = 5e-3 if kind == "torchscript" else 0  # half precision
-    torch.testing.assert_close(
-        loaded.features(IMAGES), encoder.features(IMAGES), atol=tolerance, rtol=tolerance
-    )
+    torch.testing.assert_close(loaded.features(IMAGES), encoder.features(IMAGES), atol=tolerance, rtol=tolerance)
     assert loaded.content_head is not None
     assert torch.equal(loaded.style_head, loaded.content_head)
     torch.testing.assert_close(loaded.style_head, encoder.style_head, atol=tolerance, rtol=tolerance)

@@ -46,15 +46,11 @@ from stylesim.errors import StylesimError
         ("csd_timm", "official", None, "none of pretrained, random"),
     ],
 )
-def test_what_is_refused(
-    target, weights, architecture, sentence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_what_is_refused(target, weights, architecture, sentence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    message = check_weights(
-        f"stylesim.encoders.factories.{target}", weights, architecture, cache_dir=tmp_path
-    )
+    message = check_weights(f"stylesim.encoders.factories.{target}", weights, architecture, cache_dir=tmp_path)
     assert message
     assert sentence in message
 
@@ -80,9 +76,7 @@ def test_a_cached_file_is_found_offline(tmp_path: Path, monkeypatch: pytest.Monk
     (repo / "refs" / "main").write_text("abc")
     (repo / "snapshots" / "abc").mkdir(parents=True)
     (repo / "snapshots" / "abc" / source.filename).write_bytes(b"weights")
-    assert (
-        check_weights("stylesim.encoders.factories.csd_clip", "clip", "ViT-B-16", cache_dir=tmp_path) is None
-    )
+    assert check_weights("stylesim.encoders.factories.csd_clip", "clip", "ViT-B-16", cache_dir=tmp_path) is None
     assert locate(source, tmp_path).read_bytes() == b"weights"
 
 

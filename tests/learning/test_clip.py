@@ -41,9 +41,7 @@ def test_global_clipping_is_torchs(gradients, max_norm):
 def test_per_tensor_clipping_looks_at_each_tensor_alone(gradients, max_norm):
     clipped = parameters(*gradients)
     norm = clip_gradients(clipped, max_norm, "per_tensor")
-    assert norm.item() == pytest.approx(
-        math.sqrt(sum(x * x for one in gradients for x in one)), rel=1e-4, abs=1e-6
-    )
+    assert norm.item() == pytest.approx(math.sqrt(sum(x * x for one in gradients for x in one)), rel=1e-4, abs=1e-6)
     for parameter, before in zip(clipped, gradients, strict=False):
         factor = max_norm / (math.sqrt(sum(x * x for x in before)) + 1e-6)
         expected = torch.tensor(before) * min(factor, 1.0)

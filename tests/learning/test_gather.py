@@ -65,9 +65,7 @@ def learn(model: nn.Module, images: Tensor, tags: Tensor, gradient, reference: b
 
 def work(rank: int, world: int, folder: str) -> None:
     torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo", store=dist.FileStore(f"{folder}/store{world}", world), rank=rank, world_size=world
-    )
+    dist.init_process_group("gloo", store=dist.FileStore(f"{folder}/store{world}", world), rank=rank, world_size=world)
     model = DistributedDataParallel(Encoder())
     found = {}
     for sizes, gradient, reference in CASES:
@@ -124,9 +122,7 @@ def test_gradients_after_the_mean_over_processes(found, sizes, gradient, referen
             torch.testing.assert_close(mine, whole * share, atol=1e-5, rtol=1e-5)
         # Before the mean, a process holds the gradient of its own images alone, world times or once.
         rows = slice(sum(sizes[:rank]), sum(sizes[: rank + 1]))
-        torch.testing.assert_close(
-            here["leaf"], expected["leaf"][:, rows] * share * world, atol=1e-5, rtol=1e-5
-        )
+        torch.testing.assert_close(here["leaf"], expected["leaf"][:, rows] * share * world, atol=1e-5, rtol=1e-5)
 
 
 def test_untagged_images_are_gathered(found):

@@ -57,13 +57,9 @@ def textbook(descriptors: Tensor, weights: list[list[float]], temperature: float
 
 def slow_csd(slow, views: Tensor, tags: Tensor, temperature: float, supervised: float, ssl: float) -> Tensor:
     v, n, d = views.shape
-    shared = [
-        [float(sum(a and b for a, b in zip(x, y, strict=True))) for y in tags.tolist()] for x in tags.tolist()
-    ]
+    shared = [[float(sum(a and b for a, b in zip(x, y, strict=True))) for y in tags.tolist()] for x in tags.tolist()]
     same = [[float(i % n == j % n) for j in range(v * n)] for i in range(v * n)]
-    return supervised * slow(views[0], shared, temperature) + ssl * slow(
-        views.reshape(v * n, d), same, temperature
-    )
+    return supervised * slow(views[0], shared, temperature) + ssl * slow(views.reshape(v * n, d), same, temperature)
 
 
 @pytest.mark.parametrize(("reference", "slow"), [(False, textbook), (True, published)])

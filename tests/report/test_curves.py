@@ -11,9 +11,7 @@ from stylesim.report.curves import curves_html, read_metrics
 
 
 def write_log(file: Path, steps: int = 100) -> Path:
-    lines = [
-        "epoch,step,samples_seen,train/loss,train/ssl,lr-head,probe/<set>/recall@1,probe/<set>/precision@10"
-    ]
+    lines = ["epoch,step,samples_seen,train/loss,train/ssl,lr-head,probe/<set>/recall@1,probe/<set>/precision@10"]
     for i in range(steps):
         lines.append(f"0,{i},{i * 64},{5 / (i + 1)},{4 / (i + 1)},0.1,,")
         lines += [f"0,{i},,,,,{i / steps},0.5"] if i % 50 == 0 else []

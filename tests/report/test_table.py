@@ -26,11 +26,7 @@ def test_markdown_marks_what_reads_best_and_escapes_its_own_signs():
 
 
 def test_rows_show_their_distance_from_the_baseline():
-    lines = (
-        FigureTable(ROWS, ["encoder", "recall@1", "content_recall@1"], baseline="frozen")
-        .markdown()
-        .splitlines()
-    )
+    lines = FigureTable(ROWS, ["encoder", "recall@1", "content_recall@1"], baseline="frozen").markdown().splitlines()
     assert lines[2] == r"| CSD \| ours | **0.800 (+0.150)** | 0.100 (−0.300) |"
     assert lines[3] == "| frozen | 0.650 | 0.400 |"
 
@@ -39,9 +35,7 @@ def test_html_escapes_names_and_draws_each_fraction():
     html = FigureTable(ROWS, baseline="frozen").html()
     assert "&lt;b&gt;random&lt;/b&gt;" in html
     assert '<td class="figure best" style="--share:80.0">0.800<small class="up">+0.150</small></td>' in html
-    assert (
-        '<td class="figure" style="--share:10.0">0.100<small class="">−0.300</small></td>' in html
-    )  # not a loss
+    assert '<td class="figure" style="--share:10.0">0.100<small class="">−0.300</small></td>' in html  # not a loss
 
 
 def test_csv_keeps_every_digit():
@@ -58,9 +52,7 @@ def test_a_single_row_is_not_called_the_best():
 def test_what_is_not_there_is_refused():
     with pytest.raises(StylesimError, match="at least one row"):
         FigureTable([])
-    with pytest.raises(
-        StylesimError, match="No row has the column 'recal@1'; there are encoder, dim, recall@1"
-    ):
+    with pytest.raises(StylesimError, match="No row has the column 'recal@1'; there are encoder, dim, recall@1"):
         FigureTable(ROWS, ["encoder", "recal@1"])
     with pytest.raises(StylesimError, match="No row is called 'clip', the baseline"):
         FigureTable(ROWS, baseline="clip")

@@ -11,9 +11,7 @@ from stylesim.retrieval.descriptors import DescriptorSet, DescriptorWriter, item
 
 
 def rows(start: int, stop: int):
-    return item_table(
-        (f"r/{i}", ["set:a", f"n:{i}"], None if i % 2 else "cat", "r", i) for i in range(start, stop)
-    )
+    return item_table((f"r/{i}", ["set:a", f"n:{i}"], None if i % 2 else "cat", "r", i) for i in range(start, stop))
 
 
 def vectors(n: int, seed: int = 0) -> np.ndarray:

@@ -11,9 +11,7 @@ from stylesim.retrieval.evaluate import evaluate_retrieval
 from stylesim.retrieval.spec import RetrievalSpec
 
 
-def make_set(
-    name: str, styles: list[list[str]], contents: list[str | None], vectors: np.ndarray
-) -> DescriptorSet:
+def make_set(name: str, styles: list[list[str]], contents: list[str | None], vectors: np.ndarray) -> DescriptorSet:
     rows = zip(styles, contents, strict=True)
     items = item_table((f"{name}/{i}", tags, content, name, i) for i, (tags, content) in enumerate(rows))
     return DescriptorSet(vectors.astype(np.float32), items)
@@ -31,9 +29,7 @@ def drawings(seed: int = 0) -> DescriptorSet:
 def test_a_descriptor_of_content_looks_like_style_only_without_distinct():
     queries = drawings()
     plain = evaluate_retrieval(queries, None, RetrievalSpec(["d"], relevant="set:*", ks=(1, 3)))
-    strict = evaluate_retrieval(
-        queries, None, RetrievalSpec(["d"], relevant="set:*", distinct="content", ks=(1, 3))
-    )
+    strict = evaluate_retrieval(queries, None, RetrievalSpec(["d"], relevant="set:*", distinct="content", ks=(1, 3)))
 
     assert plain.figures["recall@1"] == 0  # the same content in another style is nearer
     assert strict.figures["recall@1"] == strict.figures["map@3"] == 1
@@ -66,10 +62,7 @@ def test_any_shared_tag_is_relevant_and_queries_without_one_count_zero():
 def test_figures_count_the_whole_gallery_after_exclusion_for_any_block(seed, several, block):
     rng = np.random.default_rng(seed)
     n = int(rng.integers(2, 40))
-    tags = [
-        sorted({f"s:{t}" for t in rng.integers(0, 4, int(rng.integers(0, 3)) if several else 1)})
-        for _ in range(n)
-    ]
+    tags = [sorted({f"s:{t}" for t in rng.integers(0, 4, int(rng.integers(0, 3)) if several else 1)}) for _ in range(n)]
     tags[0] = ["s:0"]
     contents = [None if c == 0 else f"c{c}" for c in rng.integers(0, 4, n)]
     contents[0] = "c1"
@@ -101,7 +94,5 @@ def test_limit_is_a_fixed_sample_of_the_queries_and_leaves_the_gallery_whole():
 
 
 def test_a_selector_that_matches_nothing_is_refused():
-    with pytest.raises(
-        StylesimError, match=r"No query image has a value for 'artist:\*'\. Its tags are set:0, set:1"
-    ):
+    with pytest.raises(StylesimError, match=r"No query image has a value for 'artist:\*'\. Its tags are set:0, set:1"):
         evaluate_retrieval(drawings(), None, RetrievalSpec(["d"], relevant="artist:*"))

@@ -50,9 +50,7 @@ def test_a_case_worked_by_hand():
     assert figures["map@4"] == pytest.approx(((1 + 2 / 3) / 2 + (1 / 2) / 4 + 0) / 3)
     assert figures["mrr@4"] == pytest.approx((1 + 1 / 2 + 0) / 3)
     # Precision at every rank: 1, 1/2, 2/3, 1/2 and 0, 1/2, 1/3, 1/4.
-    assert figures["paper_map@4"] == pytest.approx(
-        ((1 + 1 / 2 + 2 / 3 + 1 / 2) / 4 + (1 / 2 + 1 / 3 + 1 / 4) / 4) / 3
-    )
+    assert figures["paper_map@4"] == pytest.approx(((1 + 1 / 2 + 2 / 3 + 1 / 2) / 4 + (1 / 2 + 1 / 3 + 1 / 4) / 4) / 3)
     assert figures["paper_mrr@4"] == pytest.approx((1 + 1 / 2) / 2)
     assert figures["paper_map@1"] == figures["recall@1"] == figures["map@1"]
 
@@ -61,9 +59,7 @@ def test_a_case_worked_by_hand():
 def test_the_figures_are_those_of_the_definitions_written_as_loops(table, k):
     relevance, n_relevant = table
     hits = np.array(relevance, dtype=bool).reshape(len(relevance), -1)
-    assert retrieval_metrics(hits, np.array(n_relevant), [k]) == pytest.approx(
-        by_loops(relevance, n_relevant, k)
-    )
+    assert retrieval_metrics(hits, np.array(n_relevant), [k]) == pytest.approx(by_loops(relevance, n_relevant, k))
 
 
 @given(tables(), st.integers(1, 15))
@@ -93,9 +89,7 @@ def test_a_gallery_smaller_than_k_counts_the_missing_ranks_as_misses():
 
 def test_tensors_are_accepted():
     table = torch.tensor([[True, False]])
-    assert retrieval_metrics(table, torch.tensor([1]), [2]) == retrieval_metrics(
-        table.numpy(), np.array([1]), [2]
-    )
+    assert retrieval_metrics(table, torch.tensor([1]), [2]) == retrieval_metrics(table.numpy(), np.array([1]), [2])
 
 
 @pytest.mark.parametrize(

@@ -60,8 +60,7 @@ def write_card(
         ],
         "totals": [" | ".join(f"{len(splits[split]):,}" for split in SPLITS)],
         "credits": [
-            f"| `{style}` | {link(i['title'], i['url'])} | {i['author']} | "
-            f"{link(i['licence'], i['licence_url'])} |"
+            f"| `{style}` | {link(i['title'], i['url'])} | {i['author']} | {link(i['licence'], i['licence_url'])} |"
             for style, i in infos.items()
         ],
         "redraws": verdict_rows(measured["redraw"]),

@@ -59,9 +59,7 @@ def indistinct(pictures: Pictures, features: Features) -> list[Verdict]:
     return judge(pictures, measured, lambda value: value < INDISTINCT)
 
 
-def judge(
-    pictures: Pictures, measured: dict[tuple[str, str], float], guilty: Callable[[float], bool]
-) -> list[Verdict]:
+def judge(pictures: Pictures, measured: dict[tuple[str, str], float], guilty: Callable[[float], bool]) -> list[Verdict]:
     """One verdict a pair, the smallest value first; a pair that has already lost one style loses no other.
 
     Of a guilty pair the style with fewer pictures goes, at a tie the one that stands later in the table.

@@ -100,9 +100,7 @@ def emoji_drawings(source: dict[str, Any], codes: dict[str, str]) -> dict[str, s
     known = set(codes.values())
     if source.get("chars"):
         chart = {without_selector(code): name for code, name in source["chars"].items()}
-        return {
-            code: chart[code] for code in sorted(chart) if code in known and chart[code] in source["icons"]
-        }
+        return {code: chart[code] for code in sorted(chart) if code in known and chart[code] in source["icons"]}
     aliases = defaultdict(list)
     for alias, entry in source.get("aliases", {}).items():
         if len(entry) == 1:

@@ -37,9 +37,7 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         if self.interpolation.upper() not in Image.Resampling.__members__:
-            raise StylesimError(
-                f"There is no interpolation {self.interpolation!r}: take bicubic or bilinear."
-            )
+            raise StylesimError(f"There is no interpolation {self.interpolation!r}: take bicubic or bilinear.")
         if self.size < 1 or self.short_side < self.size:
             raise StylesimError(
                 f"Preprocessing cannot crop {self.size} px from a short side of {self.short_side} px: "
@@ -58,9 +56,7 @@ class Preprocessing:
         if short != self.short_side:
             width, height = (self.short_side * side // short for side in (width, height))
             if width * height > MAX_PIXELS:  # a strip of 1 x 100,000 px would be blown up to gigabytes
-                raise StylesimError(
-                    f"The image is too narrow a strip, {image.width} x {image.height} pixels."
-                )
+                raise StylesimError(f"The image is too narrow a strip, {image.width} x {image.height} pixels.")
             image = image.resize((width, height), Image.Resampling[self.interpolation.upper()])
         left, top = round((width - self.size) / 2), round((height - self.size) / 2)
         pixels = np.asarray(image.crop((left, top, left + self.size, top + self.size)))
@@ -117,9 +113,7 @@ class StyleEncoder(nn.Module):
 
     # Not inference_mode: under it, bf16 autocast on a CPU is about ten times slower.
     @torch.no_grad()
-    def encode(
-        self, images: Iterable[ImageLike], batch_size: int = 64, progress: bool = False
-    ) -> Float[Tensor, "n d"]:
+    def encode(self, images: Iterable[ImageLike], batch_size: int = 64, progress: bool = False) -> Float[Tensor, "n d"]:
         """Describe raw images, in their order, in evaluation mode; float32 on the CPU.
 
         `images` is any iterable of paths, encoded bytes, PIL images, arrays `[h w 3]` or tensors `[3 h w]`

@@ -99,14 +99,10 @@ def export_csd(encoder: StyleEncoder, path: str | Path) -> None:
 def _build(config: dict[str, Any], path: str | Path) -> StyleEncoder:
     module, _, name = str(config.pop("_target_", "")).rpartition(".")
     if not module.startswith("stylesim.encoders."):
-        raise StylesimError(
-            f"{path} names {module}.{name} as its model: refused, it is none of stylesim.encoders."
-        )
+        raise StylesimError(f"{path} names {module}.{name} as its model: refused, it is none of stylesim.encoders.")
     factory = getattr(import_module(module), name, None) if find_spec(module) else None
     if factory is None or not hasattr(factory, "builds_encoder"):
-        raise StylesimError(
-            f"{path} was written for the model {name}, which this version of stylesim has not."
-        )
+        raise StylesimError(f"{path} was written for the model {name}, which this version of stylesim has not.")
     if "weights" in config:
         config["weights"] = "random"  # they are about to be overwritten: no file and no network are needed
     return factory(**config)

@@ -50,9 +50,7 @@ def resize_positions(positions: Float[Tensor, "n f"], count: int) -> Float[Tenso
         return positions
     old, new = round((len(positions) - 1) ** 0.5), round((count - 1) ** 0.5)
     if old * old + 1 != len(positions) or new * new + 1 != count:
-        raise StylesimError(
-            f"{len(positions)} position embeddings cannot be interpolated to {count}: no square grid."
-        )
+        raise StylesimError(f"{len(positions)} position embeddings cannot be interpolated to {count}: no square grid.")
     grid = positions[1:].float().T.reshape(1, -1, old, old)
     grid = F.interpolate(grid, size=(new, new), mode="bicubic", antialias=True, align_corners=False)
     return torch.cat([positions[:1].float(), grid[0].flatten(1).T])

@@ -50,9 +50,7 @@ class ColourHistogram(StyleEncoder):
         self.bins = bins
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
-        levels = (
-            _unit_range(self.preprocessing, images).mul(self.bins).long().clamp(0, self.bins - 1).flatten(2)
-        )
+        levels = _unit_range(self.preprocessing, images).mul(self.bins).long().clamp(0, self.bins - 1).flatten(2)
         cells = (levels[:, 0] * self.bins + levels[:, 1]) * self.bins + levels[:, 2]
         counts = torch.zeros(len(images), self.dim, device=images.device)
         counts.scatter_add_(1, cells, torch.ones_like(cells, dtype=counts.dtype))
@@ -70,9 +68,7 @@ class InkBox(StyleEncoder):
     THRESHOLD = 1 / 8
 
     def __init__(self, image_size: int = 96) -> None:
-        super().__init__(
-            9, Preprocessing(image_size, interpolation="bilinear"), Provenance("ink box", "none")
-        )
+        super().__init__(9, Preprocessing(image_size, interpolation="bilinear"), Provenance("ink box", "none"))
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
         pixels = _unit_range(self.preprocessing, images)
@@ -102,18 +98,14 @@ def _unit_range(preprocessing: Preprocessing, images: Tensor) -> Tensor:
 
 
 @rebuildable
-def frozen_lite0(
-    *, readout: Literal["stages", "pooled", "gram"] = "stages", image_size: int = 96
-) -> FrozenEncoder:
+def frozen_lite0(*, readout: Literal["stages", "pooled", "gram"] = "stages", image_size: int = 96) -> FrozenEncoder:
     """EfficientNet-Lite0 on ImageNet weights.
 
     Read-outs: `stages` (means and deviations at strides 2, 4, 8, 16; 384-d), `pooled` (the classifier's
     features; 1280-d), `gram` (Gram matrix at stride 8, signed roots; 820-d).
     """
     provenance = Provenance(f"lite0 {readout}", "imagenet", LITE0.sha256, LITE0.licence)
-    return FrozenEncoder(
-        _lite0(readout, image_size, pretrained=True), lite0_preprocessing(image_size), provenance
-    )
+    return FrozenEncoder(_lite0(readout, image_size, pretrained=True), lite0_preprocessing(image_size), provenance)
 
 
 @rebuildable

@@ -38,6 +38,8 @@ class CSDEncoder(StyleEncoder):
 
     def features(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b f"]:
         """What the backbone gives, before any head and not normalised."""
+        if not len(images):  # every slot of a micro-batch was damaged; transformers cannot reshape nothing
+            return self.backbone(images.new_zeros(1, *images.shape[1:]))[:0]
         return self.backbone(images)
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:

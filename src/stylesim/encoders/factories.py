@@ -49,9 +49,7 @@ def csd_clip(
     tower, proj = clip_tower(shape, image_size)
     licence = source.licence if source else None
     provenance = Provenance(f"CSD {shape.name}", weights, licence=licence, trained_head=False)
-    encoder = CSDEncoder(
-        tower, proj, proj if content_head else None, clip_preprocessing(image_size), provenance
-    )
+    encoder = CSDEncoder(tower, proj, proj if content_head else None, clip_preprocessing(image_size), provenance)
     if file:
         _load(encoder, file, path)
     return encoder

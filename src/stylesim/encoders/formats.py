@@ -54,11 +54,7 @@ def read_weights(path: str | Path) -> WeightFile:
         raise StylesimError(f"There is no file of weights at {path}: mend the path.")
     content, metadata = _read(path)
     if "pytorch-lightning_version" in content:
-        state = {
-            k.removeprefix("encoder."): v
-            for k, v in content["state_dict"].items()
-            if k.startswith("encoder.")
-        }
+        state = {k.removeprefix("encoder."): v for k, v in content["state_dict"].items() if k.startswith("encoder.")}
         return WeightFile(state, "lightning", content.get("hyper_parameters") or {})
     for wrapper in ("model_state_dict", "state_dict"):
         if isinstance(content.get(wrapper), Mapping):
@@ -66,9 +62,7 @@ def read_weights(path: str | Path) -> WeightFile:
             break
     state = {str(k).removeprefix("module."): v for k, v in content.items() if isinstance(v, Tensor)}
     if not state and not metadata:
-        raise StylesimError(
-            f"{path} holds no tensors, only {', '.join(map(str, list(content)[:8])) or 'nothing'}."
-        )
+        raise StylesimError(f"{path} holds no tensors, only {', '.join(map(str, list(content)[:8])) or 'nothing'}.")
     return _sort_out(state, metadata)
 
 
@@ -144,9 +138,7 @@ def _sort_out(state: State, metadata: dict[str, Any]) -> WeightFile:
     if "style_head" in state or metadata:
         return WeightFile(state, "stylesim", metadata)
     if "visual.proj" in state:
-        return WeightFile(
-            _from_tower({k[7:]: v for k, v in state.items() if k.startswith("visual.")}), "clip"
-        )
+        return WeightFile(_from_tower({k[7:]: v for k, v in state.items() if k.startswith("visual.")}), "clip")
     if "vision_model.embeddings.class_embedding" in state:
         return WeightFile(_from_tower(_from_transformers(state)), "clip")
     return WeightFile(state, "backbone")
@@ -185,8 +177,6 @@ def _from_transformers(state: State) -> State:
             q_k_v = [vision[key.replace("q_proj", part)] for part in ("q_proj", "k_proj", "v_proj")]
             tower[f"transformer.resblocks.{match[1]}.attn.in_proj_{match[2]}"] = torch.cat(q_k_v)
         elif not re.search(r"\.[kv]_proj\.", key):
-            new = next(
-                (re.sub(old, new, key) for old, new in _TRANSFORMERS_NAMES if re.search(old, key)), key
-            )
+            new = next((re.sub(old, new, key) for old, new in _TRANSFORMERS_NAMES if re.search(old, key)), key)
             tower[new] = value
     return tower

@@ -38,11 +38,7 @@ def from_lite_package(state: Mapping[str, Tensor], network: nn.Module) -> dict[s
     own = network.state_dict()
     for (theirs, value), (ours, expected) in zip(state.items(), own.items(), strict=False):
         if theirs.rpartition(".")[2] != ours.rpartition(".")[2] or value.shape != expected.shape:
-            raise StylesimError(
-                f"The EfficientNet-Lite0 file does not fit: {theirs} {list(value.shape)} for {ours}."
-            )
+            raise StylesimError(f"The EfficientNet-Lite0 file does not fit: {theirs} {list(value.shape)} for {ours}.")
     if len(state) != len(own):
-        raise StylesimError(
-            f"The EfficientNet-Lite0 file holds {len(state)} tensors where {len(own)} are needed."
-        )
+        raise StylesimError(f"The EfficientNet-Lite0 file holds {len(state)} tensors where {len(own)} are needed.")
     return dict(zip(own, state.values(), strict=True))

@@ -44,9 +44,7 @@ def vit_shape(architecture: str | Mapping[str, int] | ViTShape) -> ViTShape:
         return architecture
     if isinstance(architecture, str):
         if architecture not in SHAPES:
-            raise StylesimError(
-                f"There is no architecture {architecture!r}: choose one of {', '.join(SHAPES)}."
-            )
+            raise StylesimError(f"There is no architecture {architecture!r}: choose one of {', '.join(SHAPES)}.")
         return SHAPES[architecture]
     wanted = {field.name for field in fields(ViTShape)} - {"name"}
     if set(architecture) != wanted:

@@ -59,9 +59,7 @@ class StageStatistics(Stages):
 
     def raw(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b f"]:
         """Not standardised: stage after stage its means, then its deviations."""
-        return torch.cat(
-            [block for feature_map in super().forward(images) for block in statistics(feature_map)], dim=1
-        )
+        return torch.cat([block for feature_map in super().forward(images) for block in statistics(feature_map)], dim=1)
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b f"]:
         return (self.raw(images) - self.get_buffer("centre")) / self.get_buffer("scale")

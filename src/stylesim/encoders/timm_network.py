@@ -15,9 +15,7 @@ def timm_network(name: str, pretrained: bool, image_size: int | None) -> Any:
 
     if not timm.is_model(name):
         close = ", ".join(difflib.get_close_matches(name, timm.list_models(), n=5))
-        raise StylesimError(
-            f"timm knows no model {name!r}.{f' Did you mean one of {close}?' if close else ''}"
-        )
+        raise StylesimError(f"timm knows no model {name!r}.{f' Did you mean one of {close}?' if close else ''}")
     cfg = timm.get_pretrained_cfg(name)
     # Vision transformers are built for one image size; others take any, and know no such argument.
     size: dict[str, Any] = {"img_size": image_size} if image_size and cfg and cfg.fixed_input_size else {}

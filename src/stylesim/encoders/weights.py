@@ -25,9 +25,7 @@ class WeightSource:
 
 
 CLIP = {
-    name: WeightSource(
-        f"OpenAI CLIP {name}", "open_clip_model.safetensors", "MIT", repo=f"timm/{repo}.openai"
-    )
+    name: WeightSource(f"OpenAI CLIP {name}", "open_clip_model.safetensors", "MIT", repo=f"timm/{repo}.openai")
     for name, repo in {
         "ViT-B-32": "vit_base_patch32_clip_224",
         "ViT-B-16": "vit_base_patch16_clip_224",

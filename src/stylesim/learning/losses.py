@@ -47,9 +47,7 @@ def contrastive_loss(
         A scalar, 0 but differentiable for an empty batch.
     """
     if temperature <= 0:
-        raise StylesimError(
-            f"The loss's temperature is {temperature}; give one above 0 (the paper's is 0.1)."
-        )
+        raise StylesimError(f"The loss's temperature is {temperature}; give one above 0 (the paper's is 0.1).")
     if len(descriptors) == 0:
         return descriptors.sum()
     with torch.autocast(descriptors.device.type, enabled=False):
@@ -72,9 +70,7 @@ def contrastive_loss(
         return -per_anchor.mean()
 
 
-def instance_loss(
-    views: Float[Tensor, "v n d"], temperature: float, reference: bool = False
-) -> Float[Tensor, ""]:
+def instance_loss(views: Float[Tensor, "v n d"], temperature: float, reference: bool = False) -> Float[Tensor, ""]:
     """NT-Xent: every view is an anchor, the other views of its image are its positives.
 
     With two views these are the 2n anchors of SimCLR (arXiv 2002.05709, equation 1); one view alone has no
@@ -85,9 +81,7 @@ def instance_loss(
     return contrastive_loss(views.flatten(0, 1), identity, temperature, reference)
 
 
-def content_loss(
-    views: Float[Tensor, "v n d"], temperature: float = 0.1, reference: bool = False
-) -> Float[Tensor, ""]:
+def content_loss(views: Float[Tensor, "v n d"], temperature: float = 0.1, reference: bool = False) -> Float[Tensor, ""]:
     """The adversarial content path's term: `instance_loss` on the content head's descriptors.
 
     Behind the encoder's gradient reversal (see `reversal_strength`), the head learns to recognise an image

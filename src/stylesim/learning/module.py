@@ -22,11 +22,11 @@ class StyleModule(lightning.LightningModule):
     """A style encoder under a contrastive loss (arXiv 2404.01292, section 4).
 
     Optimisation is Lightning's automatic one. Gradient accumulation adds gradients and *does not enlarge the set of
-    negatives*: each micro-batch is contrasted within itself (and across ranks). Caching gradients to enlarge it needs no
-    manual optimisation either, since it is non-reentrant checkpointing of the encoder by chunks of the batch.
+    negatives*: each micro-batch is contrasted within itself (and across ranks). Caching gradients to enlarge it needs
+    no manual optimisation either, since it is non-reentrant checkpointing of the encoder by chunks of the batch.
 
-    The encoder stays in `eval()` while it trains, as in the published code: no dropout, frozen batch statistics. That is
-    also what makes a micro-batch's gradient independent of how it is cut over ranks.
+    The encoder stays in `eval()` while it trains, as in the published code: no dropout, frozen batch statistics. That
+    is also what makes a micro-batch's gradient independent of how it is cut over ranks.
 
     Args:
         encoder: Images to descriptors.
@@ -35,7 +35,8 @@ class StyleModule(lightning.LightningModule):
         gather: Gradient across ranks, `exact`, or `reference` (the published code's: divided by the world size).
         clip_norm: Largest gradient norm; None does not clip.
         clip_mode: `global`, one norm over all parameters, or `per_tensor`, one for each (the published code's).
-        content_weight: Weight of the adversarial content path (the paper's lambda_c); needs an encoder with a content head.
+        content_weight: Weight of the adversarial content path (the paper's lambda_c); needs an encoder with a content
+        head.
             It contrasts the style views; the published code gives it views of its own, one of them changed in colour.
         grad_checkpointing: Recompute activations in the backward pass: less memory, about a third more time.
         compile: `torch.compile` the encoder in place (checkpoint keys keep their names).
@@ -62,15 +63,15 @@ class StyleModule(lightning.LightningModule):
         self.samples_seen = 0
         if content_weight and getattr(encoder, "content_head", None) is None:
             raise StylesimError(
-                f"learning.content_weight={content_weight} needs a content head, which {encoder.provenance.name} has not:"
-                " add model.content_head=true, or set learning.content_weight=0."
+                f"learning.content_weight={content_weight} needs a content head, which {encoder.provenance.name}"
+                " has not: add model.content_head=true, or set learning.content_weight=0."
             )
         if grad_checkpointing:
             encoder.set_grad_checkpointing(True)
         # Convolutions on a CPU are nearly twice as fast in this order, and no slower on a GPU.
         encoder.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        if compile:
-            encoder.compile()
+        if compile:  # the backbone alone: training calls it through heads(), describing through forward()
+            encoder.get_submodule("backbone").compile()
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
         """Descriptors of normalised images."""
@@ -116,9 +117,7 @@ class StyleModule(lightning.LightningModule):
     def _refuse_non_finite(self, total: Tensor, batch: Batch) -> None:
         if torch.isfinite(total):
             return
-        shown = ", ".join(batch.keys[:8]) + (
-            f" and {len(batch.keys) - 8} more" if len(batch.keys) > 8 else ""
-        )
+        shown = ", ".join(batch.keys[:8]) + (f" and {len(batch.keys) - 8} more" if len(batch.keys) > 8 else "")
         raise StylesimError(
             f"The loss is {float(total)} at step {self.trainer.global_step}, so the run is stopped; its last good"
             f" checkpoint is kept. Images of this batch on rank {self.global_rank}: {shown}."
@@ -141,7 +140,13 @@ class StyleModule(lightning.LightningModule):
     ) -> None:
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         limit = float("inf") if self.clip_norm is None else self.clip_norm
-        self.log("train/grad_norm", clip_gradients(parameters, limit, self.clip_mode))
+        norm = clip_gradients(parameters, limit, self.clip_mode)
+        if self.trainer.precision != "16-mixed" and not torch.isfinite(norm):  # fp16's scaler skips such a step itself
+            raise StylesimError(
+                f"The gradient's norm is {float(norm)} at step {self.trainer.global_step}, so the run is stopped"
+                " before the step is taken. Lower optim.head_lr and optim.backbone_lr, or set learning.clip_norm."
+            )
+        self.log("train/grad_norm", norm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["samples_seen"] = self.samples_seen

@@ -84,9 +84,7 @@ def adamw(
     return optimizer, _scheduler(optimizer, schedule, warmup_steps, max_steps)
 
 
-def _groups(
-    encoder: Trainable, head_lr: float, backbone_lr: float, weight_decay: float
-) -> list[dict[str, Any]]:
+def _groups(encoder: Trainable, head_lr: float, backbone_lr: float, weight_decay: float) -> list[dict[str, Any]]:
     trainable = {
         name: [parameter for _, parameter in named if parameter.requires_grad]
         for name, named in encoder.parameter_groups().items()
@@ -104,9 +102,7 @@ def _groups(
     return groups
 
 
-def _scheduler(
-    optimizer: torch.optim.Optimizer, schedule: Schedule, warmup_steps: int, max_steps: int
-) -> LambdaLR:
+def _scheduler(optimizer: torch.optim.Optimizer, schedule: Schedule, warmup_steps: int, max_steps: int) -> LambdaLR:
     if schedule not in ("constant", "cosine"):
         raise StylesimError(f"The learning-rate schedule is {schedule!r}; choose 'constant' or 'cosine'.")
     if warmup_steps > max_steps:

@@ -74,9 +74,7 @@ def _panels(columns: Sequence[str]) -> dict[str, list[str]]:
         else:
             panels.setdefault(_words(group if rest else column), []).append(column)
     first = ("Loss", "Probe")
-    return dict(
-        sorted(panels.items(), key=lambda p: next((i for i, f in enumerate(first) if p[0].startswith(f)), 9))
-    )
+    return dict(sorted(panels.items(), key=lambda p: next((i for i, f in enumerate(first) if p[0].startswith(f)), 9)))
 
 
 def _words(name: str) -> str:
@@ -139,6 +137,4 @@ def _dress(axes: Axes, x: str, *, fractions: bool, several: bool) -> None:
     if fractions:
         axes.set_ylim(0, None)
     if several:
-        axes.legend(
-            frameon=False, labelcolor=INK, ncols=3, fontsize=8, loc="upper left", bbox_to_anchor=(0, 1.2)
-        )
+        axes.legend(frameon=False, labelcolor=INK, ncols=3, fontsize=8, loc="upper left", bbox_to_anchor=(0, 1.2))

@@ -35,9 +35,7 @@ def write_report(path: Path | str, title: str, sections: Sequence[Section], *, s
 def page(title: str, sections: Sequence[Section], *, summary: str = "") -> str:
     """The page as text."""
     names = [_anchor(section.title) for section in sections]
-    links = "".join(
-        f'<a href="#{name}">{escape(s.title)}</a>' for name, s in zip(names, sections, strict=True)
-    )
+    links = "".join(f'<a href="#{name}">{escape(s.title)}</a>' for name, s in zip(names, sections, strict=True))
     lead = f'<p class="summary">{escape(summary)}</p>' if summary else ""
     parts = [_section(name, section) for name, section in zip(names, sections, strict=True)]
     return (

@@ -10,6 +10,7 @@ from typing import Any
 from PIL import Image
 
 from stylesim.data.items import open_items
+from stylesim.data.roots import Root, name_roots
 from stylesim.errors import StylesimError
 from stylesim.images import open_image
 from stylesim.report.curves import curves_html
@@ -28,19 +29,19 @@ def write_run_report(run_dir: Path, results: Results, *, loggers: Iterable[Any] 
     The table compares with the first control where there is one. Returns the path of the page.
     """
     table = _table(results)
-    (run_dir / "table.csv").write_text(
-        FigureTable([_every_figure(n, sets) for n, sets in results.items()]).csv()
-    )
+    (run_dir / "table.csv").write_text(FigureTable([_every_figure(n, sets) for n, sets in results.items()]).csv())
     model = next(iter(results))
-    galleries = {name: gallery_rows_of(retrieval) for name, retrieval in results[model].items()}
+    every = {
+        r for retrieval in results[model].values() for r in (*retrieval.spec.query, *(retrieval.spec.gallery or ()))
+    }
+    names = {root.location: root for root in name_roots(sorted(every))}
+    galleries = {name: gallery_rows_of(retrieval, names) for name, retrieval in results[model].items()}
     sections = [Section("Figures", table.html() + _LEGEND)]
     if (run_dir / "metrics.csv").is_file():
         sections.append(Section("Curves", curves_html(run_dir / "metrics.csv")))
     sections += [Section(f"Gallery: {_words(name)}", gallery_html(rows)) for name, rows in galleries.items()]
     sections += _about(run_dir, results[model])
-    page = write_report(
-        run_dir / "report.html", f"stylesim: {run_dir.name}", sections, summary=_summary(results)
-    )
+    page = write_report(run_dir / "report.html", f"stylesim: {run_dir.name}", sections, summary=_summary(results))
     for name, rows in galleries.items():
         (run_dir / "galleries").mkdir(exist_ok=True)
         picture = gallery_image(rows)
@@ -52,9 +53,9 @@ def write_run_report(run_dir: Path, results: Results, *, loggers: Iterable[Any] 
 
 
 _LEGEND = (
-    "<p>recall@1: share of queries whose nearest neighbour has the query's style; the gallery holds other contents only."
-    " content: share whose nearest neighbour among the <em>other styles</em> shows the same content, which a descriptor of"
-    " style should lose. Small figures: distance from the first control.</p>"
+    "<p>recall@1: share of queries whose nearest neighbour has the query's style; the gallery holds other contents"
+    " only. content: share whose nearest neighbour among the <em>other styles</em> shows the same content, which a"
+    " descriptor of style should lose. Small figures: distance from the first control.</p>"
 )
 
 
@@ -77,8 +78,9 @@ def _every_figure(encoder: str, sets: Mapping[str, Retrieval]) -> dict[str, Any]
     return {"encoder": encoder, **figures}
 
 
-def gallery_rows_of(retrieval: Retrieval) -> list[Row]:
-    """Rows for pictures. The images are found in one pass over the sources, however large, since only some are shown."""
+def gallery_rows_of(retrieval: Retrieval, names: Mapping[str, Root]) -> list[Row]:
+    """Rows for pictures. The images are found in one pass over the sources, however large, since only some are
+    shown."""
     wanted: set[str] = set()
 
     def note(name: str) -> Image.Image:
@@ -87,7 +89,7 @@ def gallery_rows_of(retrieval: Retrieval) -> list[Row]:
 
     gallery_rows(retrieval, note)
     roots = dict.fromkeys([*retrieval.spec.query, *(retrieval.spec.gallery or ())])
-    images = {item.id: item.image for item in open_items(list(roots)) if item.id in wanted}
+    images = {item.id: item.image for item in open_items([names[r] for r in roots]) if item.id in wanted}
 
     def opened(name: str) -> Image.Image:
         if (source := images.get(name)) is None:
@@ -120,7 +122,9 @@ def _about(run_dir: Path, sets: Mapping[str, Retrieval]) -> list[Section]:
         facts = json.loads(provenance.read_text())
         versions = ", ".join(f"{k} {v}" for k, v in facts.pop("versions").items())
         sections.append(Section("Provenance", facts_html(facts | {"versions": versions})))
-    damaged: Sequence[tuple[str, str]] = sorted({d for r in sets.values() for d in r.queries.damaged})
+    damaged: Sequence[tuple[str, str]] = sorted(
+        {d for r in sets.values() for d in (*r.queries.damaged, *r.gallery.damaged)}
+    )
     sections.append(Section("Damaged images", damaged_html(damaged), folded=not damaged))
     return sections
 
@@ -139,6 +143,4 @@ def _log_table(loggers: Iterable[Any], table: FigureTable) -> None:
     columns = list(table.columns or ())
     for logger in loggers:
         if hasattr(logger, "log_table"):
-            logger.log_table(
-                "figures", columns=columns, data=[[row.get(c) for c in columns] for row in table.rows]
-            )
+            logger.log_table("figures", columns=columns, data=[[row.get(c) for c in columns] for row in table.rows])

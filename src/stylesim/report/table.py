@@ -81,15 +81,7 @@ class FigureTable:
         if not isinstance(value, float):
             return f'<td class="text">{text}</td>' if isinstance(value, str) else f"<td>{text}</td>"
         delta = self._delta(row, name)
-        direction = (
-            ""
-            if delta is None or self._unranked(name)
-            else "up"
-            if delta > 0
-            else "down"
-            if delta < 0
-            else ""
-        )
+        direction = "" if delta is None or self._unranked(name) else "up" if delta > 0 else "down" if delta < 0 else ""
         small = "" if delta is None else f'<small class="{direction}">{_signed(delta, "{}")}</small>'
         share = min(max(value, 0.0), 1.0) * 100
         best = " best" if self._is_best(row, name) else ""

@@ -120,12 +120,8 @@ class DescriptorBuffer:
         self.done.update(items["id"])
 
     def finish(self, **meta: Any) -> DescriptorSet:
-        rows = item_table(
-            row for _, items in self._batches for row in items.itertuples(index=False, name=None)
-        )
-        return DescriptorSet(
-            np.concatenate([vectors for vectors, _ in self._batches]), rows, self.meta | meta
-        )
+        rows = item_table(row for _, items in self._batches for row in items.itertuples(index=False, name=None))
+        return DescriptorSet(np.concatenate([vectors for vectors, _ in self._batches]), rows, self.meta | meta)
 
 
 class DescriptorWriter:
@@ -150,9 +146,7 @@ class DescriptorWriter:
                 "Delete it to start afresh, or choose another output folder."
             )
         self._pieces = sorted(self._work.glob("piece-*.parquet"))
-        self.done = {
-            name for file in self._pieces for name in pq.read_table(file, columns=["id"])["id"].to_pylist()
-        }
+        self.done = {name for file in self._pieces for name in pq.read_table(file, columns=["id"])["id"].to_pylist()}
         self._waiting: list[pa.Table] = []
 
     def add(self, descriptors: Float[np.ndarray, "b d"], items: pd.DataFrame) -> None:
@@ -178,9 +172,7 @@ class DescriptorWriter:
         """Join the pieces in the order of their positions, add `meta`, rename into place, open the set."""
         self.flush()
         empty = _ITEM_TYPES.empty_table()
-        items = pa.concat_tables(
-            [empty, *(pq.read_table(file, columns=list(COLUMNS)) for file in self._pieces)]
-        )
+        items = pa.concat_tables([empty, *(pq.read_table(file, columns=list(COLUMNS)) for file in self._pieces)])
         order = np.argsort(items["position"].to_numpy(), kind="stable")
         place = np.empty_like(order)
         place[order] = np.arange(len(order))
@@ -225,9 +217,7 @@ def refuse_bad_descriptors(descriptors: Float[np.ndarray, "n d"], ids: Sequence[
 def _vacant(folder: Path | str) -> Path:
     folder = Path(folder)
     if folder.exists():
-        raise StylesimError(
-            f"{folder} exists already. Load it with DescriptorSet.load, or choose another folder."
-        )
+        raise StylesimError(f"{folder} exists already. Load it with DescriptorSet.load, or choose another folder.")
     return folder
 
 

@@ -50,9 +50,7 @@ def evaluate_retrieval(
     gallery = queries if gallery is None else gallery
     queries = queries.select(spec.sample(queries.ids))
     if not len(queries) or not len(gallery):
-        raise StylesimError(
-            f"There are {len(queries)} queries and {len(gallery)} gallery images: both are needed."
-        )
+        raise StylesimError(f"There are {len(queries)} queries and {len(gallery)} gallery images: both are needed.")
     relevant = label_groups(queries.items, gallery.items, spec.relevant)
     distinct = label_groups(queries.items, gallery.items, spec.distinct) if spec.distinct else (None, None)
     neighbours = search(
@@ -95,9 +93,7 @@ def label_groups(queries: pd.DataFrame, gallery: pd.DataFrame, selector: str) ->
                 f"No {name} image has a value for {selector!r}. Its tags are {', '.join(known[:8]) or 'none'}"
                 f"{', ...' if len(known) > 8 else ''}; 'content' and 'source' may be asked for too."
             )
-    codes = {
-        value: code for code, value in enumerate(sorted({v for side in sides for vs in side for v in vs}))
-    }
+    codes = {value: code for code, value in enumerate(sorted({v for side in sides for vs in side for v in vs}))}
     if all(len(values) <= 1 for side in sides for values in side):
         single = [torch.tensor([codes[values[0]] if values else -1 for values in side]) for side in sides]
         return single[0], single[1]
@@ -114,9 +110,7 @@ def _relevance(groups: tuple[Groups, Groups], indices: Int[Tensor, "q k"]) -> Bo
     if ours.ndim == 1:
         hits = (theirs[indices] == ours[:, None]) & (ours >= 0)[:, None]
     else:
-        hits = torch.stack(
-            [(theirs[found] & mine).any(dim=1) for mine, found in zip(ours, indices, strict=True)]
-        )
+        hits = torch.stack([(theirs[found] & mine).any(dim=1) for mine, found in zip(ours, indices, strict=True)])
     return (hits & (indices >= 0)).numpy()
 
 

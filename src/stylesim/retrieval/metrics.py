@@ -66,9 +66,7 @@ def _host(values: ArrayLike) -> np.ndarray:
 
 def _check(hits: np.ndarray, counts: np.ndarray, ks: Sequence[int]) -> None:
     if hits.ndim != 2 or hits.dtype != np.bool_:
-        raise StylesimError(
-            f"Relevance is a boolean table [queries ranks], not {hits.dtype} {list(hits.shape)}."
-        )
+        raise StylesimError(f"Relevance is a boolean table [queries ranks], not {hits.dtype} {list(hits.shape)}.")
     if counts.shape != hits.shape[:1] or counts.dtype.kind not in "iu":
         raise StylesimError(
             f"n_relevant is a whole number per query, {len(hits)} of them, not {counts.dtype} {counts.shape}."

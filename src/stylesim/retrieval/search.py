@@ -177,9 +177,7 @@ def _full_float32() -> Iterator[None]:
 
 def _paired(query_groups: Groups, gallery_groups: Groups | None) -> tuple[Tensor, Tensor]:
     if gallery_groups is None:
-        raise StylesimError(
-            "Queries have groups but the gallery has none: give query_groups and gallery_groups."
-        )
+        raise StylesimError("Queries have groups but the gallery has none: give query_groups and gallery_groups.")
     ours, theirs = torch.as_tensor(query_groups), torch.as_tensor(gallery_groups)
     if ours.ndim != theirs.ndim or ours.shape[1:] != theirs.shape[1:]:
         raise StylesimError(
@@ -200,6 +198,4 @@ def _check(q: Tensor, g: Tensor, k: int) -> None:
     for name, x in (("queries", q), ("gallery", g)):
         bad = (~x.isfinite().all(dim=1)).nonzero().flatten()
         if len(bad):
-            raise StylesimError(
-                f"{len(bad)} of the {name} hold NaN or infinity, the first in row {int(bad[0])}."
-            )
+            raise StylesimError(f"{len(bad)} of the {name} hold NaN or infinity, the first in row {int(bad[0])}.")

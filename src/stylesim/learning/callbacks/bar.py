@@ -16,12 +16,16 @@ class StepBar(TQDMProgressBar):
         # In a log file every refresh is a line.
         super().__init__(refresh_rate=1 if sys.stderr.isatty() else 50)
 
+    def on_train_start(self, trainer: lightning.Trainer, *_: Any) -> None:
+        super().on_train_start(trainer)
+        # Not at the start of an epoch, which a resumed run is past. Its rate is of what is done now.
+        bar = self.train_progress_bar
+        bar.reset(trainer.max_steps * trainer.accumulate_grad_batches)
+        bar.initial = bar.n = trainer.global_step * trainer.accumulate_grad_batches
+        bar.set_description("training")
+
     def on_train_epoch_start(self, trainer: lightning.Trainer, *_: Any) -> None:
-        super().on_train_epoch_start(trainer)
-        self.train_progress_bar.set_description("training")
-        # On a resume the bar starts where the run stands, and its rate is of what is done now.
-        start = trainer.global_step * trainer.accumulate_grad_batches
-        self.train_progress_bar.initial = self.train_progress_bar.n = start
+        """Lightning's would begin another bar."""
 
     def get_metrics(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> dict[str, Any]:
         shown = super().get_metrics(trainer, pl_module)

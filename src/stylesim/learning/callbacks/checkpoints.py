@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,9 @@ from stylesim.learning.module import StyleModule
 class Checkpoints(Checkpoint):
     """`checkpoints/last.ckpt` with `last.safetensors`, and `checkpoints/best.safetensors`.
 
-    A checkpoint is taken at whole optimiser steps only, so that what is resumed is a state that an uninterrupted run also
-    passes through.
+    A checkpoint is taken at whole optimiser steps only, so that what is resumed is a state that an uninterrupted run
+    also passes through. It becomes `last` when the loss after it is finite: a step that ruins the weights cannot ruin
+    `last`.
 
     Args:
         monitor: The probe's figure that chooses `best`, higher is better (`validation/recall@1`).
@@ -40,25 +40,43 @@ class Checkpoints(Checkpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best = state_dict["best"]
 
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        sets = [name for name, spec in trainer.datamodule.retrieval_sets().items() if spec.every_n_steps]  # type: ignore[attr-defined]
+        if self.monitor and sets and self.monitor.partition("/")[0] not in sets:
+            raise StylesimError(
+                f"callbacks.checkpoints.monitor={self.monitor} is no figure of the probe, which asks {', '.join(sets)}."
+                " Name one of these (SET/FIGURE), or set it to null to keep the last weights only."
+            )
+
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        self._promote(trainer)
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
         self._keep_best(trainer, pl_module)
         step = trainer.global_step
-        if step % self.every_n_steps == 0 or step == trainer.max_steps or trainer.should_stop:
-            trainer.save_checkpoint(self.folder / "last.ckpt")
-            self._save_weights(trainer, pl_module, "last")
+        ends = step == trainer.max_steps or trainer.should_stop
+        if ends or step % self.every_n_steps == 0:
+            trainer.save_checkpoint(self.folder / "next.ckpt")
+            self._save_weights(trainer, pl_module, "next")
+        if ends:
+            self._promote(trainer)
+
+    def _promote(self, trainer: lightning.Trainer) -> None:
+        if trainer.is_global_zero and (self.folder / "next.safetensors").exists():
+            for suffix in ("ckpt", "safetensors"):
+                (self.folder / f"next.{suffix}").replace(self.folder / f"last.{suffix}")
 
     def _keep_best(self, trainer: lightning.Trainer, module: StyleModule) -> None:
         probed = getattr(trainer, "probed", {})
-        if self.monitor is None or probed.get("step") != trainer.global_step:
+        if not self.monitor or probed.get("step") != trainer.global_step:
             return
+        if not any(name.startswith(self.monitor.partition("/")[0] + "/") for name in probed):
+            return  # other sets were due at this step
         if self.monitor not in probed:
-            known = ", ".join(k for k in probed if k != "step")
             raise StylesimError(
-                f"callbacks.checkpoints.monitor={self.monitor} is no figure of the probe. Known: {known}."
+                f"callbacks.checkpoints.monitor={self.monitor} is no figure of the probe. Known: {', '.join(probed)}."
             )
         if probed[self.monitor] > self.best.get("value", float("-inf")):
             self.best = {"value": probed[self.monitor], "step": trainer.global_step}

@@ -11,7 +11,8 @@ from lightning.pytorch.callbacks import WeightAveraging
 
 @contextmanager
 def averaged_weights(trainer: lightning.Trainer, module: lightning.LightningModule) -> Iterator[None]:
-    """While this is open the module holds the averaged weights, if Lightning's WeightAveraging is among the callbacks."""
+    """While this is open the module holds the averaged weights, if Lightning's WeightAveraging is among the
+    callbacks."""
     averaging = next((c for c in trainer.callbacks if isinstance(c, WeightAveraging)), None)  # type: ignore[attr-defined]
     if averaging is None:
         yield

@@ -12,10 +12,11 @@ from stylesim.retrieval.spec import RetrievalSpec
 
 
 class RetrievalProbe(lightning.Callback):
-    """Runs each retrieval set of the data module that has a cadence (`every_n_steps`), and all of these at the last step.
+    """Runs each retrieval set of the data module that has a cadence (`every_n_steps`), and all of these at the last
+    step.
 
-    Figures are logged as `probe/<set>/<figure>` and left in `trainer.probed` (as `<set>/<figure>`) for callbacks that choose by them. The ranks share
-    the describing; every rank gets the same figures.
+    Figures are logged as `probe/<set>/<figure>` and left in `trainer.probed` (as `<set>/<figure>`) for callbacks that
+    choose by them. The ranks share the describing; every rank gets the same figures.
     """
 
     def on_train_batch_end(

@@ -14,8 +14,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class StopOnSignal(lightning.Callback):
     """SIGTERM (a scheduler) or Ctrl-C: the step is finished, `last.ckpt` is written, the run ends.
 
-    Replaces Lightning's handlers, which raise in the middle of a step, and in DDP start a collective inside the handler.
-    The ranks agree after every step, since a signal may reach one of them only. A second Ctrl-C ends at once.
+    Replaces Lightning's handlers, which raise in the middle of a step, and in DDP start a collective inside the
+    handler. The ranks agree after every step, since a signal may reach one of them only. A second Ctrl-C ends at once.
     """
 
     signum: int | None = None

@@ -17,9 +17,10 @@ from stylesim.learning.module import StyleModule
 class Throughput(lightning.Callback):
     """Logs, over each logging interval and for the whole job:
 
-    `throughput/views_per_s` (all ranks), `throughput/waiting` (share of this rank's time spent waiting for the next batch,
-    in [0, 1]), `throughput/memory_gib` (peak, of the device or else of the process), and on a device whose peak is known
-    `throughput/mfu` (model FLOPs utilisation in [0, 1]: 3 x the forward pass, which one pass under torch's counter gives).
+    `throughput/views_per_s` (all ranks), `throughput/waiting` (share of this rank's time spent waiting for the next
+    batch, in [0, 1]), `throughput/memory_gib` (peak, of the device or else of the process), and on a device whose
+    peak is known `throughput/mfu` (model FLOPs utilisation in [0, 1]: 3 x the forward pass, which one pass under
+    torch's counter gives).
     """
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -32,9 +33,7 @@ class Throughput(lightning.Callback):
         self.since, self.views = time.perf_counter(), 0
         self.waited = trainer.datamodule.loader.seconds_waited  # type: ignore[attr-defined]
 
-    def on_train_batch_start(
-        self, trainer: lightning.Trainer, pl_module: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: lightning.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         if self.peak and not self.flops_per_view:
             self.flops_per_view = _forward_flops(pl_module, batch)
 
