@@ -86,7 +86,7 @@ def test_mistakes_are_refused_before_torch_is_imported(override: str, tmp_path: 
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert "CODE 2 TORCH False" in done.stdout, done.stderr
-    assert done.stderr.startswith("stylesim: ")
+    assert "\nstylesim: " in "\n" + done.stderr
     assert "Traceback" not in done.stderr
 
 

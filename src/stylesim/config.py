@@ -95,8 +95,8 @@ def check_roots(cfg: DictConfig) -> None:
         if "://" not in root and not root.startswith("pipe:") and not Path(root).expanduser().exists():
             raise StylesimError(
                 f"data.root={root}: there is nothing at {Path(root).absolute()}. Name a folder of shards (of"
-                " LAION-Styles: what img2dataset has written, indexed by `python -m stylesim.data.index FOLDER`), or pack a"
-                " folder of images into shards with `python -m stylesim.data.pack IMAGES SHARDS`."
+                " LAION-Styles: what img2dataset has written, indexed by `python -m stylesim.data.index FOLDER`),"
+                " or pack a folder of images into shards with `python -m stylesim.data.pack IMAGES SHARDS`."
             )
 
 

@@ -10,7 +10,7 @@ from stylesim.data.items import open_items
 from stylesim.data.roots import Root, name_roots
 from stylesim.describe import describe, gather_descriptor_set
 from stylesim.errors import StylesimError
-from stylesim.retrieval.descriptors import DescriptorSet
+from stylesim.retrieval.descriptors import DescriptorSet, concatenate
 from stylesim.retrieval.evaluate import Retrieval, evaluate_retrieval
 from stylesim.retrieval.spec import RetrievalSpec
 
@@ -47,12 +47,12 @@ def measure(
     described: dict[str, DescriptorSet] = {}
 
     def descriptors(locations: Sequence[str], greyscale: bool) -> DescriptorSet:
-        used = [named[location] for location in locations]
-        name = set_name(used, greyscale)
-        if name not in described:
-            path = folder / name if folder else None
-            described[name] = _describe(encoder, used, greyscale, path, rank, world, describing)
-        return described[name]
+        names = [set_name(named[location], greyscale) for location in locations]
+        for location, name in zip(locations, names, strict=True):
+            if name not in described:
+                path = folder / name if folder else None
+                described[name] = _describe(encoder, named[location], greyscale, path, rank, world, describing)
+        return concatenate([described[name] for name in names])
 
     results = {}
     for name, spec in specs.items():
@@ -65,14 +65,14 @@ def measure(
     return results
 
 
-def set_name(roots: Sequence[Root], greyscale: bool) -> str:
-    """The folder name of the DescriptorSet of some roots."""
-    return "+".join(root.name.replace("/", "-") for root in roots) + ("-grey" if greyscale else "")
+def set_name(root: Root, greyscale: bool) -> str:
+    """The folder name of the DescriptorSet of a root."""
+    return root.name.replace("/", "-") + ("-grey" if greyscale else "")
 
 
 def _describe(
     encoder: StyleEncoder | None,
-    roots: Sequence[Root],
+    root: Root,
     greyscale: bool,
     folder: Path | None,
     rank: int,
@@ -81,11 +81,12 @@ def _describe(
 ) -> DescriptorSet:
     if encoder is None:
         if folder is None or not folder.is_dir():
-            places = ", ".join(root.location for root in roots)
-            raise StylesimError(f"There are no descriptors of {places} in {folder}: evaluate with a model first.")
+            raise StylesimError(
+                f"There are no descriptors of {root.location} in {folder}: evaluate with a model first."
+            )
         return DescriptorSet.load(folder)
     out = folder if world == 1 else None
-    share = describe(encoder, open_items(roots), out, greyscale=greyscale, rank=rank, world=world, **describing)
+    share = describe(encoder, open_items([root]), out, greyscale=greyscale, rank=rank, world=world, **describing)
     whole = gather_descriptor_set(share)
     if folder is not None and out is None and rank == 0:
         DescriptorSet(whole.descriptors, whole.items, whole.meta | {"encoder_digest": encoder.digest()}).save(folder)

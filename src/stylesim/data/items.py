@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
-from stylesim.data.index import INDEX
+from stylesim.data.index import INDEX, load_index
 from stylesim.data.shards import ShardItems
 from stylesim.images import Item
 
@@ -35,7 +35,7 @@ class Items:
 def open_items(roots: Sequence[Root]) -> Items:
     """Shards where there is an index (or a remote location), folders or tables of image files otherwise."""
 
-    def opened(root: Root) -> Collection[Item]:
+    def opened(root: Root) -> ShardItems | list[Item]:
         if root.folder is None or (root.folder / INDEX).is_file():
             return ShardItems((load_index(root),))
         return read_items(root.location, root.name)

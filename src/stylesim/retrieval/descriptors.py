@@ -107,6 +107,21 @@ class DescriptorSet:
         return cls(descriptors, items, meta)
 
 
+def concatenate(sets: Sequence[DescriptorSet]) -> DescriptorSet:
+    """One set of several, in their order; what is known of how they were made is that of the first.
+
+    Raises StylesimError where two of them hold an image of the same id.
+    """
+    if len(sets) == 1:
+        return sets[0]
+    damaged = [pair for part in sets for pair in part.damaged]
+    return DescriptorSet(
+        np.concatenate([part.descriptors for part in sets]),
+        pd.concat([part.items for part in sets], ignore_index=True),
+        sets[0].meta | {"damaged": damaged},
+    )
+
+
 class DescriptorBuffer:
     """A DescriptorWriter without a disk: for sets that are looked at once, such as a probe's."""
 
