@@ -13,7 +13,7 @@ help:  ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 8
 
 demo: $(VENV)/installed  ## Train CSD on StyleCross, compare it with its controls, write one HTML report (10 minutes)
-	OMP_NUM_THREADS= $(BIN)/python -m stylesim.train experiment=stylecross_demo
+	env -u OMP_NUM_THREADS $(BIN)/python -m stylesim.train experiment=stylecross_demo
 
 test: $(VENV)/installed  ## Run the tests
 	$(BIN)/python -m pytest -n 2
@@ -24,8 +24,8 @@ check: $(VENV)/installed  ## Format and lint (ruff), check types (pyright)
 	$(BIN)/pyright
 
 bench: $(VENV)/installed  ## Measure the loader and the training step on this machine
-	OMP_NUM_THREADS= $(BIN)/python benchmarks/loader.py
-	OMP_NUM_THREADS= $(BIN)/python benchmarks/step.py
+	env -u OMP_NUM_THREADS $(BIN)/python benchmarks/loader.py
+	env -u OMP_NUM_THREADS $(BIN)/python benchmarks/step.py
 
 docs: $(VENV)/installed  ## Write the API reference to site/
 	$(BIN)/pdoc --output-directory site --docformat google stylesim

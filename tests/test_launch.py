@@ -37,7 +37,8 @@ def test_watch_lets_the_main_process_finish_when_a_rank_fails(monkeypatch: pytes
     watch = Watch([child])
     watch.start()
     child.wait()
-    watch.finish()
+    launch.stop_watching()
+    launch._take_down()
     watch.join(10)
     assert not watch.is_alive()
     assert child.returncode == 3

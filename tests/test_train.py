@@ -91,15 +91,25 @@ def test_a_run_leaves_weights_figures_and_a_report(composed: Callable[..., DictC
     assert all(0 <= float(row["throughput/waiting"]) <= 1 for row in rows if row.get("throughput/waiting"))
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_names_step_and_images(
-    composed: Callable[..., DictConfig],
+def test_a_loss_that_is_not_finite_stops_the_run_names_step_and_images_and_keeps_good_weights(
+    composed: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cfg = composed("optim.head_lr=1e38", "optim.backbone_lr=1e38", "callbacks.checkpoints.every_n_steps=1")
+    from stylesim.learning.module import StyleModule
+
+    def ruin(module: StyleModule, batch: object, batch_idx: int) -> None:
+        if batch_idx == 3:
+            for parameter in module.parameters():
+                parameter.data.fill_(float("nan"))
+
+    monkeypatch.setattr(StyleModule, "on_train_batch_start", ruin)
+    cfg = composed("callbacks.checkpoints.every_n_steps=1")
     with pytest.raises(StylesimError) as error:
         train.main(cfg)
-    assert "at step" in str(error.value)
+    assert "at step 3" in str(error.value)
     assert "train/0000" in str(error.value)
-    assert (Path(cfg.run_dir) / "checkpoints" / "last.ckpt").is_file()
+    kept = torch.load(Path(cfg.run_dir) / "checkpoints" / "last.ckpt", weights_only=True)
+    assert kept["global_step"] == 2, "the state whose loss was still finite"
+    assert all(torch.isfinite(value).all() for value in kept["state_dict"].values())
 
 
 def test_running_out_of_memory_names_a_batch_size(

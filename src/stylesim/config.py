@@ -132,7 +132,9 @@ def _complaints(path: str, node: DictConfig) -> Iterator[str]:
             yield f"{path}.{key} must be given: add {path}.{key}=... to the command."
         elif not (isinstance(value, Mapping) and "_target_" in value):
             try:
-                TypeAdapter(parameters[key][0]).validate_python(value)
+                # Strict for plain values, since they are passed on as they are: 1e3 is no number of steps.
+                plain = isinstance(value, bool | int | float | str)
+                TypeAdapter(parameters[key][0]).validate_python(value, strict=plain)
             except ValidationError as error:
                 reason = error.errors()[0]["msg"].replace("Input should", "it should")
                 yield f"{path}.{key}={value!r} does not fit: {reason}."

@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -59,7 +59,7 @@ def explain(error: BaseException) -> str | None:
         return str(ours)
     if isinstance(error, InstantiationException):
         return None
-    text = " ".join(str(e).splitlines()[0] for e in chain[:2])
+    text = " ".join(line for e in chain[:2] for line in str(e).splitlines()[:1])
     if isinstance(error, MissingConfigException) and "hydra/launcher" in text + str(error.missing_cfg_file):
         text += "\nThe launcher is an extra: pip install 'stylesim[launchers]'."
     elif isinstance(error, MissingConfigException) and "hydra/sweeper" in text + str(error.missing_cfg_file):
@@ -142,6 +142,8 @@ def provenance() -> dict[str, Any]:
 
 def commit() -> str | None:
     """The checkout's commit, with `-dirty` where files differ from it; None outside a checkout."""
+    if not (PACKAGE.parents[1] / ".git").exists():  # installed, perhaps below somebody else's repository
+        return None
     command = ["git", "-C", str(PACKAGE), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
@@ -185,10 +187,11 @@ def _arguments_of_a_rank(resumed: Path | None) -> list[str]:
     config = HydraConfig.get()
     folders = [s.path.removeprefix("file://") for s in config.runtime.config_sources if s.provider == "command-line"]
     flags = ["--config-name", str(config.job.config_name)] + [f for p in folders for f in ("--config-dir", p)]
+    search = [o for o in config.overrides.hydra if o.startswith("hydra.searchpath=")]
     overrides = [o for o in config.overrides.task if not o.startswith("resume=")]
     # Which run is resumed is decided once, by rank 0.
     resume = [f"resume='{resumed}'"] if resumed else []
-    return [*flags, *overrides, "hydra.mode=RUN", *resume]
+    return [*flags, *overrides, *search, "hydra.mode=RUN", *resume]
 
 
 def _set_run_dir(state: Any, path: str) -> None:
@@ -198,10 +201,16 @@ def _set_run_dir(state: Any, path: str) -> None:
     OmegaConf.set_readonly(state.hydra, True)
 
 
+def stop_watching() -> None:
+    """Rank 0 knows how its job ends: from now on no child's exit is to end it."""
+    for watch in Watch.running:
+        watch.over.set()
+
+
 def _take_down() -> None:
     """End the children of this job and its process group. Torch is asked only if the job has imported it."""
-    for watch in [t for t in threading.enumerate() if isinstance(t, Watch)]:
-        watch.finish()
+    while Watch.running:
+        Watch.running.pop().finish()
     distributed = sys.modules.get("torch.distributed")
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()
@@ -215,10 +224,13 @@ class Watch(threading.Thread):
     on every rank); only one that hangs is killed.
     """
 
+    running: ClassVar[list[Watch]] = []
+
     def __init__(self, children: list[subprocess.Popen]) -> None:
         super().__init__(daemon=True, name="stylesim-watch")
         self.children = children
         self.over = threading.Event()
+        self.running.append(self)
 
     def run(self) -> None:
         while not self.over.wait(0.5):

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from stylesim.errors import StylesimError
 
@@ -35,7 +37,7 @@ def find_run(cfg: DictConfig, fresh: Path) -> Path:
         if not (found / CHECKPOINT).is_file():
             raise StylesimError(f"resume={cfg.resume}: {found} is no run folder with {CHECKPOINT} in it.")
     if fresh.resolve() != found.resolve() and _is_untouched(fresh):
-        shutil.rmtree(fresh)
+        shutil.rmtree(fresh, ignore_errors=True)  # every rank that a cluster has started is here
         with suppress(OSError):  # the folder of the day, if there is nothing else in it
             fresh.parent.rmdir()
     return found
@@ -47,8 +49,11 @@ def _equal_runs(cfg: DictConfig, fresh: Path) -> Iterator[Path]:
         for checkpoint in root.glob(f"**/{CHECKPOINT}"):
             run = checkpoint.parents[1]
             config = run / "config.yaml"
-            if config.is_file() and _compared(OmegaConf.load(config)) == wanted:
-                yield run
+            with suppress(
+                OmegaConfBaseException, YAMLError, OSError
+            ):  # a run of another time is not this one's concern
+                if _compared(OmegaConf.load(config)) == wanted:
+                    yield run
 
 
 def _compared(cfg: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from stylesim.config import check_encoders, check_roots
-from stylesim.launch import is_main_process, run
+from stylesim.launch import is_main_process, run, stop_watching
 from stylesim.resume import CHECKPOINT
 
 
@@ -57,6 +57,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
             loggers=loggers,
         )
     except BaseException:
+        stop_watching()  # this rank has seen the failure; sending a log may take longer than a rank that hangs gets
         finish_loggers(loggers, failed=True)
         raise
     finish_loggers(loggers, failed=False)

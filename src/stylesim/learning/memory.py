@@ -18,7 +18,7 @@ def telling_out_of_memory(batch_size: int) -> Iterator[None]:
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise _advice(batch_size) from error
     except RuntimeError as error:
-        if "can't allocate memory" not in str(error):  # torch's CPU allocator raises a plain RuntimeError
+        if not any(words in str(error) for words in ("can't allocate memory", "out of memory")):  # the CPU's and MPS's
             raise
         raise _advice(batch_size) from error
 

@@ -58,15 +58,19 @@ class Checkpoints(Checkpoint):
         step = trainer.global_step
         ends = step == trainer.max_steps or trainer.should_stop
         if ends or step % self.every_n_steps == 0:
-            trainer.save_checkpoint(self.folder / "next.ckpt")
             self._save_weights(trainer, pl_module, "next")
+            trainer.save_checkpoint(self.folder / "next.ckpt")
         if ends:
             self._promote(trainer)
 
     def _promote(self, trainer: lightning.Trainer) -> None:
-        if trainer.is_global_zero and (self.folder / "next.safetensors").exists():
-            for suffix in ("ckpt", "safetensors"):
-                (self.folder / f"next.{suffix}").replace(self.folder / f"last.{suffix}")
+        if trainer.is_global_zero and (self.folder / "next.ckpt").exists():
+            for logger in trainer.loggers:
+                logger.save()  # what a killed run has logged up to its checkpoint is not logged again
+            # The checkpoint last: where it is promoted, its weights are too.
+            for suffix in ("safetensors", "ckpt"):
+                if (following := self.folder / f"next.{suffix}").exists():
+                    following.replace(self.folder / f"last.{suffix}")
 
     def _keep_best(self, trainer: lightning.Trainer, module: StyleModule) -> None:
         probed = getattr(trainer, "probed", {})

@@ -19,13 +19,16 @@ class RetrievalProbe(lightning.Callback):
     choose by them. The ranks share the describing; every rank gets the same figures.
     """
 
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self.sets: dict[str, RetrievalSpec] = trainer.datamodule.retrieval_sets()  # type: ignore[attr-defined]
+
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         step = trainer.global_step
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
-        due = {name: spec for name, spec in _sets(trainer).items() if _is_due(spec, step, trainer.max_steps)}
+        due = {name: spec for name, spec in self.sets.items() if _is_due(spec, step, trainer.max_steps)}
         if not due:
             return
         with averaged_weights(trainer, pl_module):
@@ -43,10 +46,6 @@ class RetrievalProbe(lightning.Callback):
         shown = {f"probe/{key}": float(value) for key, value in figures.items()}
         for logger in trainer.loggers:
             logger.log_metrics({**shown, "samples_seen": float(pl_module.samples_seen)}, step - 1)
-
-
-def _sets(trainer: lightning.Trainer) -> dict[str, RetrievalSpec]:
-    return trainer.datamodule.retrieval_sets()  # type: ignore[attr-defined]
 
 
 def _is_due(spec: RetrievalSpec, step: int, last: int) -> bool:
