@@ -46,7 +46,8 @@ class Clock:
     """Seconds of each part of a step, the device's queue emptied at every edge."""
 
     def __init__(self, device: torch.device) -> None:
-        self.device, self.seconds = device, dict.fromkeys(PARTS, 0.0)
+        self.device = device
+        self.seconds: dict[str, float] = dict.fromkeys(PARTS, 0.0)
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:

@@ -71,7 +71,8 @@ def test_resume_takes_the_newest_run_of_this_configuration(tmp_path: Path, monke
     newest = a_run(tmp_path / "outputs/day/new", lr=1)
     other = a_run(tmp_path / "outputs/day/other", lr=2)
     for age, run in ((30, tmp_path / "outputs/day/old"), (20, newest), (10, other)):
-        os.utime(run / "checkpoints" / "last.ckpt", (time.time() - age,) * 2)
+        then = time.time() - age
+        os.utime(run / "checkpoints" / "last.ckpt", (then, then))
     fresh = tmp_path / "outputs/day/fresh"
     (fresh / ".hydra").mkdir(parents=True)
     cfg = OmegaConf.create({"resume": True, "run_dir": None, "lr": 1})

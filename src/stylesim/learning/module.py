@@ -58,7 +58,9 @@ class StyleModule(lightning.LightningModule):
         super().__init__()
         self.encoder = encoder
         self.loss, self.optim = loss, optim
-        self.gather, self.clip_norm, self.clip_mode = gather, clip_norm, clip_mode
+        self.gather: Literal["exact", "reference"] = gather
+        self.clip_norm = clip_norm
+        self.clip_mode: Literal["global", "per_tensor"] = clip_mode
         self.content_weight = content_weight
         self.samples_seen = 0
         if content_weight and getattr(encoder, "content_head", None) is None:

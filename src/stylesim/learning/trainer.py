@@ -11,6 +11,7 @@ from typing import Any, Literal
 import lightning
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.strategies.launchers import subprocess_script
@@ -93,7 +94,7 @@ def build_trainer(
             logger=logger,
             default_root_dir=run_dir,
         )
-    except (lightning.fabric.utilities.exceptions.MisconfigurationException, ValueError) as error:
+    except (MisconfigurationException, ValueError) as error:
         raise StylesimError(f"The trainer cannot be built as configured (trainer.*): {error}") from error
 
 

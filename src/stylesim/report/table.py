@@ -27,7 +27,7 @@ class FigureTable:
     rows: Sequence[Mapping[str, Value]]
     columns: Sequence[str] | None = None
     baseline: str | None = None
-    unranked: Sequence[str] = ("*content*", "*chance*")
+    unranked: Sequence[str] = ("*/content", "*content_*", "*chance*")
 
     def __post_init__(self) -> None:
         known = list(dict.fromkeys(name for row in self.rows for name in row))

@@ -42,7 +42,7 @@ class Throughput(lightning.Callback):
     ) -> None:
         self.views += batch.views.shape[0] * batch.views.shape[1]
         step = trainer.global_step
-        if step % trainer.log_every_n_steps or (batch_idx + 1) % trainer.accumulate_grad_batches:
+        if step % trainer.log_every_n_steps or (batch_idx + 1) % trainer.accumulate_grad_batches:  # type: ignore[attr-defined]
             return
         elapsed = time.perf_counter() - self.since
         rate = self.views / elapsed
