@@ -169,6 +169,15 @@ def test_every_way_to_train_runs(overrides: list[str], composed: Callable[..., D
     assert train.main(composed(*overrides))["validation/queries"] == 18
 
 
+def test_shards_without_a_retrieval_set_are_trained_on_and_leave_their_last_weights(
+    composed: Callable[..., DictConfig],
+) -> None:
+    cfg = composed("~data.probes.validation")
+    assert train.main(cfg) == {}
+    best, last = (load_file(Path(cfg.run_dir) / "checkpoints" / f"{name}.safetensors") for name in ("best", "last"))
+    assert all(torch.equal(best[name], last[name]) for name in last)
+
+
 def test_wandb_offline_keeps_one_finished_run(composed: Callable[..., DictConfig]) -> None:
     cfg = composed("logger=wandb", "logger.wandb.offline=true")
     train.main(cfg)

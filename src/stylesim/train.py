@@ -25,7 +25,6 @@ def main(cfg: DictConfig) -> dict[str, float]:
     """
     check_roots(cfg)
     check_encoders(cfg)
-    from stylesim.evaluate import evaluate_and_report
     from stylesim.learning.logging import build_loggers, finish_loggers
     from stylesim.learning.memory import telling_out_of_memory
 
@@ -46,22 +45,34 @@ def main(cfg: DictConfig) -> dict[str, float]:
             _settle_weights(run_dir, by_probe=cfg.callbacks.checkpoints.monitor is not None)
             shutil.rmtree(run_dir / "descriptors", ignore_errors=True)  # of the weights before a resume
         trainer.strategy.barrier()
-        figures = evaluate_and_report(
-            cfg,
-            run_dir,
-            datamodule.retrieval_sets(),
-            checkpoint=run_dir / "checkpoints" / "best.safetensors",
-            rank=trainer.global_rank,
-            world=trainer.world_size,
-            device=trainer.strategy.root_device,
-            loggers=loggers,
-        )
+        figures = _evaluate(cfg, run_dir, trainer, datamodule.retrieval_sets(), loggers)
     except BaseException:
         stop_watching()  # this rank has seen the failure; sending a log may take longer than a rank that hangs gets
         finish_loggers(loggers, failed=True)
         raise
     finish_loggers(loggers, failed=False)
     return figures
+
+
+def _evaluate(
+    cfg: DictConfig, run_dir: Path, trainer: Any, specs: dict[str, Any], loggers: list[Any]
+) -> dict[str, float]:
+    from stylesim.evaluate import evaluate_and_report
+
+    if not specs:
+        if trainer.is_global_zero:
+            print(f"No retrieval set below data.probes, so nothing is scored. Weights: {run_dir / 'checkpoints'}.")
+        return {}
+    return evaluate_and_report(
+        cfg,
+        run_dir,
+        specs,
+        checkpoint=run_dir / "checkpoints" / "best.safetensors",
+        rank=trainer.global_rank,
+        world=trainer.world_size,
+        device=trainer.strategy.root_device,
+        loggers=loggers,
+    )
 
 
 def build(cfg: DictConfig) -> tuple[Any, Any]:
