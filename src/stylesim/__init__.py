@@ -1,6 +1,7 @@
 """stylesim learns and measures artistic style in images.
 
-Public names load on first use, so that `import stylesim` costs nothing and imports no torch.
+Public names load on first use, so that `import stylesim` costs nothing and imports no torch. `describe` (images to
+descriptors) and `measure` (an encoder on retrieval sets) are modules with a function of their name.
 """
 
 from __future__ import annotations
@@ -9,15 +10,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stylesim.describe import describe
-    from stylesim.encoders import StyleEncoder, load_checkpoint
-    from stylesim.errors import StylesimError
-    from stylesim.learning.losses import csd_loss
-    from stylesim.measure import measure
-    from stylesim.retrieval.descriptors import DescriptorSet
-    from stylesim.retrieval.metrics import retrieval_metrics
-    from stylesim.retrieval.search import search
-    from stylesim.retrieval.spec import RetrievalSpec
+    from stylesim.encoders.base import StyleEncoder as StyleEncoder
+    from stylesim.encoders.checkpoint import load_checkpoint as load_checkpoint
+    from stylesim.errors import StylesimError as StylesimError
+    from stylesim.learning.losses import csd_loss as csd_loss
+    from stylesim.retrieval.descriptors import DescriptorSet as DescriptorSet
+    from stylesim.retrieval.metrics import retrieval_metrics as retrieval_metrics
+    from stylesim.retrieval.search import search as search
+    from stylesim.retrieval.spec import RetrievalSpec as RetrievalSpec
 
 _HOMES = {
     "DescriptorSet": "retrieval.descriptors",
@@ -25,27 +25,17 @@ _HOMES = {
     "StyleEncoder": "encoders.base",
     "StylesimError": "errors",
     "csd_loss": "learning.losses",
-    "describe": "describe",
     "load_checkpoint": "encoders.checkpoint",
-    "measure": "measure",
     "retrieval_metrics": "retrieval.metrics",
     "search": "retrieval.search",
 }
-__all__ = [
-    "DescriptorSet",
-    "RetrievalSpec",
-    "StyleEncoder",
-    "StylesimError",
-    "csd_loss",
-    "describe",
-    "load_checkpoint",
-    "measure",
-    "retrieval_metrics",
-    "search",
-]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'stylesim' has no attribute {name!r}")
     return getattr(import_module(f"stylesim.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])
