@@ -6,7 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
+from stylesim.data.folder import read_items
 from stylesim.data.index import INDEX, load_index
+from stylesim.data.roots import Root
 from stylesim.data.shards import ShardItems
 from stylesim.images import Item
 
