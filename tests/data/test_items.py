@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from conftest import STYLES, draw
+
 from stylesim.data.items import open_items
 from stylesim.data.roots import name_roots
 
