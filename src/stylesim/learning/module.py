@@ -36,8 +36,7 @@ class StyleModule(lightning.LightningModule):
         clip_norm: Largest gradient norm; None does not clip.
         clip_mode: `global`, one norm over all parameters, or `per_tensor`, one for each (the published code's).
         content_weight: Weight of the adversarial content path (the paper's lambda_c); needs an encoder with a content
-        head.
-            It contrasts the style views; the published code gives it views of its own, one of them changed in colour.
+            head. It contrasts the style views; the published code gives it views of its own, one changed in colour.
         grad_checkpointing: Recompute activations in the backward pass: less memory, about a third more time.
         compile: `torch.compile` the encoder in place (checkpoint keys keep their names).
     """

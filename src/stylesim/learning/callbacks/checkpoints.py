@@ -41,6 +41,9 @@ class Checkpoints(Checkpoint):
         self.best = state_dict["best"]
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        if trainer.is_global_zero:  # what an earlier run left unproven must not become `last` in this one
+            for suffix in ("ckpt", "safetensors"):
+                (self.folder / f"next.{suffix}").unlink(missing_ok=True)
         sets = [name for name, spec in trainer.datamodule.retrieval_sets().items() if spec.every_n_steps]  # type: ignore[attr-defined]
         if self.monitor and sets and self.monitor.partition("/")[0] not in sets:
             raise StylesimError(
