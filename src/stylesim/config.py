@@ -42,6 +42,7 @@ _ENTRY: dict[str, tuple[Any, ...]] = {
     "objective": (None, str),
     "checkpoint": (None, str),
     "descriptors": (None, str),
+    "cache": (None, str),
     "allow_untrained": (True, False),
     "device": ("auto", "cpu", "cuda", "mps"),
     "precision": (None, "bf16", "fp16"),
