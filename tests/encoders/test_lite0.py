@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import pytest
+import timm
 import torch
 from torch import nn
 
-from stylesim.encoders.lite0 import from_lite_package, lite0_network
-from stylesim.encoders.weights import LITE0, locate
+from stylesim.encoders.lite0 import TIMM_NAME, from_lite_package, imagenet_weights, lite0_network
 from stylesim.errors import StylesimError
 
 
 @pytest.fixture(scope="module")
 def network() -> nn.Module:
-    return lite0_network(pretrained=True)
+    return lite0_network(imagenet_weights())
 
 
 def test_logits_are_those_of_the_packages_own_implementation(network: nn.Module):
@@ -35,12 +35,17 @@ def test_logits_are_those_of_the_packages_own_implementation(network: nn.Module)
     assert logits.topk(5).indices.tolist() == [701, 437, 540, 405, 744]
 
 
-def test_it_is_the_network_of_4_65_million_parameters(network: nn.Module):
-    assert sum(p.numel() for p in network.parameters()) == 4_652_008
+def test_it_is_the_network_of_4_65_million_parameters_with_its_batch_norms_absorbed(network: nn.Module):
+    plain = timm.create_model(TIMM_NAME).eval()
+    norms = [module for module in plain.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert sum(p.numel() for p in plain.parameters()) == 4_652_008
+    assert sum(p.numel() for p in network.parameters()) == 4_652_008 - sum(norm.num_features for norm in norms)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
 
 
-def test_a_file_of_another_network_is_refused(network: nn.Module):
-    state = torch.load(locate(LITE0), weights_only=True)
+def test_a_file_of_another_network_is_refused():
+    network = timm.create_model(TIMM_NAME)
+    state = dict(imagenet_weights())
     short = dict(list(state.items())[:-1])
     with pytest.raises(StylesimError, match="holds 295 tensors where 296 are needed"):
         from_lite_package(short, network)

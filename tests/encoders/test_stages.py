@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from stylesim.encoders.factories import csd_timm
-from stylesim.encoders.lite0 import lite0_network, lite0_preprocessing
+from stylesim.encoders.lite0 import imagenet_weights, lite0_network, lite0_preprocessing
 from stylesim.encoders.stages import Stages, StageStatistics, dead_leaves, gram, statistics
 from stylesim.errors import StylesimError
 
@@ -35,7 +35,7 @@ def test_gram_keeps_the_inner_products_of_the_full_matrices():
 
 
 def test_cutting_behind_the_last_stage_changes_no_feature():
-    network = lite0_network(pretrained=False)
+    network = lite0_network()
     images = torch.randn(2, 3, 64, 64)
     whole = network.forward_intermediates(images, indices=[0, 1, 2, 3], intermediates_only=True)  # type: ignore[operator]
     before = sum(p.numel() for p in network.parameters())
@@ -47,7 +47,7 @@ def test_cutting_behind_the_last_stage_changes_no_feature():
 
 def test_features_are_standardised_over_the_synthetic_pictures():
     preprocessing = lite0_preprocessing(48)
-    backbone = StageStatistics(lite0_network(pretrained=True), (0, 2), preprocessing).eval()
+    backbone = StageStatistics(lite0_network(imagenet_weights()), (0, 2), preprocessing).eval()
     with torch.no_grad():
         features = backbone(preprocessing.normalise(dead_leaves(64, 48)))
     assert features.shape == (64, 2 * (16 + 40))

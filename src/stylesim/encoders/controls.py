@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stylesim.encoders.base import Preprocessing, Provenance, StyleEncoder
-from stylesim.encoders.lite0 import lite0_network, lite0_preprocessing
+from stylesim.encoders.lite0 import imagenet_weights, lite0_network, lite0_preprocessing
 from stylesim.encoders.recipe import rebuildable
 from stylesim.encoders.stages import PooledFeatures, StageGram, StageStatistics
 from stylesim.encoders.weights import LITE0
@@ -133,7 +133,7 @@ def ink_box(*, image_size: int = 96) -> InkBox:
 
 
 def _lite0(readout: str, image_size: int, pretrained: bool) -> nn.Module:
-    network = lite0_network(pretrained)
+    network = lite0_network(imagenet_weights() if pretrained else None)
     if readout == "stages":
         return StageStatistics(network, (0, 1, 2, 3), lite0_preprocessing(image_size))
     if readout == "gram":

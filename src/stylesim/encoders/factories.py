@@ -16,7 +16,7 @@ from stylesim.encoders.base import Preprocessing, Provenance
 from stylesim.encoders.clip_tower import clip_preprocessing, clip_tower, resize_positions
 from stylesim.encoders.csd import CSDEncoder, semi_orthogonal, width_of
 from stylesim.encoders.formats import WeightFile, load_strictly, read_weights
-from stylesim.encoders.lite0 import from_lite_package, lite0_network, lite0_preprocessing
+from stylesim.encoders.lite0 import imagenet_weights, lite0_network, lite0_preprocessing
 from stylesim.encoders.recipe import rebuildable
 from stylesim.encoders.shapes import check_image_size, vit_shape
 from stylesim.encoders.stages import PooledFeatures, StageStatistics
@@ -103,9 +103,8 @@ def csd_lite0(
     require_weights(weights, KNOWN_WORDS["csd_lite0"])
     preprocessing = lite0_preprocessing(image_size)
     file = None if weights in KNOWN_WORDS["csd_lite0"] else read_weights(weights)
-    network = lite0_network(pretrained=weights == "imagenet")
-    if file and file.kind == "backbone":
-        network.load_state_dict(from_lite_package(file.state, network))
+    foreign = file.state if file and file.kind == "backbone" else None
+    network = lite0_network(imagenet_weights() if weights == "imagenet" else foreign)
     backbone = StageStatistics(network, stages, preprocessing)
     provenance = Provenance("CSD lite0", weights, trained_head=False)
     if weights == "imagenet":
