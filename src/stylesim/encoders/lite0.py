@@ -30,7 +30,7 @@ def lite0_network(weights: Mapping[str, Tensor] | None = None) -> nn.Module:
     for module in network.modules():
         children = list(module.named_children())
         for (conv_name, conv), (norm_name, norm) in pairwise(children):
-            if isinstance(norm, nn.BatchNorm2d):
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
                 setattr(module, conv_name, fuse_conv_bn_eval(conv, norm))
                 setattr(module, norm_name, norm.act)  # timm's batch norms bring their activation
     return network.requires_grad_()  # torch leaves the new biases out
