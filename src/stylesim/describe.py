@@ -143,8 +143,11 @@ class _Share:
         self.twice: list[str] = []
 
     def total(self) -> int | None:
-        """Images still to do, where the source knows its length (to a batch)."""
-        return -(-len(self.items) // self.world) - len(self.done) if isinstance(self.items, Sized) else None
+        """Images still to do, where the source knows its length."""
+        if not isinstance(self.items, Sized):
+            return None
+        starts = range(self.rank * self.batch_size, len(self.items), self.world * self.batch_size)
+        return sum(min(self.batch_size, len(self.items) - start) for start in starts) - len(self.done)
 
     def __iter__(self) -> Iterator[list[tuple[int, Item]]]:
         numbered = enumerate(self.items)
