@@ -30,8 +30,8 @@ class DamageReport(lightning.Callback):
                 )
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        self._tell(trainer)
         self.damage.raise_if_over(trainer.datamodule.max_damaged, min_seen=1)  # type: ignore[attr-defined]
+        self._tell(trainer)
 
     def on_exception(self, trainer: lightning.Trainer, pl_module: Any, exception: BaseException) -> None:
         self._tell(trainer)
