@@ -30,8 +30,8 @@ def read_items(source: str | Path, name: str | None = None) -> list[Item]:
 
     In a folder, the name of its first folder is the tag of an image, and what lies at the top has none. A
     table (CSV, TSV, Parquet) has a column `path` (or `name`, `file`), relative to the table, and may have
-    `tags` (or `label`, `artist`: a list, or text separated by `|` or `;`) and `content`. The rows of one
-    path are one image.
+    `tags` (or `label`, `artist`: a list, or text separated by `|` or `;`), `content`, and `key`, which stands in the
+    id in place of the path. The rows of one path are one image.
 
     Raises `StylesimError` if there is no such folder or table, or no image in it.
     """
@@ -60,7 +60,7 @@ def _items_of_folder(folder: Path, name: str) -> list[Item]:
 
 
 def _items_of_table(table: Path, name: str) -> list[Item]:
-    frame = _load_table(table)
+    frame = load_table(table)
     path_column = next((column for column in PATHS if column in frame), None)
     label_column = next((column for column in LABELS if column in frame), None)
     if path_column is None:
@@ -68,22 +68,27 @@ def _items_of_table(table: Path, name: str) -> list[Item]:
             f"{table} has the columns {', '.join(map(str, frame))}, and none of {', '.join(PATHS)}, which "
             f"would name the images"
         )
-    labels, contents = ([None] * len(frame) if c not in frame else frame[c] for c in (label_column, "content"))
+    columns = ([None] * len(frame) if c not in frame else frame[c] for c in (label_column, "content", "key"))
     tags: dict[str, dict[str, None]] = defaultdict(dict)
     content: dict[str, str | None] = {}
-    for path, label, what in zip(map(str, frame[path_column]), labels, contents, strict=True):
+    keys: dict[str, str] = {}
+    for path, label, what, key in zip(map(str, frame[path_column]), *columns, strict=True):
         tags[path].update(dict.fromkeys(_tags(label)))
         content[path] = None if _missing(what) else str(what)
+        keys[path] = path if _missing(key) else str(key)
     files = {path: table.parent / path for path in tags}
     if files and not any(file.is_file() for file in list(files.values())[:1000]):
         raise StylesimError(
             f"no image that {table} names is there, not even {next(iter(files.values())).absolute()}: "
             f"give paths relative to the table, or absolute ones"
         )
-    return [Item(f"{name}/{path}", file, list(tags[path]), content[path], str(table)) for path, file in files.items()]
+    return [
+        Item(f"{name}/{keys[path]}", file, list(tags[path]), content[path], str(table)) for path, file in files.items()
+    ]
 
 
-def _load_table(table: Path) -> pd.DataFrame:
+def load_table(table: Path) -> pd.DataFrame:
+    """A CSV or TSV file, every cell as text, or a Parquet file. Raises `StylesimError` where it cannot be read."""
     import pandas as pd
 
     try:
