@@ -3,11 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stylesim.errors import StylesimError
-from stylesim.retrieval.metrics import retrieval_metrics
+from stylesim.retrieval.metrics import mean_metrics, query_metrics, retrieval_metrics
 
 
 def by_loops(relevance: list[list[bool]], n_relevant: list[int], k: int) -> dict[str, float]:
@@ -60,6 +60,61 @@ def test_the_figures_are_those_of_the_definitions_written_as_loops(table, k):
     relevance, n_relevant = table
     hits = np.array(relevance, dtype=bool).reshape(len(relevance), -1)
     assert retrieval_metrics(hits, np.array(n_relevant), [k]) == pytest.approx(by_loops(relevance, n_relevant, k))
+
+
+@given(tables(), st.integers(1, 15))
+def test_the_figures_of_a_set_are_means_of_those_of_its_queries(table, k):
+    hits, counts = np.array(table[0], dtype=bool).reshape(len(table[0]), -1), np.array(table[1])
+    per_query = query_metrics(hits, counts, [1, k])
+
+    assert mean_metrics(per_query) == retrieval_metrics(hits, counts, [1, k])
+    for number, values in enumerate(zip(*per_query.values(), strict=True)):
+        alone = retrieval_metrics(hits[[number]], counts[[number]], [1, k])
+        assert np.nan_to_num(values).tolist() == list(alone.values())
+    hit = hits[:, :k].any(axis=1)
+    assert (np.isnan(per_query[f"paper_mrr@{k}"]) == ~hit).all()
+
+
+@settings(deadline=None)  # importing torchmetrics takes seconds
+@given(tables(), st.integers(1, 15))
+def test_the_usual_figures_are_those_of_torchmetrics(table, k):
+    """Not its MAP: its average precision at k divides by the hits found, ours by min(k, n_relevant)."""
+    from torchmetrics.functional.retrieval import (
+        retrieval_average_precision,
+        retrieval_hit_rate,
+        retrieval_precision,
+        retrieval_reciprocal_rank,
+    )
+
+    rows = [row for row in table[0] if row] or [[False]]
+    width = len(rows[0])
+    per_query = query_metrics(np.array(rows, dtype=bool), np.array([sum(row) for row in rows]), [k, width])
+    nearness = torch.arange(width, 0, -1).float()
+    for number, row in enumerate(rows):
+        target = torch.tensor(row)
+        top = min(k, width)  # its k is clipped to the number of candidates in some of its versions
+        assert per_query[f"recall@{k}"][number] == retrieval_hit_rate(nearness, target, top_k=top)
+        assert per_query[f"mrr@{k}"][number] == pytest.approx(
+            float(retrieval_reciprocal_rank(nearness, target, top_k=top))
+        )
+        assert per_query[f"precision@{k}"][number] == pytest.approx(
+            float(retrieval_precision(nearness, target, top_k=k))
+        )
+        # Where the ranking is complete, every definition of average precision is one.
+        whole = float(retrieval_average_precision(nearness, target))
+        assert per_query[f"map@{width}"][number] == pytest.approx(whole, abs=1e-6)
+
+
+@given(tables(), st.integers(1, 12))
+def test_the_papers_figures_are_those_of_its_formula(table, k):
+    """mAP@k = (1/Q) sum_q (1/k) sum_{j<=k} P_q@j; MRR over the queries with a hit (CSD, section 5)."""
+    hits = np.array(table[0], dtype=bool).reshape(len(table[0]), -1)
+    hits = np.pad(hits, ((0, 0), (0, 12)))[:, :k]
+    figures = retrieval_metrics(hits, hits.sum(axis=1), [k])
+    precision = hits @ np.triu(np.ones((k, k))) / np.arange(1, k + 1)
+    assert figures[f"paper_map@{k}"] == pytest.approx(precision.mean())
+    first = [row.tolist().index(True) + 1 for row in hits if row.any()]
+    assert figures[f"paper_mrr@{k}"] == pytest.approx(np.mean(1 / np.array(first)) if first else 0)
 
 
 @given(tables(), st.integers(1, 15))

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from stylesim.errors import StylesimError
 from stylesim.retrieval.descriptors import DescriptorSet
-from stylesim.retrieval.metrics import retrieval_metrics
+from stylesim.retrieval.metrics import mean_metrics, query_metrics
 from stylesim.retrieval.search import Groups, Neighbours, search, shares_group
 from stylesim.retrieval.spec import COLUMNS, RetrievalSpec, matching_tags
 
@@ -23,6 +23,8 @@ class Retrieval:
 
     figures: dict[str, float]
     """As `retrieval_metrics`, with `chance_recall@1`, `queries`, `gallery` and `queries_without_relevant`."""
+    per_query: dict[str, Float[np.ndarray, " q"]]
+    """As `query_metrics`: what the figures are means of, in the order of `queries`."""
     neighbours: Neighbours
     relevance: Bool[np.ndarray, "q k"]
     queries: DescriptorSet
@@ -66,14 +68,14 @@ def evaluate_retrieval(
     )
     n_relevant, n_candidates = _count(queries, gallery, relevant, distinct, block)
     relevance = _relevance(relevant, neighbours.indices)
-    figures = retrieval_metrics(relevance, n_relevant, spec.ks)
-    figures |= {
+    per_query = query_metrics(relevance, n_relevant, spec.ks)
+    figures = mean_metrics(per_query) | {
         "chance_recall@1": float((n_relevant / n_candidates.clip(min=1)).mean()),
         "queries": len(queries),
         "gallery": len(gallery),
         "queries_without_relevant": int((n_relevant == 0).sum()),
     }
-    return Retrieval(figures, neighbours, relevance, queries, gallery, spec)
+    return Retrieval(figures, per_query, neighbours, relevance, queries, gallery, spec)
 
 
 def item_values(items: pd.DataFrame, selector: str) -> list[list[str]]:

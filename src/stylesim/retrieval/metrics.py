@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from numpy.typing import ArrayLike
 
 from stylesim.errors import StylesimError
@@ -33,6 +33,23 @@ def retrieval_metrics(
 
     Raises StylesimError for shapes that disagree, no queries, ks below 1, or more hits than relevant items.
     """
+    return mean_metrics(query_metrics(relevance, n_relevant, ks))
+
+
+def mean_metrics(per_query: Mapping[str, Float[np.ndarray, " q"]]) -> dict[str, float]:
+    """Means over the queries that have a value; 0 where none has one."""
+    counted = {name: values[~np.isnan(values)] for name, values in per_query.items()}
+    return {name: float(values.mean()) if values.size else 0.0 for name, values in counted.items()}
+
+
+def query_metrics(
+    relevance: Bool[ArrayLike, "q r"], n_relevant: Int[ArrayLike, " q"], ks: Sequence[int]
+) -> dict[str, Float[np.ndarray, " q"]]:
+    """What `retrieval_metrics` averages: a float64 per query and figure.
+
+    `paper_mrr@k` is NaN for a query without a hit among the first k, which that figure leaves out. Raises as
+    `retrieval_metrics` does.
+    """
     hits, counts = _host(relevance), _host(n_relevant)
     _check(hits, counts, ks)
     deepest = max(ks)
@@ -43,18 +60,16 @@ def retrieval_metrics(
     precision_everywhere = np.cumsum(precision, axis=1)
     first_hit = np.where(hits.any(axis=1), hits.argmax(axis=1) + 1, np.inf)
 
-    figures: dict[str, float] = {}
+    figures: dict[str, np.ndarray] = {}
     for k in ks:
         found = first_hit <= k
-        reciprocal = np.where(found, 1 / first_hit, 0.0)
-        average = precision_at_hits[:, k - 1] / np.clip(counts, 1, k)
         figures |= {
-            f"recall@{k}": float(found.mean()),
-            f"precision@{k}": float(precision[:, k - 1].mean()),
-            f"map@{k}": float(average.mean()),
-            f"mrr@{k}": float(reciprocal.mean()),
-            f"paper_map@{k}": float(precision_everywhere[:, k - 1].mean() / k),
-            f"paper_mrr@{k}": float(reciprocal[found].mean()) if found.any() else 0.0,
+            f"recall@{k}": found.astype(np.float64),
+            f"precision@{k}": precision[:, k - 1].copy(),
+            f"map@{k}": precision_at_hits[:, k - 1] / np.clip(counts, 1, k),
+            f"mrr@{k}": np.where(found, 1 / first_hit, 0.0),
+            f"paper_map@{k}": precision_everywhere[:, k - 1] / k,
+            f"paper_mrr@{k}": np.where(found, 1 / first_hit, np.nan),
         }
     return figures
 
