@@ -86,11 +86,17 @@ class StyleModule(lightning.LightningModule):
 
     def on_fit_start(self) -> None:
         views, wanted = self.trainer.datamodule.views.size, self.encoder.preprocessing.size  # type: ignore[attr-defined]
-        if views != wanted:
+        if views == wanted:
+            return
+        # A network of convolutions may learn from smaller views than it describes; one with positions may not.
+        try:
+            with torch.no_grad():
+                self.encoder(torch.zeros(1, 3, views, views, device=self.device))
+        except Exception as error:  # every backbone refuses a wrong size in its own way
             raise StylesimError(
-                f"The views are {views} px and {self.encoder.provenance.name} takes {wanted} px:"
+                f"The views are {views} px and {self.encoder.provenance.name} takes {wanted} px alone:"
                 f" set views.size={wanted} (its default follows model.image_size)."
-            )
+            ) from error
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         assert self.loss is not None
