@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from torch import nn
 
@@ -16,12 +15,12 @@ from stylesim.encoders.base import Preprocessing, Provenance
 from stylesim.encoders.clip_tower import clip_preprocessing, clip_tower, resize_positions
 from stylesim.encoders.csd import CSDEncoder, semi_orthogonal, width_of
 from stylesim.encoders.formats import WeightFile, load_strictly, read_weights
-from stylesim.encoders.lite0 import imagenet_weights, lite0_network, lite0_preprocessing
+from stylesim.encoders.lite0 import lite0_network, lite0_preprocessing
 from stylesim.encoders.recipe import rebuildable
 from stylesim.encoders.shapes import check_image_size, vit_shape
 from stylesim.encoders.stages import PooledFeatures, StageStatistics
 from stylesim.encoders.timm_network import timm_network, timm_preprocessing
-from stylesim.encoders.weights import KNOWN_WORDS, LITE0, locate, published, require_weights, sha256
+from stylesim.encoders.weights import find_weights
 
 
 @rebuildable
@@ -40,18 +39,15 @@ def csd_clip(
     interpolated where `image_size` asks for it. Raises StylesimError for weights that are not to be had or do
     not fit.
     """
-    require_weights(weights, KNOWN_WORDS["csd_clip"])
     shape = vit_shape(architecture)
     check_image_size(shape, image_size)
-    source = published(weights, architecture)
-    path = locate(source, cache_dir) if source else Path(weights)
-    file = None if weights == "random" else read_weights(path)
+    found = find_weights("csd_clip", weights, architecture, cache_dir)
+    file = read_weights(found.path) if found.path else None
     tower, proj = clip_tower(shape, image_size)
-    licence = source.licence if source else None
-    provenance = Provenance(f"CSD {shape.name}", weights, licence=licence, trained_head=False)
+    provenance = Provenance(f"CSD {shape.name}", weights, found.digest, found.licence, trained_head=False)
     encoder = CSDEncoder(tower, proj, proj if content_head else None, clip_preprocessing(image_size), provenance)
     if file:
-        _load(encoder, file, path)
+        _load(encoder, file)
     return encoder
 
 
@@ -71,17 +67,17 @@ def csd_timm(
     of indices, or true for all but the last. `weights`: `pretrained` (timm's, from the hub), `random`, or a
     file.
     """
-    require_weights(weights, KNOWN_WORDS["csd_timm"])
+    found = find_weights("csd_timm", weights)
     network = timm_network(name, weights == "pretrained", image_size)
     preprocessing = timm_preprocessing(network, image_size)
-    file = None if weights in KNOWN_WORDS["csd_timm"] else read_weights(weights)
+    file = read_weights(found.path) if found.path else None
     if file and file.kind == "backbone":
-        load_strictly(network, file.state, weights)
+        load_strictly(network, file.state, file.path)
     if stages is True:
         stages = range(len(network.feature_info) - 1)
     backbone = StageStatistics(network, stages, preprocessing) if stages else PooledFeatures(network)
     licence = network.pretrained_cfg.get("license") if weights == "pretrained" else None
-    provenance = Provenance(f"CSD {name}", weights, licence=licence, trained_head=False)
+    provenance = Provenance(f"CSD {name}", weights, found.digest, licence, trained_head=False)
     return _with_random_heads(backbone, dim, content_head, preprocessing, provenance, file)
 
 
@@ -100,15 +96,12 @@ def csd_lite0(
     mean and its deviation. `weights`: `imagenet` (from an installed package), `random`, or a checkpoint of
     this encoder.
     """
-    require_weights(weights, KNOWN_WORDS["csd_lite0"])
+    found = find_weights("csd_lite0", weights)
     preprocessing = lite0_preprocessing(image_size)
-    file = None if weights in KNOWN_WORDS["csd_lite0"] else read_weights(weights)
-    foreign = file.state if file and file.kind == "backbone" else None
-    network = lite0_network(imagenet_weights() if weights == "imagenet" else foreign)
+    file = read_weights(found.path) if found.path else None
+    network = lite0_network(file.state if file and file.kind == "backbone" else None)
     backbone = StageStatistics(network, stages, preprocessing)
-    provenance = Provenance("CSD lite0", weights, trained_head=False)
-    if weights == "imagenet":
-        provenance = replace(provenance, digest=LITE0.sha256, licence=LITE0.licence)
+    provenance = Provenance("CSD lite0", weights, found.digest, found.licence, trained_head=False)
     return _with_random_heads(backbone, dim, content_head, preprocessing, provenance, file)
 
 
@@ -125,20 +118,17 @@ def _with_random_heads(
     style, content = (semi_orthogonal(features, dim) for _ in range(2))
     encoder = CSDEncoder(backbone, style, content if content_head else None, preprocessing, provenance)
     if file and file.kind != "backbone":
-        _load(encoder, file, provenance.weights)
-    elif file:
-        encoder.provenance = replace(provenance, digest=sha256(Path(provenance.weights)))
+        _load(encoder, file)
     return encoder
 
 
-def _load(encoder: CSDEncoder, file: WeightFile, path: str | Path) -> None:
-    """Fit a file's state to the encoder and load it strictly; the provenance then tells the file's digest."""
+def _load(encoder: CSDEncoder, file: WeightFile) -> None:
+    """Fit a file's state to the encoder and load it strictly."""
     state = dict(file.state)
     if encoder.content_head is None:
         state.pop("content_head", None)
     key, own = "backbone.positional_embedding", encoder.state_dict()
     if key in state and key in own:
         state[key] = resize_positions(state[key], len(own[key]))
-    load_strictly(encoder, state, path)
-    digest = sha256(Path(path))
-    encoder.provenance = replace(encoder.provenance, digest=digest, trained_head=file.trained_head)
+    load_strictly(encoder, state, file.path)
+    encoder.provenance = replace(encoder.provenance, trained_head=file.trained_head)

@@ -26,10 +26,11 @@ State = dict[str, Tensor]
 class WeightFile:
     """A state dict in CSD's names, what kind of file it came from, and the metadata that stood beside it.
 
-    `kind` is `stylesim`, `lightning`, `csd` (the published training checkpoint), `clip`, or `backbone` (a
-    bare network).
+    `kind` is `stylesim`, `lightning`, `csd` (the published training checkpoint), `clip`, `gda` (a pair of
+    mappers), or `backbone` (a bare network).
     """
 
+    path: Path
     state: State
     kind: str
     metadata: dict[str, Any] = field(default_factory=dict)
@@ -46,8 +47,8 @@ def read_weights(path: str | Path) -> WeightFile:
 
     Known: our safetensors, our Lightning checkpoints, the published CSD checkpoint (`module.` in front, with
     its optimisers), CLIP as OpenAI's TorchScript archive, as an open_clip checkpoint or as Hugging Face
-    safetensors, and the state dict of a bare backbone. Raises StylesimError for a missing, truncated or
-    foreign file.
+    safetensors, the mappers of GDA, and the state dict of a bare backbone. Raises StylesimError for a missing,
+    truncated or foreign file.
     """
     path = Path(path)
     if not path.is_file():
@@ -55,7 +56,10 @@ def read_weights(path: str | Path) -> WeightFile:
     content, metadata = _read(path)
     if "pytorch-lightning_version" in content:
         state = {k.removeprefix("encoder."): v for k, v in content["state_dict"].items() if k.startswith("encoder.")}
-        return WeightFile(state, "lightning", content.get("hyper_parameters") or {})
+        return WeightFile(path, state, "lightning", content.get("hyper_parameters") or {})
+    if isinstance(content.get("real_mapper"), Mapping):
+        mappers = {f"{name}.{k}": v for name in ("real_mapper", "synth_mapper") for k, v in content[name].items()}
+        return WeightFile(path, mappers, "gda")
     for wrapper in ("model_state_dict", "state_dict"):
         if isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
@@ -63,7 +67,7 @@ def read_weights(path: str | Path) -> WeightFile:
     state = {str(k).removeprefix("module."): v for k, v in content.items() if isinstance(v, Tensor)}
     if not state and not metadata:
         raise StylesimError(f"{path} holds no tensors, only {', '.join(map(str, list(content)[:8])) or 'nothing'}.")
-    return _sort_out(state, metadata)
+    return _sort_out(path, state, metadata)
 
 
 def load_strictly(module: nn.Module, state: Mapping[str, Tensor], path: str | Path) -> None:
@@ -131,17 +135,17 @@ def _is_torchscript(path: Path, head: bytes) -> bool:
         return any("/code/" in name for name in archive.namelist())
 
 
-def _sort_out(state: State, metadata: dict[str, Any]) -> WeightFile:
+def _sort_out(path: Path, state: State, metadata: dict[str, Any]) -> WeightFile:
     if "last_layer_style" in state:
         heads = {"last_layer_style": "style_head", "last_layer_content": "content_head"}
-        return WeightFile({heads.get(k, k): v for k, v in state.items()}, "csd")
+        return WeightFile(path, {heads.get(k, k): v for k, v in state.items()}, "csd")
     if "style_head" in state or metadata:
-        return WeightFile(state, "stylesim", metadata)
+        return WeightFile(path, state, "stylesim", metadata)
     if "visual.proj" in state:
-        return WeightFile(_from_tower({k[7:]: v for k, v in state.items() if k.startswith("visual.")}), "clip")
+        return WeightFile(path, _from_tower(_under("visual.", state)), "clip")
     if "vision_model.embeddings.class_embedding" in state:
-        return WeightFile(_from_tower(_from_transformers(state)), "clip")
-    return WeightFile(state, "backbone")
+        return WeightFile(path, _from_tower(_from_transformers(state)), "clip")
+    return WeightFile(path, state, "backbone")
 
 
 def _under(prefix: str, state: Mapping[str, Tensor]) -> State:

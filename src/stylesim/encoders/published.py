@@ -97,6 +97,8 @@ GDA = {
     for backbone in ("clip", "dino", "vit")
 }
 
+GDA_BACKBONES = {"gda_clip": CLIP["ViT-B-32"], "gda_dino": DINO["ViT-B-16"], "gda_vit": VIT_B_384}
+
 Word = WeightSource | Mapping[str, WeightSource] | None
 """What a word stands for: a file, a file for each architecture, or none of ours (random; timm's own)."""
 
@@ -104,8 +106,7 @@ KNOWN_WORDS: dict[str, dict[str, Word]] = {  # by the factory's name
     "csd_clip": {"clip": CLIP, "official": CSD_OFFICIAL, "random": None},
     "csd_timm": {"pretrained": None, "random": None},
     "csd_lite0": {"imagenet": LITE0, "random": None},
-    "clip_vitb": {"official": CLIP["ViT-B-16"], "random": None},
-    "clip_vitl": {"official": CLIP["ViT-L-14"], "random": None},
+    "clip_vit": {"official": CLIP, "random": None},
     "dino_vitb16": {"official": DINO["ViT-B-16"], "random": None},
     "dino_vitb8": {"official": DINO["ViT-B-8"], "random": None},
     "moco_vitb": {"official": MOCO, "random": None},

@@ -1,36 +1,78 @@
-"""Weights are data: where a file lies, its digest, its licence. No torch here: configs are checked first."""
+"""Weights are data: where a published file lies on this machine. No torch here: configs are checked first."""
 
 from __future__ import annotations
 
-import hashlib
+import functools
+import os
+import sys
 from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
-from stylesim.encoders.published import CLIP, CSD_OFFICIAL, KNOWN_WORDS, LITE0, WeightSource
-from stylesim.encoders.shapes import ViTShape, vit_shape
+from stylesim.encoders.download import check_digest, download, extract_member
+from stylesim.encoders.published import GDA_BACKBONES, KNOWN_WORDS, LITE0, WeightSource
+from stylesim.encoders.shapes import vit_shape
 from stylesim.errors import StylesimError
 
 
+class FoundWeights(NamedTuple):
+    """What `weights` turned out to be: a file with its sha256, and its licence where it is a published one.
+
+    All are None for `random`, and for a word that means no file of ours.
+    """
+
+    path: Path | None = None
+    digest: str | None = None
+    licence: str | None = None
+
+
+def find_weights(
+    factory: str,
+    weights: str,
+    architecture: str | Mapping[str, int] | None = None,
+    cache_dir: str | Path | None = None,
+) -> FoundWeights:
+    """The file behind `weights` (a word of that factory in KNOWN_WORDS, or a path), downloaded when need be.
+
+    Raises StylesimError for an unknown word, a missing file, and weights that cannot be had.
+    """
+    require_weights(weights, KNOWN_WORDS[factory])
+    if weights not in KNOWN_WORDS[factory]:
+        return FoundWeights(Path(weights), sha256(Path(weights)))
+    source = published(factory, weights, architecture)
+    if source is None:
+        return FoundWeights()
+    path = locate(source, cache_dir)
+    return FoundWeights(path, sha256(path), source.licence)
+
+
 def locate(source: WeightSource, cache_dir: str | Path | None = None) -> Path:
-    """The file on this machine, downloaded from the hub when need be and possible; its digest is checked.
+    """The file on this machine, downloaded when need be and possible; its digest is checked.
+
+    From the hub it lands in the hub's cache, from a URL in `<cache>/stylesim/<filename>`, where `<cache>` is
+    `cache_dir`, $STYLESIM_CACHE, $XDG_CACHE_HOME or ~/.cache. A licence that forbids commercial use is told on
+    stderr.
 
     Raises StylesimError, saying where the file comes from and where to put it, when it cannot be had, and
     when its sha256 is not the published one.
     """
-    path = _find_in_package(source) if source.package else _download(source, cache_dir)
-    if source.sha256 and (found := sha256(path)) != source.sha256:
-        raise StylesimError(
-            f"{path} is not the published file of {source.name}: its sha256 is {found}, not {source.sha256}. "
-            f"The download was cut short or the file was changed; delete it and try again."
-        )
+    if source.package:
+        path = _find_in_package(source)
+    elif source.url:
+        path = _from_url(source, cache_dir)
+    else:
+        path = _from_hub(source, cache_dir)
+    if source.sha256 and not source.member:  # an archive was checked when it came
+        check_digest(path, source.sha256, source.name)
+    if source.noncommercial:
+        _tell_noncommercial(source.name, source.licence)
     return path
 
 
 def sha256(path: Path) -> str:
     """Hex digest of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return check_digest(path, None, path.name)
 
 
 def check_weights(
@@ -38,55 +80,121 @@ def check_weights(
     weights: str | None = None,
     architecture: str | Mapping[str, int] | None = None,
     cache_dir: str | Path | None = None,
+    backbone: str | None = None,
 ) -> str | None:
     """The sentence to refuse a model config with, or None when its weights are there or may be downloaded.
 
     `target` is the config's `_target_`, of which the last part counts; a factory without `weights` is passed.
+    `backbone` is that of a GDA encoder (`official` or a path), or the baseline that a `csd_on` starts from.
     """
     factory = target.rpartition(".")[2]
     if factory == "frozen_lite0":
         return _complaint(LITE0, None)
-    words = KNOWN_WORDS.get(factory)
-    if words is None or weights is None:
+    if factory == "csd_on":
+        factory = str(backbone)
+    if factory not in KNOWN_WORDS or weights is None:
         return None
-    if weights not in words:
-        return None if Path(weights).is_file() else _no_such_weights(weights, words)
     try:
-        source = published(weights, architecture)
+        require_weights(weights, KNOWN_WORDS[factory])
+        sources = [published(factory, weights, architecture)] if weights in KNOWN_WORDS[factory] else []
+        if factory in GDA_BACKBONES and backbone and weights != "random":
+            require_weights(backbone, ["official"], key="backbone")
+            sources += [GDA_BACKBONES[factory]] if backbone == "official" else []
     except StylesimError as error:
         return str(error)
-    return _complaint(source, cache_dir) if source else None
+    complaints = (_complaint(source, cache_dir) for source in sources if source)
+    return next(filter(None, complaints), None)
 
 
-def require_weights(weights: str, words: Iterable[str]) -> None:
+def require_weights(weights: str, words: Iterable[str], key: str = "weights") -> None:
     """Refuse in a sentence a `weights` that is neither one of `words` nor an existing file."""
     if weights not in words and not Path(weights).is_file():
-        raise StylesimError(_no_such_weights(weights, words))
+        raise StylesimError(f"{key}={weights} is none of {', '.join(words)}, and no file: mend the word or the path.")
 
 
-def published(word: str, architecture: str | Mapping[str, int] | None = None) -> WeightSource | None:
-    """The source that a word of `weights` stands for; None where it means no file of ours (random, timm's).
+def published(factory: str, word: str, architecture: str | Mapping[str, int] | None = None) -> WeightSource | None:
+    """The source that a word of a factory stands for; None where it means no file of ours (random, timm's).
 
     Raises StylesimError where that architecture has no such weights.
     """
-    if word == "imagenet":
-        return LITE0
-    if word not in ("clip", "official"):
-        return None
-    shape: ViTShape = vit_shape(architecture or "ViT-B-16")
-    table, whose = (CLIP, "OpenAI") if word == "clip" else (CSD_OFFICIAL, "the authors of CSD")
-    if shape.name not in table:
+    meaning = KNOWN_WORDS[factory][word]
+    if not isinstance(meaning, Mapping):
+        return meaning
+    name = vit_shape(architecture or "ViT-B-16").name
+    if name not in meaning:
+        whose = "the authors of CSD" if word == "official" and factory == "csd_clip" else "OpenAI"
         raise StylesimError(
-            f"weights={word}: {whose} published no weights for the architecture {shape.name}, only for "
-            f"{', '.join(table)}. Choose one of these, weights=random, or the path of a file."
+            f"weights={word}: {whose} published no weights for the architecture {name}, only for "
+            f"{', '.join(meaning)}. Choose one of these, weights=random, or the path of a file."
         )
-    return table[shape.name]
+    return meaning[name]
 
 
 def _complaint(source: WeightSource, cache_dir: str | Path | None) -> str | None:
     if source.package:
         return None if find_spec(_module(source)) else _missing_package(source)
-    return None if _cached(source, cache_dir) or not _offline() else _missing_download(source)
+    return None if _cached(source, cache_dir) or not _offline() else _not_to_be_had(source, cache_dir)
+
+
+def _cached(source: WeightSource, cache_dir: str | Path | None) -> bool:
+    if source.url:
+        return any(path.is_file() for path in _places(source, cache_dir))
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(source.repo or "", source.filename, cache_dir=cache_dir), str)
+
+
+def _from_url(source: WeightSource, cache_dir: str | Path | None) -> Path:
+    assert source.url
+    path, *archive = _places(source, cache_dir)
+    if path.is_file():
+        return path
+    file = archive[0] if archive else path
+    if not file.is_file():
+        if _offline():
+            raise StylesimError(_not_to_be_had(source, cache_dir))
+        try:
+            download(source.url, file, title=source.name, sha256=source.sha256)
+        except OSError as error:
+            raise StylesimError(f"{error} {_not_to_be_had(source, cache_dir)}") from error
+    if source.member:
+        extract_member(file, source.member, path)
+    return path
+
+
+def _places(source: WeightSource, cache_dir: str | Path | None) -> list[Path]:
+    """Where the weights of a URL lie, and behind them the archive that they come out of, if any."""
+    cache = cache_dir or os.environ.get("STYLESIM_CACHE") or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    file = Path(cache, "stylesim", source.filename).expanduser()
+    return [file.parent / source.member, file] if source.member else [file]
+
+
+def _from_hub(source: WeightSource, cache_dir: str | Path | None) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(source.repo or "", source.filename, cache_dir=cache_dir))
+    except Exception as error:  # offline mode, no route, a proxy, a refused login: all mean "not to be had"
+        raise StylesimError(_not_to_be_had(source, cache_dir)) from error
+
+
+def _offline() -> bool:
+    from huggingface_hub import constants
+
+    return constants.HF_HUB_OFFLINE
+
+
+def _not_to_be_had(source: WeightSource, cache_dir: str | Path | None) -> str:
+    begin = f"The weights of {source.name} ({source.licence}) are not in the cache and cannot be downloaded: "
+    if source.url:
+        return (
+            f"{begin}fetch {source.url} where there is a network, and put the file at "
+            f"{_places(source, cache_dir)[-1]}" + ("." if source.member else ", or pass it as weights=<path>.")
+        )
+    return (
+        f"{begin}{source.filename} of the Hugging Face repository {source.repo}. Where there is a network, run "
+        f"`hf download {source.repo} {source.filename}`, copy the file here, and pass it as weights=<path>."
+    )
 
 
 def _module(source: WeightSource) -> str:
@@ -102,35 +210,6 @@ def _find_in_package(source: WeightSource) -> Path:
     raise StylesimError(_missing_package(source))
 
 
-def _download(source: WeightSource, cache_dir: str | Path | None) -> Path:
-    from huggingface_hub import hf_hub_download
-
-    try:
-        return Path(hf_hub_download(source.repo or "", source.filename, cache_dir=cache_dir))
-    except Exception as error:  # offline mode, no route, a proxy, a refused login: all mean "not to be had"
-        raise StylesimError(_missing_download(source)) from error
-
-
-def _cached(source: WeightSource, cache_dir: str | Path | None) -> bool:
-    from huggingface_hub import try_to_load_from_cache
-
-    return isinstance(try_to_load_from_cache(source.repo or "", source.filename, cache_dir=cache_dir), str)
-
-
-def _offline() -> bool:
-    from huggingface_hub import constants
-
-    return constants.HF_HUB_OFFLINE
-
-
-def _missing_download(source: WeightSource) -> str:
-    return (
-        f"The weights of {source.name} ({source.licence}) are not in the cache and cannot be downloaded: "
-        f"{source.filename} of the Hugging Face repository {source.repo}. Where there is a network, run "
-        f"`hf download {source.repo} {source.filename}`, copy the file here, and pass it as weights=<path>."
-    )
-
-
 def _missing_package(source: WeightSource) -> str:
     return (
         f"The weights of {source.name} ({source.licence}) come in the Python package {source.package}, which "
@@ -138,5 +217,7 @@ def _missing_package(source: WeightSource) -> str:
     )
 
 
-def _no_such_weights(weights: str, words: Iterable[str]) -> str:
-    return f"weights={weights} is none of {', '.join(words)}, and no file: mend the word or the path."
+@functools.cache  # once a process
+def _tell_noncommercial(name: str, licence: str) -> None:
+    if all(int(os.environ.get(rank, 0)) == 0 for rank in ("RANK", "LOCAL_RANK", "SLURM_PROCID")):
+        print(f"stylesim: the weights of {name} are under {licence}: not for commercial use.", file=sys.stderr)
