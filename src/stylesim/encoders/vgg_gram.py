@@ -1,0 +1,54 @@
+"""Gram matrices of VGG16 (Gatys et al. 2016): the oldest of the style descriptors."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from stylesim.encoders.baseline import by_preset, frozen_baseline, imagenet_preprocessing
+from stylesim.encoders.controls import FrozenEncoder
+from stylesim.encoders.formats import State
+from stylesim.encoders.published import VGG16
+from stylesim.encoders.recipe import rebuildable
+from stylesim.encoders.stages import gram
+
+
+class LastMapGram(nn.Module):
+    """Images to the Gram matrix of VGG16's last map, behind the last max pooling: 512 x 7 x 7 at 224 px."""
+
+    def __init__(self) -> None:
+        from torchvision.models.vgg import cfgs, make_layers
+
+        super().__init__()
+        self.features = make_layers(cfgs["D"])
+
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b f"]:
+        return gram(self.features(images))
+
+
+@rebuildable
+def vgg_gram(
+    *,
+    weights: str = "official",
+    preset: Literal["authors", "reference"] = "authors",
+    image_size: int | None = None,
+    cache_dir: str | None = None,
+) -> FrozenEncoder:
+    """The Gram matrix of VGG16's last map, 131,328-d: upper triangle, off the diagonal times sqrt 2.
+
+    So all inner products, and with them neighbours and principal components, are those of the full 512 x 512
+    matrix at half the memory. The published code divides by 512, which the length takes away again, and
+    reduces to 1024 principal components: that is a read-out (`readout=pca`). `weights`: `official`
+    (torchvision's IMAGENET1K_V1), `random`, or a file of torchvision's. Both presets are the same here. Raises
+    StylesimError for weights that are not to be had or do not fit.
+    """
+    preprocessing = imagenet_preprocessing(
+        image_size or 224, by_preset(preset, authors="bilinear", reference="bilinear")
+    )
+    return frozen_baseline(VGG16, LastMapGram(), preprocessing, weights, cache_dir, _without_classifier)
+
+
+def _without_classifier(state: State, network: nn.Module) -> State:
+    return {key: value for key, value in state.items() if not key.startswith("classifier.")}
