@@ -47,6 +47,14 @@ _ENTRY: dict[str, tuple[Any, ...]] = {
     "device": ("auto", "cpu", "cuda", "mps"),
     "precision": (None, "bf16", "fp16"),
     "batch_size": (int,),
+    "source": (str,),
+    "folder": (str,),
+    "out": (None, str),
+    "shard_size": (int,),
+    "max_size": (None, int),
+    "gzip": (True, False),
+    "processes": (None, int),
+    "verify": (True, False),
 }
 
 
@@ -71,9 +79,14 @@ def check_config(cfg: DictConfig) -> None:
     """
     complaints = [line for path, node in _targets(cfg) for line in _complaints(path, node)]
     complaints += [
+        f"{key} must be given: add {key}=... to the command." for key in cfg if OmegaConf.is_missing(cfg, key)
+    ]
+    complaints += [
         f"{key}={cfg[key]!r} does not fit: it should be {' or '.join(getattr(k, '__name__', repr(k)) for k in known)}."
         for key, known in _ENTRY.items()
-        if key in cfg and not (cfg[key] in known or any(isinstance(k, type) and type(cfg[key]) is k for k in known))
+        if key in cfg
+        and not OmegaConf.is_missing(cfg, key)
+        and not (cfg[key] in known or any(isinstance(k, type) and type(cfg[key]) is k for k in known))
     ]
     if complaints:
         raise StylesimError("The configuration is not right:\n  " + "\n  ".join(complaints))
@@ -96,8 +109,8 @@ def check_roots(cfg: DictConfig) -> None:
         if "://" not in root and not root.startswith("pipe:") and not Path(root).expanduser().exists():
             raise StylesimError(
                 f"data.root={root}: there is nothing at {Path(root).absolute()}. Name a folder of shards (of"
-                " LAION-Styles: what img2dataset has written, indexed by `python -m stylesim.data.index FOLDER`),"
-                " or pack a folder of images into shards with `python -m stylesim.data.pack IMAGES SHARDS`."
+                " LAION-Styles: what img2dataset has written, indexed by `python -m stylesim.index folder=...`),"
+                " or pack a folder of images into shards with `python -m stylesim.pack source=... out=...`."
             )
 
 

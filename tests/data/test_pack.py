@@ -10,7 +10,7 @@ from corpus import picture
 from PIL import Image
 
 from stylesim.data.modules import ShardDataModule
-from stylesim.data.pack import PLAN, main, pack
+from stylesim.data.pack import PLAN, pack
 from stylesim.data.shards import read_items
 from stylesim.data.views import TwoViews
 from stylesim.errors import StylesimError
@@ -80,18 +80,13 @@ def test_large_images_are_scaled_down_and_strange_formats_become_png(tmp_path: P
     assert sizes == {(150, 100), (30, 20)}
 
 
-def test_damaged_images_are_left_out_and_named(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_damaged_images_are_left_out_and_named(folder: Path, tmp_path: Path):
     (folder / "klee" / "bad.jpg").write_bytes(b"no image")
-    assert main([str(folder), str(tmp_path / "out"), "--processes", "1", "--tags", "mon*", "--gzip"]) == 0
-    assert "left out mine/klee/bad.jpg: " in capsys.readouterr().err
+    damaged = pack(folder, tmp_path / "out", processes=1, tags=["mon*"], suffix=".tar.gz", show=False)
+    assert [name for name, _ in damaged] == ["mine/klee/bad.jpg"]
     tags = contents(tmp_path / "out").values()
     assert sorted(map(str, tags)) == ["['monet']"] * 5 + ["[]"] * 5
     assert json.loads((tmp_path / "out" / "index.json").read_text())["tags"] == {"monet": 5}
-
-
-def test_a_source_that_is_not_there_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    assert main([str(tmp_path / "nothing"), str(tmp_path / "out")]) == 2
-    assert "there is no folder of images and no table" in capsys.readouterr().err
 
 
 def test_several_processes_make_the_same_shards(folder: Path, tmp_path: Path):

@@ -10,7 +10,7 @@ import pytest
 from corpus import picture, write_root, write_tar
 from webdataset.compat import WebDataset
 
-from stylesim.data.index import index_shards, load_index, main
+from stylesim.data.index import index_shards, load_index
 from stylesim.data.roots import Root
 from stylesim.data.shards import ShardWriter, read_items
 from stylesim.errors import StylesimError
@@ -90,15 +90,6 @@ def test_indexing_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.M
     assert examined == [f"0000{number}.tar" for number in (0, 1, 2, 2, 3, 4)]
     assert (root / "index.json").read_bytes() == whole
     assert not list(root.glob(".*"))
-
-
-def test_the_command_says_what_it_found_and_verifies(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    root = write_root(tmp_path, 10, size=4)
-    assert main([str(root)]) == 0
-    assert "10 images with 3 tags in 3 shards" in capsys.readouterr().out
-    assert main([str(root), "--verify"]) == 0
-    assert main([str(root / "nothing")]) == 2
-    assert "there is no shard" in capsys.readouterr().err
 
 
 def test_problems_are_told_when_indexing(tmp_path: Path):

@@ -141,18 +141,6 @@ def test_only_clip_backbones_are_exported(tmp_path: Path):
         export_csd(timm_stages(), tmp_path / "a.bin")
 
 
-def test_the_export_command(tmp_path: Path):
-    encoder = tiny()
-    save_weights(encoder, tmp_path / "a.safetensors")
-    command = [sys.executable, "-m", "stylesim.encoders.export"]
-    subprocess.run([*command, tmp_path / "a.safetensors", tmp_path / "csd.bin"], check=True)
-    images = torch.randn(2, 3, 32, 32)
-    assert torch.equal(tiny(weights=str(tmp_path / "csd.bin"))(images), encoder(images))
-    refused = subprocess.run([*command, tmp_path / "none", tmp_path / "b.bin"], capture_output=True, text=True)
-    assert refused.returncode == 2
-    assert refused.stderr.startswith("There is no file of weights at")
-
-
 def test_public_names_load_on_first_use():
     for name in stylesim.encoders.__all__:
         assert callable(getattr(stylesim.encoders, name))

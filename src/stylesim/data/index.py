@@ -1,13 +1,11 @@
-"""The index of shards: written by `python -m stylesim.data.index FOLDER`, read by load_index."""
+"""The index of shards: written by `python -m stylesim.index folder=...`, read by load_index."""
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import os
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -51,6 +49,9 @@ class Index:
         """Samples of each shard."""
         return tuple(shard.count for shard in self.shards)
 
+    def __str__(self) -> str:
+        return f"{self.count:,} images with {len(self.tags):,} tags in {len(self.shards)} shards"
+
     def read(self, number: int, start: int, stop: int) -> Iterator[Slot]:
         """Samples `start` to `stop` of shard `number`, as `read_shard` gives them."""
         shard = self.shards[number]
@@ -74,7 +75,7 @@ def load_index(root: Root) -> Index:
             found = "is empty" if not _shard_files(root.folder) else f"holds shards, but no {INDEX}"
             raise StylesimError(
                 f"{root.folder} {found}: put shards (.tar, .tar.gz) there and run "
-                f"`python -m stylesim.data.index {root.folder}`"
+                f"`python -m stylesim.index folder={root.folder}`"
             )
     try:
         with opened(root.url(INDEX)) as stream:
@@ -84,7 +85,7 @@ def load_index(root: Root) -> Index:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise StylesimError(
             f"{root.url(INDEX)} cannot be read ({type(error).__name__}: {error}): check the address, or make "
-            f"the index with `python -m stylesim.data.index FOLDER` where the shards lie"
+            f"the index with `python -m stylesim.index folder=FOLDER` where the shards lie"
         ) from error
     if not index.count:
         raise StylesimError(f"{root.location} is empty: its {INDEX} lists no image")
@@ -113,7 +114,7 @@ def _compare(index: Index, folder: Path) -> None:
         more = f", and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise StylesimError(
             f"{folder / INDEX} disagrees with the files beside it: {'; '.join(wrong[:3])}{more}. "
-            f"Restore them, or run `python -m stylesim.data.index {folder}` again"
+            f"Restore them, or run `python -m stylesim.index folder={folder}` again"
         )
 
 
@@ -231,31 +232,3 @@ def verify_digests(index: Index, *, show: bool = True) -> None:
                         f"{index.root.url(shard.name)} is not the file that was indexed: its SHA-256 differs"
                     )
             advance(1)
-
-
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser("python -m stylesim.data.index", description=__doc__)
-    parser.add_argument("folder", type=Path, help="folder of .tar or .tar.gz shards")
-    parser.add_argument("--processes", type=int, help="shards read at once (default: one per core)")
-    parser.add_argument(
-        "--verify", action="store_true", help="compare an existing index with the files, digests included"
-    )
-    options = parser.parse_args(argv)
-    try:
-        if options.verify:
-            verify_digests(load_index(Root(str(options.folder), options.folder.name)))
-            return 0
-        problems = index_shards(options.folder, processes=options.processes)
-    except StylesimError as error:
-        print(error, file=sys.stderr)
-        return 2
-    index = load_index(Root(str(options.folder), options.folder.name))
-    found = f"{index.count:,} images with {len(index.tags):,} tags in {len(index.shards)} shards"
-    print(f"{found}: {options.folder / INDEX}")
-    for problem in problems:
-        print(problem, file=sys.stderr)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

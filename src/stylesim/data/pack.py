@@ -1,14 +1,12 @@
-"""Packing a folder or a table of images into shards: `python -m stylesim.data.pack SOURCE OUT`."""
+"""Packing a folder or a table of images into shards."""
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import io
 import json
 import os
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from fnmatch import fnmatchcase
@@ -150,36 +148,3 @@ def _bytes(image: Image.Image, kind: str, **options: int) -> bytes:
     out = io.BytesIO()
     image.save(out, kind, **options)
     return out.getvalue()
-
-
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser("python -m stylesim.data.pack", description=__doc__)
-    parser.add_argument("source", help="folder with a folder per label, or CSV or Parquet of path and tags")
-    parser.add_argument("out", help="folder for the shards and their index")
-    parser.add_argument("--shard-size", type=int, default=5000, help="images of a shard (default: 5000)")
-    parser.add_argument("--max-size", type=int, help="scale images down whose short side is longer, in px")
-    parser.add_argument("--tags", nargs="+", default=["*"], metavar="GLOB", help="tags to keep (default: all)")
-    parser.add_argument("--gzip", action="store_true", help="write .tar.gz")
-    parser.add_argument("--processes", type=int, help="shards written at once (default: one per core)")
-    given = parser.parse_args(argv)
-    try:
-        damaged = pack(
-            given.source,
-            given.out,
-            shard_size=given.shard_size,
-            max_size=given.max_size,
-            tags=given.tags,
-            suffix=".tar.gz" if given.gzip else ".tar",
-            processes=given.processes,
-        )
-    except StylesimError as error:
-        print(error, file=sys.stderr)
-        return 2
-    for name, reason in damaged:
-        print(f"left out {name}: {reason}", file=sys.stderr)
-    print(f"packed {given.source} into {given.out}; {len(damaged)} damaged images were left out")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

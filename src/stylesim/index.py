@@ -1,0 +1,33 @@
+"""python -m stylesim.index: the index of shards that exist, or a check of the one they have."""
+
+from __future__ import annotations
+
+import sys
+
+from omegaconf import DictConfig
+
+from stylesim.launch import run
+
+
+def main(cfg: DictConfig) -> dict[str, float]:
+    """Write `index.json` into `cfg.folder`, or with `cfg.verify` compare it with the files. Returns counts.
+
+    Raises:
+        StylesimError: If there are no shards, or a file is not the one that was indexed.
+    """
+    from stylesim.data.index import INDEX, index_shards, load_index, verify_digests
+    from stylesim.data.roots import Root
+
+    root = Root(str(cfg.folder), "folder")
+    problems = [] if cfg.verify else index_shards(cfg.folder, processes=cfg.processes)
+    index = load_index(root)
+    if cfg.verify:
+        verify_digests(index)
+    print(f"{index}: {root.url(INDEX)}")
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    return {"images": index.count, "shards": len(index.shards), "tags": len(index.tags), "problems": len(problems)}
+
+
+if __name__ == "__main__":
+    run("index")
