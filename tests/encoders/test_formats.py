@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from clip_files import torchscript, transformers_state
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from stylesim.encoders.csd import CSDEncoder
 from stylesim.encoders.factories import csd_clip, csd_lite0, csd_timm
@@ -43,45 +44,6 @@ def clip_state(encoder: CSDEncoder) -> dict[str, Tensor]:
     return {**visual, "visual.proj": encoder.style_head.detach().clone(), **text}
 
 
-def transformers_state(encoder: CSDEncoder) -> dict[str, Tensor]:
-    """The names of transformers' CLIPModel, misspelt `pre_layrnorm` included."""
-    v, out = "vision_model.", {}
-    state = encoder.backbone.state_dict()
-    out[f"{v}embeddings.class_embedding"] = state["class_embedding"]
-    out[f"{v}embeddings.position_embedding.weight"] = state["positional_embedding"]
-    out[f"{v}embeddings.position_ids"] = torch.arange(17)[None]
-    out[f"{v}embeddings.patch_embedding.weight"] = state["conv1.weight"]
-    for ours, theirs in (("ln_pre", "pre_layrnorm"), ("ln_post", "post_layernorm")):
-        for what in ("weight", "bias"):
-            out[f"{v}{theirs}.{what}"] = state[f"{ours}.{what}"]
-    pairs = {"attn.out_proj": "self_attn.out_proj", "ln_1": "layer_norm1", "ln_2": "layer_norm2"}
-    pairs |= {"mlp.c_fc": "mlp.fc1", "mlp.c_proj": "mlp.fc2"}
-    for layer in range(2):
-        ours, theirs = f"transformer.resblocks.{layer}", f"{v}encoder.layers.{layer}"
-        for what in ("weight", "bias"):
-            for a, b in pairs.items():
-                out[f"{theirs}.{b}.{what}"] = state[f"{ours}.{a}.{what}"]
-            for part, value in zip("qkv", state[f"{ours}.attn.in_proj_{what}"].chunk(3), strict=True):
-                out[f"{theirs}.self_attn.{part}_proj.{what}"] = value
-    out["visual_projection.weight"] = encoder.style_head.detach().T
-    out["text_model.final_layer_norm.weight"] = torch.ones(8)
-    return {key: value.clone().contiguous() for key, value in out.items()}
-
-
-def torchscript(state: dict[str, Tensor], path: Path) -> None:
-    """An archive as OpenAI publishes it: TorchScript, half precision."""
-    root = nn.Module()
-    for key, value in state.items():
-        *parents, name = key.split(".")
-        module = root
-        for parent in parents:
-            if not hasattr(module, parent):
-                module.add_module(parent, nn.Module())
-            module = module.get_submodule(parent)
-        module.register_parameter(name, nn.Parameter(value.half(), requires_grad=False))
-    torch.jit.script(root).save(str(path))
-
-
 def test_the_published_checkpoint_gives_the_same_descriptors(tmp_path: Path):
     encoder = tiny()
     with torch.no_grad():
@@ -107,7 +69,7 @@ def test_clip_files_give_the_backbone_and_heads_that_copy_proj(kind: str, tmp_pa
     elif kind == "plain":
         torch.save(clip_state(encoder), path)
     elif kind == "transformers":
-        save_file(transformers_state(encoder), path)
+        save_file(transformers_state(encoder.backbone.state_dict(), encoder.style_head.detach()), path)
     else:
         torchscript(clip_state(encoder), path)
     loaded = tiny(path)
