@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MAX_PIXELS = 2 * 89_478_485  # where PIL itself speaks of a decompression bomb: an RGB image of 1 GB over 2
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")  # none that runs a program
 
 ImageLike: TypeAlias = "bytes | str | Path | Image.Image | np.ndarray | Tensor"

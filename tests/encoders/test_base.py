@@ -125,6 +125,60 @@ def test_an_unreadable_image_is_named_and_the_mode_still_put_back(tmp_path: Path
     assert encoder.training
 
 
+def test_any_size_and_mode_is_described_in_order(tmp_path: Path):
+    """Each file against the RGB picture, upright and on white, that a viewer shows of it."""
+    upright = Image.new("RGB", (60, 40), (200, 40, 20))
+    upright.paste((10, 60, 220), (0, 0, 20, 40))
+    sideways = Image.Exif()
+    sideways[0x0112] = 6  # turn it by 90 degrees to the right to look at it
+    upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "1.png", exif=sideways)
+    upright.convert("CMYK").save(tmp_path / "2.tif")
+    grey = np.tile(np.linspace(0, 65535, 50).astype(np.uint16), (70, 1))
+    Image.fromarray(grey).save(tmp_path / "3.png")
+    upright.convert("RGBA").save(tmp_path / "4.png")
+    Image.new("RGBA", (9, 9), (0, 0, 0, 0)).save(tmp_path / "5.png")
+    upright.convert("L").save(tmp_path / "6.png")
+    upright.quantize(4).save(tmp_path / "7.gif")
+    upright.resize((1, 300)).save(tmp_path / "8.png")
+    shown = [upright, upright, Image.fromarray((grey // 257).astype(np.uint8)).convert("RGB"), upright]
+    shown += [Image.new("RGB", (9, 9), "white"), upright.convert("L").convert("RGB"), upright, upright.resize((1, 300))]
+    described = Means().encode(tmp_path)
+    torch.testing.assert_close(described, Means().encode(shown), atol=0.01, rtol=0)
+    assert (described[0] - described[2]).abs().max() > 0.05
+
+
+def test_a_folder_is_all_its_images_in_the_order_of_their_paths(tmp_path: Path):
+    images = pictures(4)
+    (tmp_path / "b").mkdir()
+    (tmp_path / ".hidden" / "none").mkdir(parents=True)
+    names = ["b/2.png", "a.png", "b/10.png", "c.PNG"]
+    for name, image in zip(names, images, strict=True):
+        image.save(tmp_path / name, "PNG")
+    images[0].save(tmp_path / ".hidden" / "no.png")
+    (tmp_path / "notes.txt").write_text("none")
+    expected = Means().encode([images[1], images[2], images[0], images[3]])
+    assert torch.equal(Means().encode(tmp_path), expected)
+    assert torch.equal(Means().encode(str(tmp_path)), expected)
+    with pytest.raises(StylesimError, match=r"no image in .*\.hidden/none: looked for \.jpg"):
+        Means().encode(tmp_path / ".hidden" / "none")
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+def test_unreadable_images_are_skipped_by_choice_and_named(batch_size: int, tmp_path: Path):
+    good = pictures(3)
+    (tmp_path / "torn.jpg").write_bytes(b"\xff\xd8 torn")
+    mixed = [tmp_path / "gone.png", good[0], tmp_path / "torn.jpg", good[1], b"no image", good[2]]
+    with pytest.warns(UserWarning, match=r"3 images were left out:\n.*gone\.png.*\n.*torn\.jpg.*\nimage 4: "):
+        described = Means().encode(mixed, batch_size=batch_size, on_error="skip")
+    torch.testing.assert_close(described, Means().encode(good))
+    with pytest.warns(UserWarning, match="1 images"):
+        assert Means().encode([b"no image"], on_error="skip").shape == (0, 3)
+    with pytest.raises(StylesimError, match="image"):
+        Means().encode(mixed)
+    with pytest.raises(StylesimError, match="on_error=ignore is none of raise, skip"):
+        Means().encode(mixed, on_error="ignore")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("single", ["a.png", Path("a.png"), b"..", Image.new("RGB", (4, 4)), torch.zeros(3, 4, 4)])
 def test_a_single_image_is_refused_with_advice(single: object):
     with pytest.raises(StylesimError, match="into a list"):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sized
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -17,7 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from stylesim.errors import StylesimError
-from stylesim.images import MAX_PIXELS, ImageLike, open_image
+from stylesim.images import EXTENSIONS, MAX_PIXELS, ImageLike, open_image
 from stylesim.progress import progress as progress_bar
 
 
@@ -113,33 +114,59 @@ class StyleEncoder(nn.Module):
 
     # Not inference_mode: under it, bf16 autocast on a CPU is about ten times slower.
     @torch.no_grad()
-    def encode(self, images: Iterable[ImageLike], batch_size: int = 64, progress: bool = False) -> Float[Tensor, "n d"]:
-        """Describe raw images, in their order, in evaluation mode; float32 on the CPU.
+    def encode(
+        self,
+        images: Iterable[ImageLike] | str | Path,
+        batch_size: int = 64,
+        progress: bool = False,
+        on_error: Literal["raise", "skip"] = "raise",
+    ) -> Float[Tensor, "n d"]:
+        """Describe raw images of any size and mode, in their order, in evaluation mode; float32 on the CPU.
 
-        `images` is any iterable of paths, encoded bytes, PIL images, arrays `[h w 3]` or tensors `[3 h w]`
-        (uint8, or floats in [0, 1]); it is consumed batch by batch. Raises StylesimError at the first image
-        that cannot be opened.
+        `images` is a folder, whose images (those of its sub-folders too) are taken in the order of their paths, or
+        any iterable of paths, encoded bytes, PIL images, arrays `[h w 3]` or tensors `[3 h w]` (uint8, or floats
+        in [0, 1]), consumed batch by batch. An image that cannot be opened raises StylesimError, or with "skip" is
+        left out of the rows and named in a warning.
         """
+        if on_error not in ("raise", "skip"):
+            raise StylesimError(f"on_error={on_error} is none of raise, skip.")
+        if isinstance(images, str | Path) and Path(images).is_dir():
+            images = images_in(Path(images))
         if isinstance(images, str | bytes | Path | Image.Image) or getattr(images, "ndim", 4) == 3:
-            raise StylesimError("encode() takes several images: put the single one into a list.")
-        stream, total = iter(images), len(images) if isinstance(images, Sized) else None
+            raise StylesimError("encode() takes a folder or several images: put the single one into a list.")
+        total = len(images) if isinstance(images, Sized) else None
         modes = {module: module.training for module in self.modules()}
         self.eval()
-        batches = []
+        batches: list[Tensor] = []
+        skipped: list[str] = []
         try:
             with progress_bar("describing", total, show=progress) as advance:
-                while batch := list(islice(stream, batch_size)):
-                    batches.append(self._encode_batch(batch))
-                    advance(len(batch))
+                opened = self._opened(images, skipped if on_error == "skip" else None, advance)
+                while pixels := list(islice(opened, batch_size)):
+                    batches.append(self._encode_batch(torch.stack(pixels)))
         finally:
             for module, mode in modes.items():
                 module.training = mode
+        if skipped:
+            warnings.warn(f"{len(skipped)} images were left out:\n" + "\n".join(skipped), stacklevel=3)
         return torch.cat(batches) if batches else torch.empty(0, self.dim)
 
-    def _encode_batch(self, images: list[ImageLike]) -> Float[Tensor, "b d"]:
-        prepare = self.preprocessing
-        pixels = [prepare(open_image(image)) for image in images]
-        return self(prepare.normalise(torch.stack(pixels).to(self.device))).float().cpu()
+    def _opened(
+        self, images: Iterable[ImageLike], skipped: list[str] | None, advance: Callable[[int], None]
+    ) -> Iterator[UInt8[Tensor, "3 s s"]]:
+        """The images, resized and cropped; what cannot be opened is noted in `skipped`, and raises without it."""
+        for place, image in enumerate(images):
+            try:
+                yield self.preprocessing(open_image(image))
+            except StylesimError as error:
+                if skipped is None:
+                    raise
+                skipped.append(str(error) if isinstance(image, str | Path) else f"image {place}: {error}")
+            advance(1)
+
+    def _encode_batch(self, pixels: UInt8[Tensor, "b 3 s s"]) -> Float[Tensor, "b d"]:
+        images = self.preprocessing.normalise(pixels.to(self.device))
+        return self(images.to(self.get_buffer("_place").dtype)).float().cpu()
 
     def digest(self) -> str:
         """16 hex digits of a sha256 over the name, the preprocessing and the state dict sorted by name.
@@ -152,3 +179,19 @@ class StyleEncoder(nn.Module):
             sha.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
             sha.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
         return sha.hexdigest()[:16]
+
+
+def pick_device() -> torch.device:
+    """CUDA, MPS or CPU: the first there is."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def images_in(folder: Path) -> list[Path]:
+    """Every image file below a folder, hidden ones left out, ordered by path; StylesimError where there is none."""
+    inside = {file.relative_to(folder): file for file in folder.rglob("*") if file.suffix.lower() in EXTENSIONS}
+    visible = [path for path in inside if not any(part.startswith(".") for part in path.parts)]
+    if not visible:
+        raise StylesimError(f"There is no image in {folder.absolute()}: looked for {', '.join(EXTENSIONS)}.")
+    return [inside[path] for path in sorted(visible, key=Path.as_posix)]
