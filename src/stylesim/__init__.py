@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from stylesim.encoders.base import StyleEncoder as StyleEncoder
     from stylesim.encoders.checkpoint import load_checkpoint as load_checkpoint
+    from stylesim.encoders.load import load_encoder as load_encoder
     from stylesim.errors import StylesimError as StylesimError
     from stylesim.learning.losses import csd_loss as csd_loss
     from stylesim.retrieval.descriptors import DescriptorSet as DescriptorSet
@@ -26,6 +27,7 @@ _HOMES = {
     "StylesimError": "errors",
     "csd_loss": "learning.losses",
     "load_checkpoint": "encoders.checkpoint",
+    "load_encoder": "encoders.load",
     "retrieval_metrics": "retrieval.metrics",
     "search": "retrieval.search",
 }

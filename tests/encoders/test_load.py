@@ -1,0 +1,111 @@
+"""load_encoder: by name, by checkpoint, and what it says when it cannot."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from PIL import Image
+
+import stylesim
+from stylesim.config import check_config, conf_dir
+from stylesim.encoders.checkpoint import export_csd, save_weights
+from stylesim.encoders.controls import color_histogram
+from stylesim.encoders.factories import csd_clip
+from stylesim.encoders.load import load_encoder, model_config
+from stylesim.errors import StylesimError
+
+SMALL = {"architecture": "ViT-test", "image_size": 32}
+PICTURES = [Image.effect_noise((40, 50), sigma).convert("RGB") for sigma in (20, 80, 120)]
+
+
+@pytest.mark.parametrize("name", sorted(file.stem for file in (conf_dir() / "model").glob("*.yaml")))
+def test_every_configuration_fits_its_factory(name: str):
+    model = model_config(name)
+    assert model._target_.startswith("stylesim.encoders.")
+    check_config(OmegaConf.create({"model": model}))
+
+
+def test_an_encoder_by_name_with_options():
+    encoder = stylesim.load_encoder("color_histogram", bins=4, device="cpu")
+    assert encoder.dim == 64
+    assert torch.equal(encoder.encode(PICTURES), color_histogram(bins=4).encode(PICTURES))
+    assert not encoder.training
+
+
+def test_defaults_lists_are_followed():
+    assert model_config("gram_lite0").readout == "gram"
+    assert model_config("gram_lite0").image_size == model_config("frozen_lite0").image_size
+
+
+def test_the_published_csd_file_by_name(tmp_path: Path):
+    path = tmp_path / "pytorch_model.bin"
+    original = csd_clip(weights="random", **SMALL)
+    export_csd(original, path)
+    encoder = load_encoder("csd_vitl", weights=str(path), **SMALL)
+    assert torch.equal(encoder.encode(PICTURES), original.encode(PICTURES))
+    assert encoder.provenance.trained_head
+    larger = load_encoder("csd_vitl", weights=str(path), architecture="ViT-test", image_size=48)
+    assert larger.encode(PICTURES).shape == (3, 32)
+
+
+def test_a_checkpoint_by_path(tmp_path: Path):
+    path = tmp_path / "best.safetensors"
+    original = csd_clip(weights="random", **SMALL)
+    save_weights(original, path, {"step": "3"})
+    assert torch.equal(load_encoder(path).encode(PICTURES), original.encode(PICTURES))
+    with pytest.raises(StylesimError, match=r"best\.safetensors is a checkpoint: its weights and options"):
+        load_encoder(path, image_size=48)
+
+
+def test_half_precision_describes_nearly_alike():
+    full, half = (load_encoder("random_vitb", device="cpu", dtype=dtype, **SMALL) for dtype in (None, "bfloat16"))
+    described = half.encode(PICTURES)
+    assert described.dtype == torch.float32
+    assert next(half.parameters()).dtype == torch.bfloat16
+    assert (described * full.encode(PICTURES)).sum(dim=1).min() > 0.999
+    with pytest.raises(StylesimError, match="dtype=int8 is none of"):
+        load_encoder("color_histogram", dtype="int8")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "sentence"),
+    [
+        ("csd_vitz", {}, r"no file and no model named 'csd_vitz'\. Did you mean 'csd_vit"),
+        ("no/such.safetensors", {}, "no file and no model named 'no/such.safetensors'"),
+        ("color_histogram", {"binz": 3}, "model.binz is unknown to .* Did you mean 'bins'"),
+        ("color_histogram", {"bins": "many"}, "model.bins='many' does not fit"),
+        ("csd_vitb", {}, "published no weights for the architecture ViT-B-16, only for ViT-L-14"),
+        ("csd_vitl", {}, "hf download tomg-group-umd/CSD-ViT-L pytorch_model.bin"),
+        ("dino_vitb16", {}, "fetch https://dl.fbaipublicfiles.com/dino/"),
+        ("csd_lite0", {}, "head of csd_lite0 is random .* weights='imagenet'"),
+    ],
+)
+def test_what_cannot_be_loaded(
+    name: str, options: dict[str, object], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("STYLESIM_CACHE", str(tmp_path))
+    with pytest.raises(StylesimError, match=sentence):
+        load_encoder(name, **options)  # type: ignore[arg-type]
+
+
+def test_an_untrained_head_comes_when_it_is_asked_for():
+    assert not load_encoder("csd_vitb", weights="random", **SMALL).provenance.trained_head
+
+
+def test_what_is_missing_is_told_before_torch_is_imported():
+    code = (
+        "import stylesim, sys\n"
+        "try: stylesim.load_encoder('csd_vitb')\n"
+        "except stylesim.StylesimError: assert 'torch' not in sys.modules\n"
+        "else: raise SystemExit(1)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
