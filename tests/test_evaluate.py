@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from omegaconf import DictConfig
 
@@ -33,6 +37,51 @@ def test_a_control_is_scored_and_scored_again_from_its_descriptors_without_a_mod
     shutil.copytree(Path(cfg.run_dir) / "descriptors", kept)
     monkeypatch.setattr(evaluate, "instantiate", _only_the_data(evaluate.instantiate))
     assert evaluate.main(evaluation("model=csd_vitl", f"descriptors={kept}")) == figures
+
+
+def test_a_folder_that_has_finished_is_not_run_again_unless_the_configuration_is_another(
+    evaluation: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg = evaluation("model=ink_box", "model.image_size=48")
+    figures = evaluate.main(cfg)
+    per_query = pd.read_parquet(Path(cfg.run_dir) / "per_query.parquet")
+    assert per_query["recall@1"].mean() == figures["validation/recall@1"]
+    assert set(per_query["set"]) == {"validation"}
+    with monkeypatch.context() as patch:
+        patch.delattr(evaluate, "instantiate")
+        assert evaluate.main(evaluation("model=ink_box", "model.image_size=48")) == figures
+    other = evaluate.main(evaluation("model=color_histogram", "model.image_size=48"))
+    assert other["validation/recall@1"] == 1.0 > figures["validation/recall@1"]
+
+
+def test_a_sweep_leaves_one_table_and_goes_on_in_its_folder(shards: Path, tmp_path: Path) -> None:
+    def sweep(models: str) -> subprocess.CompletedProcess[str]:
+        command = f"-m model={models} data=shards data.root={shards / 'validation'} device=cpu hydra.sweep.dir=sweep"
+        return subprocess.run(
+            [sys.executable, "-m", "stylesim.evaluate", *command.split()],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+
+    folder = tmp_path / "sweep"
+    first = sweep("color_histogram,csd_vitb")
+    assert first.returncode == 2, first.stderr
+    assert "| color_histogram | 100.0 |" in first.stdout
+    assert "- csd_vitb, shards: " in first.stdout, "the table says why a row is missing"
+    assert (folder / "1" / "error.txt").is_file()
+    second = sweep("color_histogram,ink_box")
+    assert second.returncode == 0, second.stderr
+    assert "nothing to do" in second.stdout
+    assert not (folder / "1" / "error.txt").exists()
+    table = (folder / "benchmark.md").read_text()
+    assert "| all | ink_box |" in table
+    assert "Missing" not in table
+    figures = json.loads((folder / "1" / "metrics.json").read_text())
+    line = pd.read_csv(folder / "benchmark.csv").set_index(["encoder", "figure"]).loc[("ink_box", "recall@1")]
+    assert line["ours"] == figures["all/recall@1"]
+    assert line["low"] < line["ours"] < line["high"]
 
 
 def _only_the_data(instantiate: Callable) -> Callable:

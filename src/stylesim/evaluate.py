@@ -2,32 +2,42 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from stylesim.config import check_encoders
 from stylesim.errors import StylesimError
-from stylesim.launch import is_main_process, run
+from stylesim.launch import is_main_process, run, write_json
 
 if TYPE_CHECKING:
     from stylesim.encoders import StyleEncoder
     from stylesim.retrieval.evaluate import Retrieval
     from stylesim.retrieval.spec import RetrievalSpec
 
+FINISHED = "finished.json"
+
 
 def main(cfg: DictConfig) -> dict[str, float]:
     """Score an encoder on the retrieval sets of a data module; returns its figures, controls under `<control>/`.
 
-    Leaves in `cfg.run_dir`: `descriptors/<encoder>/<images>/`, `table.csv`, `report.html`.
+    Leaves in `cfg.run_dir`: `descriptors/<encoder>/<images>/`, `per_query.parquet`, `table.csv`, `report.html`. A run
+    folder that has finished with this configuration is not run again: so a sweep that is started again in its folder
+    (`hydra.sweep.dir=...`) goes on where it stopped.
 
     Raises:
         StylesimError: If the weights, the images or the descriptors are missing, or the head has never been trained.
     """
+    run_dir = Path(cfg.run_dir)
+    if figures := _figures_of_before(cfg, run_dir):
+        print(f"{run_dir} has finished with this configuration before: nothing to do.", flush=True)
+        return figures
     if cfg.checkpoint and not Path(cfg.checkpoint).is_file():
         raise StylesimError(
             f"checkpoint={cfg.checkpoint}: there is no such file. Runs leave checkpoints/best.safetensors."
@@ -37,9 +47,11 @@ def main(cfg: DictConfig) -> dict[str, float]:
     specs = instantiate(cfg.data).retrieval_sets()
     if not specs:
         raise StylesimError("This data configuration names no retrieval set: add entries below data.probes.")
-    return evaluate_and_report(
+    if not cfg.descriptors:
+        shutil.rmtree(run_dir / "descriptors", ignore_errors=True)  # of an attempt that has not come to its end
+    figures = evaluate_and_report(
         cfg,
-        Path(cfg.run_dir),
+        run_dir,
         specs,
         checkpoint=cfg.checkpoint,
         descriptors=cfg.descriptors,
@@ -47,6 +59,9 @@ def main(cfg: DictConfig) -> dict[str, float]:
         precision=cfg.precision,
         batch_size=cfg.batch_size,
     )
+    if is_main_process():
+        write_json(run_dir / FINISHED, {"configuration": _compared(cfg), "figures": figures})
+    return figures
 
 
 def evaluate_and_report(
@@ -78,7 +93,9 @@ def evaluate_and_report(
         results[name] = measure(encoder, specs, folder / name, rank=rank, world=world, **describing)
     if is_main_process():
         from stylesim.report.run import write_run_report
+        from stylesim.report.runs import write_per_query
 
+        write_per_query(run_dir, results)
         write_run_report(run_dir, results, loggers=loggers or [])
     return _flat(results)
 
@@ -89,6 +106,20 @@ def _encoders(cfg: DictConfig, checkpoint: str | Path | None) -> dict[str, Calla
 
     load = partial(load_checkpoint, checkpoint) if checkpoint else partial(instantiate, cfg.model)
     return {"model": load} | {name: partial(instantiate, control) for name, control in cfg.controls.items()}
+
+
+def _figures_of_before(cfg: DictConfig, run_dir: Path) -> dict[str, float] | None:
+    """What a run of this configuration has left in this folder; None where it has not ended, or was of another one."""
+    try:
+        before = json.loads((run_dir / FINISHED).read_text())
+    except (OSError, ValueError):
+        return None
+    return before["figures"] if before["configuration"] == _compared(cfg) else None
+
+
+def _compared(cfg: DictConfig) -> Any:
+    """The configuration as JSON keeps it, without the place of the run."""
+    return OmegaConf.to_container(OmegaConf.merge(cfg, {"run_dir": None}), resolve=True)
 
 
 def _flat(results: Mapping[str, Mapping[str, Retrieval]]) -> dict[str, float]:

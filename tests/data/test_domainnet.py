@@ -55,7 +55,7 @@ def test_the_smaller_cluster_of_classes_queries_the_other(
     assert {tag for item in queries for tag in item.tags} == {"domain:clipart", "domain:painting", "domain:sketch"}
     said = capsys.readouterr().out
     assert "45 images, 18 queries and a gallery of 27" in said
-    assert "3 labels (domain:*), chance 33.33%" in said
+    assert "3 x domain:*, chance 33.33%" in said
     assert "approximation" in said
 
 

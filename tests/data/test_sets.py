@@ -28,7 +28,7 @@ def test_the_summary_counts_labels_of_either_side() -> None:
     text = summary("Mine", census(["a:1"], ["a:2"]), census(["a:1"], ["a:3"], ["b:1"]), {"artists": "a:*"})
     assert text == (
         "Mine: 5 images, 2 queries and a gallery of 3\n"
-        "  artists: 3 labels (a:*), chance 16.67%, one label in 3 being 33.33%"
+        "  artists: 3 x a:*, chance 16.67% (33.33% by the number of labels)"
     )
 
 
@@ -62,4 +62,4 @@ def test_shards_are_counted_by_their_index_and_asked_by_group(tmp_path: Path, ca
     }
     said = capsys.readouterr().out
     assert "61 images, 30 queries and a gallery of 31" in said
-    assert f"sets: 3 labels (set:*), chance {31 / 93:.2%}" in said
+    assert f"sets: 3 x set:*, chance {31 / 93:.2%}" in said

@@ -77,7 +77,7 @@ def test_queries_and_database_with_names_mended_and_strangers_left_out(
     assert len(database) == 3
     said = capsys.readouterr().out
     assert "6 images, 3 queries and a gallery of 3" in said
-    assert "wikiart: 2 labels (artist:*), chance 55.56%" in said  # (2 + 2 + 1) / 9
+    assert "wikiart: 2 x artist:*, chance 55.56%" in said  # (2 + 2 + 1) / 9
     assert "1 names differ" in said
     assert "2 rows have no file, or a choice of several: Cubism/a-b-c.jpg, Cubism/juan-gris_gone.jpg" in said
     assert "1 queries are left out: the database has nothing by their 1 artists" in said

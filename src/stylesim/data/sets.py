@@ -56,10 +56,8 @@ def summary(title: str, queries: Census, gallery: Census | None, relevant: Mappi
         lines = [f"{title}: {whole:,} images, {queries.images:,} queries and a gallery of {gallery.images:,}"]
     for name, glob in relevant.items():
         labels = queries.counts(glob).keys() | (gallery.counts(glob).keys() if gallery else set())
-        by_label = f", one label in {len(labels):,} being {1 / len(labels):.2%}" if labels else ""
-        lines.append(
-            f"  {name}: {len(labels):,} labels ({glob}), chance {chance(queries, gallery, glob):.2%}{by_label}"
-        )
+        by_label = f" ({1 / len(labels):.2%} by the number of labels)" if labels else ""
+        lines.append(f"  {name}: {len(labels):,} x {glob}, chance {chance(queries, gallery, glob):.2%}{by_label}")
     return "\n".join(lines)
 
 

@@ -1,0 +1,264 @@
+"""python -m stylesim.report.benchmark FOLDER: one table of all runs below a folder, beside the paper's figures.
+
+It reads run folders and needs no model, so a table can be made anew at any time: of a sweep that is finished, that is
+half done, or in which jobs have failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stylesim.errors import StylesimError
+from stylesim.report.runs import Run, find_runs, row_names
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from stylesim.retrieval.statistics import PairedDifference
+
+MAIN = "recall@1"
+"""What encoders are compared by; the paper's mAP@1 is the same number."""
+
+Column = tuple[str, str]
+"""A retrieval set and a figure."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One figure of one encoder, as a fraction: ours, the bounds of its 95 % bootstrap interval, and the paper's."""
+
+    ours: float | None = None
+    interval: tuple[float, float] | None = None
+    paper: float | None = None
+
+    @property
+    def difference(self) -> float | None:
+        """Ours less the paper's."""
+        return None if self.ours is None or self.paper is None else self.ours - self.paper
+
+
+@dataclass(frozen=True)
+class Row:
+    """An encoder: its name here, what the paper calls it, and its figures."""
+
+    name: str
+    title: str
+    cells: Mapping[Column, Cell]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """An encoder against the one it is measured by (`against`), over the queries of a set that both have."""
+
+    set: str
+    name: str
+    against: str
+    queries: int
+    difference: PairedDifference
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """The table. `missing`: a sentence for each figure that should be there and is not."""
+
+    columns: Sequence[Column]
+    rows: Sequence[Row]
+    comparisons: Sequence[Comparison]
+    missing: Sequence[str]
+
+    def best(self, column: Column) -> float | None:
+        """The highest of our figures in a column, None where only one encoder has it."""
+        ours = [cell.ours for row in self.rows if (cell := row.cells.get(column)) and cell.ours is not None]
+        return max(ours) if len(ours) > 1 else None
+
+
+def read_benchmark(folder: Path, figures: Sequence[str] = (MAIN,), against: str | None = None) -> Benchmark:
+    """Put the runs below `folder` into one table.
+
+    Retrieval sets that the paper has figures of get the columns of its table 1, and its encoders are rows whether they
+    have run or not; others get `figures`. Of two runs of one encoder and set the later counts. `against`: the row that
+    the others are compared with; else the best of each set.
+
+    Raises `StylesimError` where there is no run, and for an unknown figure or row.
+    """
+    found = _Found(find_runs(folder))
+    paper = published()
+    sets = found.sets(list(dict.fromkeys(name for _, cells in paper.values() for name, _ in cells)))
+    of_paper = list(dict.fromkeys(column for _, cells in paper.values() for column in cells))
+    columns = [
+        (name, figure)
+        for name in sets
+        for figure in [f for s, f in of_paper if s == name] or [f for f in figures if found.has(name, f)]
+    ]
+    if not columns and found.finished:
+        known = sorted({f for run in found.runs for values in run.figures.values() for f in values})
+        raise StylesimError(f"No run has {' or '.join(figures)}. Figures: {', '.join(known)}.")
+    beside_paper = any(name in sets for name, _ in of_paper)
+    ran = dict.fromkeys(found.names)
+    never = [model for model in paper if beside_paper and model not in map(_model, ran)]
+    rows = [_row(name, paper.get(_model(name)), columns, found) for name in (*never, *ran)]
+    rows.sort(key=lambda row: _place(row, list(paper) if beside_paper else []))
+    if against is not None and against not in ran:
+        raise StylesimError(f"There is no row {against!r} to compare with; there are {', '.join(ran)}.")
+    return Benchmark(
+        columns,
+        rows,
+        [c for name in sets for c in _comparisons(name, found, against)],
+        found.missing(never, [name for name in sets if name in {known for known, _ in of_paper}]),
+    )
+
+
+def published() -> dict[str, tuple[str, dict[Column, float]]]:
+    """Table 1 of the paper (arXiv 2404.01292): our name of an encoder -> its name there and its figures (fractions)."""
+    table = {}
+    with files("stylesim.report").joinpath("paper_table1.csv").open() as file:
+        for line in csv.DictReader(file):
+            model, title = line.pop("model"), f"{line.pop('method')} {line.pop('backbone')}"
+            cells = {}
+            for key, value in line.items():
+                name, _, figure = key.partition("_")
+                if value:
+                    cells[name, f"paper_{figure}" if figure.startswith("map") else figure] = float(value) / 100
+            table[model] = (title, cells)
+    return table
+
+
+@dataclass
+class _Found:
+    """The runs, by row and retrieval set."""
+
+    runs: list[Run]
+    _values: dict[Column, pd.DataFrame | None] = field(default_factory=dict)
+
+    @cached_property
+    def names(self) -> list[str]:
+        return row_names(self.runs)
+
+    @cached_property
+    def finished(self) -> dict[tuple[str, str], Run]:
+        """(row, set) -> the run that has its figures; the later of two."""
+        return {(name, s): run for name, run in zip(self.names, self.runs, strict=True) for s in run.figures}
+
+    def sets(self, known: Sequence[str]) -> list[str]:
+        """Retrieval sets of which there are figures, or should be: those of the paper first."""
+        asked = {run.data for run in self.runs}
+        measured = dict.fromkeys(s for run in self.runs for s in run.figures)
+        return [s for s in known if s in asked or s in measured] + [s for s in measured if s not in known]
+
+    def has(self, name: str, figure: str) -> bool:
+        return any(figure in run.figures.get(name, {}) for run in self.runs)
+
+    def values(self, row: str, name: str) -> pd.DataFrame | None:
+        """Per-query values of a row on a set."""
+        if (row, name) not in self._values:
+            run = self.finished.get((row, name))
+            self._values[row, name] = run.per_query(name) if run else None
+        return self._values[row, name]
+
+    def missing(self, never: Iterable[str], sets: Sequence[str]) -> list[str]:
+        """A sentence for each run without figures that no other run has made good, and for what was `never` run."""
+        done = {(name, run.data) for name, run in zip(self.names, self.runs, strict=True) if run.figures}
+        lines = [
+            f"{name}, {run.data}: {run.reason} ({run.folder})"
+            for name, run in zip(self.names, self.runs, strict=True)
+            if not run.figures and (name, run.data) not in done
+        ]
+        lines += [f"{name}: no run of it in this folder" for name in never]
+        tried = {(name, run.data) for name, run in zip(self.names, self.runs, strict=True)}
+        for name in dict.fromkeys(self.names):
+            lines += [f"{name}, {s}: no run of it" for s in sets if not {(name, s)} & (tried | self.finished.keys())]
+        return sorted(lines)
+
+
+def _row(name: str, paper: tuple[str, dict[Column, float]] | None, columns: Sequence[Column], found: _Found) -> Row:
+    from stylesim.retrieval.statistics import bootstrap_interval
+
+    cells = {}
+    for column in columns:
+        s, figure = column
+        run, values = found.finished.get((name, s)), found.values(name, s)
+        ours = run.figures[s].get(figure) if run else None
+        counted = ours is not None and values is not None and figure in values
+        interval = bootstrap_interval(values[figure].to_numpy()) if counted and values is not None else None
+        cells[column] = Cell(ours, interval, paper[1].get(column) if paper else None)
+    return Row(name, paper[0] + name.removeprefix(_model(name)) if paper else name, cells)
+
+
+def _model(row: str) -> str:
+    """The model of a row's name, which may go on with overrides."""
+    return row.partition(" ")[0]
+
+
+def _place(row: Row, paper: Sequence[str]) -> tuple[int, float, str]:
+    """The paper's encoders in its order, then the others, the best first."""
+    model = _model(row.name)
+    first = next((cell.ours for cell in row.cells.values() if cell.ours is not None), -1.0)
+    return (paper.index(model), 0.0, row.name) if model in paper else (len(paper), -first, row.name)
+
+
+def _comparisons(name: str, found: _Found, against: str | None) -> list[Comparison]:
+    from stylesim.retrieval.statistics import paired_difference
+
+    rows = {
+        row: values[MAIN] for row, s in found.finished if s == name and (values := found.values(row, s)) is not None
+    }
+    if len(rows) < 2:
+        return []
+    best = against if against in rows else max(rows, key=lambda row: rows[row].mean())
+    lines = []
+    for row, mine in rows.items():
+        if row != best and len(both := mine.index.intersection(rows[best].index)):
+            difference = paired_difference(rows[best][both].to_numpy(), mine[both].to_numpy())
+            lines.append(Comparison(name, row, best, len(both), difference))
+    return sorted(lines, key=lambda line: line.difference.mean)
+
+
+def write_benchmark(folder: Path, figures: Sequence[str] = (MAIN,), against: str | None = None) -> str:
+    """Write `benchmark.csv`, `.md`, `.tex` and `.png` into `folder`; returns what a terminal should say."""
+    from stylesim.report.benchmark_views import as_csv, as_latex, as_markdown, as_picture
+
+    table = read_benchmark(folder, figures, against)
+    text = as_markdown(table)
+    (folder / "benchmark.csv").write_text(as_csv(table))
+    (folder / "benchmark.md").write_text(text)
+    (folder / "benchmark.tex").write_text(as_latex(table))
+    as_picture(table, folder / "benchmark.png")
+    return f"{text}\nbenchmark: {folder / 'benchmark.md'}, .csv, .tex, .png"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="stylesim.report.benchmark", description=__doc__)
+    parser.add_argument("folder", type=Path, help="the folder of a sweep, or any that holds run folders")
+    parser.add_argument("--figures", nargs="+", default=[MAIN], help="columns of retrieval sets that the paper lacks")
+    parser.add_argument("--against", help="the row that the others are compared with; else the best of each set")
+    parser.add_argument("--wandb", metavar="PROJECT", help="log the table and the picture to this project as well")
+    options = parser.parse_args(argv)
+    try:
+        print(write_benchmark(options.folder, options.figures, options.against))
+    except StylesimError as error:
+        print(f"stylesim: {error}", file=sys.stderr)
+        return 2
+    if options.wandb:
+        _log(options.folder, options.wandb)
+    return 0
+
+
+def _log(folder: Path, project: str) -> None:
+    import pandas as pd
+    import wandb
+
+    with wandb.init(project=project, job_type="benchmark", name=folder.name) as run:
+        table = wandb.Table(dataframe=pd.read_csv(folder / "benchmark.csv"))
+        run.log({"benchmark": table, "figures": wandb.Image(str(folder / "benchmark.png"))})
+
+
+if __name__ == "__main__":
+    sys.exit(main())

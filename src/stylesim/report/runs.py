@@ -1,0 +1,111 @@
+"""Run folders as they lie on disk: what each was asked, what it measured, or why it did not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stylesim.errors import StylesimError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from stylesim.retrieval.evaluate import Retrieval
+
+METRICS, PER_QUERY, ERROR = "metrics.json", "per_query.parquet", "error.txt"
+MODEL = "model"
+"""The name of the encoder in question among those of a run; its controls have names of their own."""
+_NOT_A_ROW = ("data", "experiment", "hydra", "launcher", "sweep")
+"""Overrides that say on what, or how, an encoder is measured, and not which encoder it is."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder. `figures` are those of the encoder in question: retrieval set -> figure -> value."""
+
+    folder: Path
+    model: str
+    data: str
+    overrides: tuple[str, ...]
+    """Those of the command that concern the encoder, `model=...` left out."""
+    figures: dict[str, dict[str, float]]
+    reason: str
+    """Why there are no figures, in a sentence; empty where there are."""
+
+    def per_query(self, name: str) -> pd.DataFrame | None:
+        """Values of a retrieval set's queries by figure, indexed by their ids; None where the run has left none."""
+        import pandas as pd
+
+        if not (file := self.folder / PER_QUERY).is_file():
+            return None
+        table = pd.read_parquet(file, filters=[("encoder", "==", MODEL), ("set", "==", name)])
+        return table.drop(columns=["encoder", "set"]).set_index("id") if len(table) else None
+
+
+def find_runs(folder: Path) -> list[Run]:
+    """The runs below a folder, those that ended last being last; unfinished ones come first.
+
+    Raises `StylesimError` where there is none.
+    """
+    runs = [_run(hydra.parents[1]) for hydra in sorted(folder.glob("**/.hydra/hydra.yaml"))]
+    if not runs:
+        raise StylesimError(
+            f"There is no run below {folder.absolute()}: name the folder of a sweep, multirun/DATE/TIME-evaluate."
+        )
+    return sorted(runs, key=lambda run: (run.folder / METRICS).stat().st_mtime if run.figures else 0.0)
+
+
+def row_names(runs: Sequence[Run]) -> list[str]:
+    """A name for the encoder of each run: its model, and the overrides that not all runs of that model have."""
+    names = []
+    for run in runs:
+        same = [set(other.overrides) for other in runs if other.model == run.model]
+        names.append(" ".join([run.model, *sorted(set(run.overrides) - set.intersection(*same))]))
+    return names
+
+
+def write_per_query(folder: Path, results: Mapping[str, Mapping[str, Retrieval]]) -> None:
+    """Write what the figures of a run are means of: a line for each encoder, retrieval set and query.
+
+    `results`: encoder -> retrieval set -> its evaluation. A table of several runs needs no more of them than this.
+    """
+    import pandas as pd
+
+    tables = [
+        pd.DataFrame({"encoder": encoder, "set": name, "id": retrieval.queries.ids, **retrieval.per_query})
+        for encoder, sets in results.items()
+        for name, retrieval in sets.items()
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    pd.concat(tables, ignore_index=True).to_parquet(folder / PER_QUERY)
+
+
+def _run(folder: Path) -> Run:
+    from omegaconf import OmegaConf
+
+    hydra = OmegaConf.load(folder / ".hydra" / "hydra.yaml").hydra
+    choices, task = hydra.runtime.choices, list(hydra.overrides.task)
+    concerning = [o for o in task if o.lstrip("+~").split("=")[0].split(".")[0] not in (*_NOT_A_ROW, MODEL)]
+    concerning += [o for o in task if o.lstrip("+~").startswith(f"{MODEL}.")]
+    figures, reason = _figures(folder)
+    return Run(folder, str(choices.model), str(choices.data), tuple(concerning), figures, reason)
+
+
+def _figures(folder: Path) -> tuple[dict[str, dict[str, float]], str]:
+    if (error := folder / ERROR).is_file():
+        return {}, error.read_text().strip()
+    try:
+        flat = json.loads((folder / METRICS).read_text())
+    except FileNotFoundError:
+        return {}, f"it runs still, or was stopped: there is no {METRICS}"
+    except ValueError:
+        return {}, f"its {METRICS} cannot be read"
+    figures: dict[str, dict[str, float]] = {}
+    for key, value in flat.items():
+        name, _, figure = key.partition("/")
+        if "/" not in figure:  # a control's has its own name in front
+            figures.setdefault(name, {})[figure] = float(value)
+    return figures, "" if figures else "it measured nothing"

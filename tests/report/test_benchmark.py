@@ -1,0 +1,173 @@
+"""The table of run folders, as evaluations leave them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from omegaconf import OmegaConf
+from PIL import Image
+
+from stylesim.config import conf_dir
+from stylesim.errors import StylesimError
+from stylesim.report.benchmark import main, published, read_benchmark, write_benchmark
+from stylesim.retrieval.statistics import bootstrap_interval, paired_difference
+
+QUERIES = 60
+
+
+def hits(recall: float, seed: int = 0) -> np.ndarray:
+    """Whether each query's first neighbour was right: exactly this share of them."""
+    return np.random.default_rng(seed).permutation(np.arange(QUERIES) < recall * QUERIES).astype(float)
+
+
+def a_run(
+    folder: Path, model: str, data: str, recall: float | None, *more: str, sets: tuple[str, ...] = (), error: str = ""
+) -> Path:
+    """A run folder; without `recall` it has not finished."""
+    (folder / ".hydra").mkdir(parents=True)
+    task = [f"model={model}", f"data={data}", "data.root=/x", *more]
+    hydra = {"hydra": {"runtime": {"choices": {"model": model, "data": data}}, "overrides": {"task": task}}}
+    OmegaConf.save(hydra, folder / ".hydra" / "hydra.yaml")
+    if error:
+        (folder / "error.txt").write_text(f"{error}\n")
+    if recall is not None:
+        tables = []
+        figures: dict[str, float] = {"control/wikiart/recall@1": 0.1}
+        for name in sets or (data,):
+            values = hits(recall, seed=len(model))
+            tables.append(
+                pd.DataFrame(
+                    {"encoder": "model", "set": name, "id": [f"q{i}" for i in range(QUERIES)]}
+                    | {"recall@1": values, "paper_map@1": values}
+                )
+            )
+            figures |= {f"{name}/recall@1": float(values.mean()), f"{name}/paper_map@1": float(values.mean())}
+            figures |= {f"{name}/queries": QUERIES}
+        pd.concat(tables).to_parquet(folder / "per_query.parquet")
+        (folder / "metrics.json").write_text(json.dumps(figures))
+    return folder
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Path:
+    a_run(tmp_path / "0", "csd_vitl", "wikiart", 0.7)
+    a_run(tmp_path / "1", "clip_vitl", "wikiart", 0.5)
+    a_run(tmp_path / "2", "vgg_gram", "wikiart", None, error="The weights of VGG16 | are not there.")
+    a_run(tmp_path / "3", "csd_vitl", "domainnet", None)
+    a_run(tmp_path / "4", "color_histogram", "wikiart", 0.2)
+    a_run(tmp_path / "5", "color_histogram", "domainnet", 0.4)
+    return tmp_path
+
+
+def test_the_paper_has_twelve_rows_of_encoders_that_can_be_configured() -> None:
+    table = published()
+    assert len(table) == 12
+    assert table["csd_vitl"][0] == "CSD ViT-L/14"
+    assert table["csd_vitl"][1]["wikiart", "paper_map@100"] == pytest.approx(0.3565)
+    assert ("domainnet", "recall@1") not in table["vgg_gram"][1], "the paper gives none"
+    assert all(cells["wikiart", "paper_map@1"] == cells["wikiart", "recall@1"] for _, cells in table.values())
+    experiment = OmegaConf.load(conf_dir() / "experiment" / "paper_table1.yaml")
+    assert sorted(experiment.hydra.sweeper.params.model.split(",")) == sorted(table)
+
+
+def test_ours_the_papers_and_the_difference_with_what_is_missing_and_why(sweep: Path) -> None:
+    table = read_benchmark(sweep)
+    rows = {row.name: row for row in table.rows}
+    assert list(rows) == [*published(), "color_histogram"], "the paper's in its order, run or not"
+    cell = rows["csd_vitl"].cells["wikiart", "paper_map@1"]
+    assert cell.ours == pytest.approx(0.7)
+    assert cell.paper == pytest.approx(0.6456)
+    assert cell.difference == pytest.approx(0.0544)
+    assert cell.interval == bootstrap_interval(hits(0.7, seed=len("csd_vitl")))
+    assert rows["csd_vitl"].cells["domainnet", "paper_map@1"].ours is None
+    assert rows["color_histogram"].cells["wikiart", "recall@1"].paper is None
+    missing = {line.split(":")[0]: line for line in table.missing}
+    assert "The weights of VGG16" in missing["vgg_gram, wikiart"]
+    assert "was stopped" in missing["csd_vitl, domainnet"]
+    assert "no run of it" in missing["clip_vitl, domainnet"]
+    assert "no run of it" in missing["gda_vit"]
+    assert not any(line.startswith(("color_histogram", "csd_vitl, wikiart")) for line in table.missing)
+
+
+def test_encoders_are_compared_on_the_same_queries(sweep: Path) -> None:
+    lines = {line.name: line for line in read_benchmark(sweep).comparisons if line.set == "wikiart"}
+    assert lines.keys() == {"clip_vitl", "color_histogram"}
+    assert {line.against for line in lines.values()} == {"csd_vitl"}, "the best"
+    best, other = hits(0.7, seed=len("csd_vitl")), hits(0.2, seed=len("color_histogram"))
+    assert lines["color_histogram"].difference == paired_difference(best, other)
+    against = read_benchmark(sweep, against="color_histogram").comparisons
+    assert {(line.set, line.name, line.against) for line in against} == {
+        ("wikiart", "csd_vitl", "color_histogram"),
+        ("wikiart", "clip_vitl", "color_histogram"),
+    }
+    # A run on fewer queries is compared on those that both have.
+    file = sweep / "1" / "per_query.parquet"
+    pd.read_parquet(file).iloc[::-2].to_parquet(file)
+    fewer = next(line for line in read_benchmark(sweep).comparisons if line.name == "clip_vitl")
+    kept = np.arange(QUERIES)[::-2]
+    theirs = hits(0.5, seed=len("clip_vitl"))
+    assert fewer.queries == 30
+    assert fewer.difference.mean == pytest.approx(float((best - theirs)[kept].mean()))
+
+
+def test_a_repeated_run_counts_once_and_a_failure_made_good_is_none(sweep: Path) -> None:
+    a_run(sweep / "6", "vgg_gram", "wikiart", 0.3)
+    later = a_run(sweep / "7", "csd_vitl", "wikiart", 0.6)
+    os.utime(later / "metrics.json", (4e9, 4e9))
+    table = read_benchmark(sweep)
+    rows = {row.name: row for row in table.rows}
+    assert rows["csd_vitl"].cells["wikiart", "recall@1"].ours == pytest.approx(0.6)
+    assert not any(line.startswith("vgg_gram, wikiart") for line in table.missing)
+
+
+def test_rows_are_named_by_what_tells_them_apart(tmp_path: Path) -> None:
+    for number, readout in enumerate(("cosine", "csls")):
+        a_run(
+            tmp_path / str(number), "ink_box", "shards", 0.5 + number / 10, f"readout={readout}", sets=("all", "grey")
+        )
+    a_run(tmp_path / "2", "color_histogram", "shards", 0.2, "readout=cosine", sets=("all", "grey"))
+    table = read_benchmark(tmp_path)
+    assert [row.name for row in table.rows] == ["ink_box readout=csls", "ink_box readout=cosine", "color_histogram"]
+    assert table.columns == [("all", "recall@1"), ("grey", "recall@1")], "no figure of the paper's for these"
+    assert table.missing == []
+    assert read_benchmark(tmp_path, ["queries"]).columns == [("all", "queries"), ("grey", "queries")]
+    with pytest.raises(StylesimError, match=r"No run has recall@7. Figures: .*recall@1"):
+        read_benchmark(tmp_path, ["recall@7"])
+    with pytest.raises(StylesimError, match="There is no row 'x'"):
+        read_benchmark(tmp_path, against="x")
+
+
+def test_the_files_say_the_same(sweep: Path) -> None:
+    said = write_benchmark(sweep)
+    with (sweep / "benchmark.csv").open() as file:
+        lines = {(line["encoder"], line["set"], line["figure"]): line for line in csv.DictReader(file)}
+    line = lines["csd_vitl", "wikiart", "paper_map@1"]
+    assert float(line["ours"]) - float(line["paper"]) == pytest.approx(float(line["difference"]))
+    assert float(line["low"]) <= float(line["ours"]) <= float(line["high"])
+    markdown = (sweep / "benchmark.md").read_text()
+    assert markdown in said
+    assert "| **70.0** (64.6, +5.4) |" in markdown
+    assert "- vgg_gram, wikiart: The weights of VGG16" in markdown
+    latex = (sweep / "benchmark.tex").read_text()
+    assert r"\multicolumn{6}{c}{wikiart} & \multicolumn{5}{c}{domainnet}" in latex
+    assert r"\textbf{70.0} {\scriptsize (64.6)}" in latex
+    assert latex.count(r"\\") == 2 + 13
+    assert all(row.count("&") == 11 for row in latex.splitlines() if row.startswith(("CSD", "GDA", "color")))
+    with Image.open(sweep / "benchmark.png") as picture:
+        assert min(picture.size) > 500
+
+
+def test_the_command_says_where_there_is_nothing(
+    sweep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(sweep), "--against", "clip_vitl"]) == 0
+    assert "| clip_vitl |" in capsys.readouterr().out
+    (tmp_path / "empty").mkdir()
+    assert main([str(tmp_path / "empty")]) == 2
+    assert "There is no run below" in capsys.readouterr().err
