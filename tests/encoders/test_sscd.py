@@ -178,5 +178,7 @@ def test_descriptors_are_normalised_once():
     encoder = sscd_rn50(weights="random", preset="reference", image_size=64)
     images = torch.randn(2, 3, 64, 64)
     torch.testing.assert_close(encoder(images), F.normalize(encoder.network(images), dim=1))
+    with pytest.raises(StylesimError, match="crops 224 px and not the authors' 288: add image_size=224"):
+        sscd_preprocessing("reference", 288)
     with pytest.raises(StylesimError, match="preset=best is none of"):
         sscd_preprocessing("best")

@@ -14,6 +14,7 @@ from stylesim.encoders.controls import FrozenEncoder
 from stylesim.encoders.formats import State
 from stylesim.encoders.published import SSCD
 from stylesim.encoders.recipe import rebuildable
+from stylesim.errors import StylesimError
 
 # The model was trained with ClassyVision's ResNet and is published under its names and under torchvision's.
 _FROM_CLASSY_VISION = {
@@ -70,6 +71,8 @@ def sscd_network() -> nn.Module:
 
 def sscd_preprocessing(preset: str, image_size: int | None = None) -> Preprocessing:
     """See `sscd_rn50`; both resize bilinearly."""
+    if preset == "reference" and image_size == 288:  # what conf/model/sscd_rn50.yaml says for the authors
+        raise StylesimError("preset=reference crops 224 px and not the authors' 288: add image_size=224.")
     size = image_size or by_preset(preset, authors=288, reference=224)
     half = (0.5, 0.5, 0.5)
     return by_preset(

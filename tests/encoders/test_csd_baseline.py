@@ -10,7 +10,7 @@ import torch
 
 from stylesim.encoders import self_supervised
 from stylesim.encoders.checkpoint import load_checkpoint, save_weights
-from stylesim.encoders.csd_on import BACKBONES, csd_on
+from stylesim.encoders.csd_baseline import BACKBONES, csd_on
 from stylesim.encoders.self_supervised import dino_vitb16
 from stylesim.errors import StylesimError
 

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.models import vgg16
 
-from stylesim.encoders.vgg_gram import vgg_gram
+from stylesim.encoders.stages import dead_leaves
+from stylesim.encoders.vgg import vgg_gram
 from stylesim.errors import StylesimError
 
 LAYERS = [(0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28)]  # of `features`; a max pooling behind each group
@@ -69,3 +70,9 @@ def test_the_map_is_512_x_7_x_7_at_the_presets_size(preset: str):
     assert (prepare.size, prepare.resize, prepare.interpolation) == (224, 256, "bilinear")
     features = encoder.network.get_submodule("features")
     assert features(torch.zeros(1, 3, 224, 224)).shape == (1, 512, 7, 7)
+
+
+def test_random_weights_tell_pictures_apart():
+    pictures = dead_leaves(4, 64)
+    similarities = (descriptors := vgg_gram(weights="random", image_size=64)(pictures)) @ descriptors.T
+    assert similarities.fill_diagonal_(0).max() < 0.99

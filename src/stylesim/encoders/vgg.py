@@ -23,6 +23,10 @@ class LastMapGram(nn.Module):
 
         super().__init__()
         self.features = make_layers(cfgs["D"])
+        for layer in self.features:
+            if isinstance(layer, nn.Conv2d):  # torch's own start lets the picture die away over thirteen layers
+                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b f"]:
         return gram(self.features(images))
