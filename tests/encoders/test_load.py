@@ -42,6 +42,12 @@ def test_defaults_lists_are_followed():
     assert model_config("gram_lite0").image_size == model_config("frozen_lite0").image_size
 
 
+def test_csd_starts_from_clip_where_it_is_trained_and_is_the_published_one_elsewhere():
+    model = model_config("csd_vitl")
+    assert OmegaConf.create({"model": model}).model.weights == "clip"
+    assert OmegaConf.create({"model": model, "csd_weights": "official"}).model.weights == "official"
+
+
 def test_the_published_csd_file_by_name(tmp_path: Path):
     path = tmp_path / "pytorch_model.bin"
     original = csd_clip(weights="random", **SMALL)
@@ -66,7 +72,7 @@ def test_half_precision_describes_nearly_alike():
     full, half = (load_encoder("random_vitb", device="cpu", dtype=dtype, **SMALL) for dtype in (None, "bfloat16"))
     described = half.encode(PICTURES)
     assert described.dtype == torch.float32
-    assert next(half.parameters()).dtype == torch.bfloat16
+    assert half.dtype == next(half.parameters()).dtype == torch.bfloat16
     assert (described * full.encode(PICTURES)).sum(dim=1).min() > 0.999
     with pytest.raises(StylesimError, match="dtype=int8 is none of"):
         load_encoder("color_histogram", dtype="int8")

@@ -12,7 +12,7 @@ from web import Server, digest_of, tar_of
 
 from stylesim.encoders.factories import csd_clip
 from stylesim.encoders.published import CLIP, CSD_OFFICIAL, DINO, GDA, KNOWN_WORDS, LITE0, MOCO, VGG16, WeightSource
-from stylesim.encoders.weights import check_weights, find_weights, locate, published, sha256
+from stylesim.encoders.weights import check_weights, find_weights, locate, sha256, source_of
 from stylesim.errors import StylesimError
 
 
@@ -122,9 +122,9 @@ def test_a_missing_package_names_the_command():
 
 
 def test_the_official_file_is_the_one_of_the_reference():
-    assert published("csd_clip", "official", "ViT-L-14") == CSD_OFFICIAL["ViT-L-14"]
+    assert source_of("csd_clip", "official", "ViT-L-14") == CSD_OFFICIAL["ViT-L-14"]
     assert str(CSD_OFFICIAL["ViT-L-14"].sha256).startswith("40e92fad63a361b8")
-    assert published("csd_clip", "random") is None
+    assert source_of("csd_clip", "random") is None
 
 
 def test_every_word_means_a_file_that_can_be_fetched_or_none():

@@ -109,6 +109,11 @@ class StyleEncoder(nn.Module):
     def device(self) -> torch.device:
         return self.get_buffer("_place").device
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights, and so of the images that `forward` takes."""
+        return self.get_buffer("_place").dtype
+
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
         raise NotImplementedError
 
@@ -166,7 +171,7 @@ class StyleEncoder(nn.Module):
 
     def _encode_batch(self, pixels: UInt8[Tensor, "b 3 s s"]) -> Float[Tensor, "b d"]:
         images = self.preprocessing.normalise(pixels.to(self.device))
-        return self(images.to(self.get_buffer("_place").dtype)).float().cpu()
+        return self(images.to(self.dtype)).float().cpu()
 
     def digest(self) -> str:
         """16 hex digits of a sha256 over the name, the preprocessing and the state dict sorted by name.

@@ -40,11 +40,12 @@ def find_weights(
     require_weights(weights, KNOWN_WORDS[factory])
     if weights not in KNOWN_WORDS[factory]:
         return FoundWeights(Path(weights), sha256(Path(weights)))
-    source = published(factory, weights, architecture)
+    source = source_of(factory, weights, architecture)
     if source is None:
         return FoundWeights()
     path = locate(source, cache_dir)
-    return FoundWeights(path, sha256(path), source.licence)
+    checked = source.sha256 if len(source.sha256 or "") == 64 and not source.member else None
+    return FoundWeights(path, checked or sha256(path), source.licence)
 
 
 def locate(source: WeightSource, cache_dir: str | Path | None = None) -> Path:
@@ -96,7 +97,7 @@ def check_weights(
         return None
     try:
         require_weights(weights, KNOWN_WORDS[factory])
-        sources = [published(factory, weights, architecture)] if weights in KNOWN_WORDS[factory] else []
+        sources = [source_of(factory, weights, architecture)] if weights in KNOWN_WORDS[factory] else []
         if factory in GDA_BACKBONES and backbone and weights != "random":
             require_weights(backbone, ["official"], key="backbone")
             sources += [GDA_BACKBONES[factory]] if backbone == "official" else []
@@ -112,7 +113,7 @@ def require_weights(weights: str, words: Iterable[str], key: str = "weights") ->
         raise StylesimError(f"{key}={weights} is none of {', '.join(words)}, and no file: mend the word or the path.")
 
 
-def published(factory: str, word: str, architecture: str | Mapping[str, int] | None = None) -> WeightSource | None:
+def source_of(factory: str, word: str, architecture: str | Mapping[str, int] | None = None) -> WeightSource | None:
     """The source that a word of a factory stands for; None where it means no file of ours (random, timm's).
 
     Raises StylesimError where that architecture has no such weights.
