@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import STYLES, draw
+from omegaconf import DictConfig
+
+from stylesim import embed
+from stylesim.encoders.controls import color_histogram
+from stylesim.errors import StylesimError
+from stylesim.retrieval.descriptors import DescriptorSet
+
+HISTOGRAM = ("model=color_histogram", "model.image_size=48", "device=cpu")
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """A folder of three styles with three pictures each, one more at the top, and one that is damaged."""
+    folder = tmp_path / "pictures"
+    for style in STYLES:
+        (folder / style).mkdir(parents=True)
+        for content in range(3):
+            (folder / style / f"{content}.png").write_bytes(draw(style, content))
+    (folder / "loose.png").write_bytes(draw("red", 9))
+    (folder / "red" / "broken.jpg").write_bytes(b"\xff\xd8 no picture")
+    return folder
+
+
+def test_a_folder_becomes_a_descriptor_set_and_a_table(
+    images: Path, composed: Callable[..., DictConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, table = tmp_path / "set", tmp_path / "new" / "set.parquet"
+    cfg = composed(f"images={images}", f"out={out}", f"parquet={table}", *HISTOGRAM, config="embed")
+    assert embed.main(cfg) == {"images": 10, "damaged": 1, "dim": 512}
+    assert "left out: pictures/red/broken.jpg" in capsys.readouterr().err
+    described = DescriptorSet.load(out)
+    paths = [images / name.removeprefix("pictures/") for name in described.ids]
+    np.testing.assert_allclose(
+        described.descriptors, color_histogram(bins=8, image_size=48).encode(paths).numpy(), atol=1e-6
+    )
+    assert dict(zip(described.ids, described.items["tags"], strict=True))["pictures/green/1.png"] == ["green"]
+    frame = pd.read_parquet(table)
+    assert frame["id"].tolist() == described.ids
+    np.testing.assert_array_equal(np.stack(frame["descriptor"].tolist()), described.descriptors)
+
+
+def test_shards_and_folders_together(images: Path, shards: Path, composed: Callable[..., DictConfig]) -> None:
+    cfg = composed(f"images=[{images},{shards / 'validation'}]", *HISTOGRAM, config="embed")
+    assert embed.main(cfg)["images"] == 10 + 18
+    described = DescriptorSet.load(Path(cfg.run_dir) / "descriptors")
+    assert {name.split("/")[0] for name in described.ids} == {"pictures", "validation"}
+
+
+def test_an_interrupted_command_goes_on(
+    images: Path, composed: Callable[..., DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg = composed(f"images={images}", f"out={tmp_path / 'set'}", *HISTOGRAM, "batch_size=2", config="embed")
+    whole = composed(f"images={images}", f"out={tmp_path / 'whole'}", *HISTOGRAM, "batch_size=2", config="embed")
+    embed.main(whole)
+    import stylesim.describe
+    from stylesim.retrieval.descriptors import DescriptorWriter
+
+    class Interrupted(DescriptorWriter):
+        def __init__(self, *args: object, **options: object) -> None:
+            super().__init__(*args, piece=4)  # type: ignore[arg-type]
+
+        def add(self, *batch: object) -> None:
+            super().add(*batch)  # type: ignore[arg-type]
+            if len(self.done) == 6:
+                raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(stylesim.describe, "DescriptorWriter", Interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            embed.main(cfg)
+    assert embed.main(cfg)["images"] == 10
+    done = DescriptorSet.load(tmp_path / "set")
+    assert done.ids == DescriptorSet.load(tmp_path / "whole").ids
+    np.testing.assert_array_equal(done.descriptors, DescriptorSet.load(tmp_path / "whole").descriptors)
+    with pytest.raises(StylesimError, match="exists already"):
+        embed.main(cfg)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["images=/no/such/place"], "there is nothing at /no/such/place"),
+        (["checkpoint=/no/such/file"], "Runs leave checkpoints/best.safetensors"),
+        (["model=csd_vitb", "model.architecture=ViT-test", "model.image_size=32", "model.weights=random"], "=true"),
+    ],
+)
+def test_what_the_user_can_mend_is_a_sentence(
+    overrides: list[str], said: str, images: Path, composed: Callable[..., DictConfig]
+) -> None:
+    with pytest.raises(StylesimError, match=said):
+        embed.main(composed(f"images={images}", *overrides, config="embed"))
+
+
+def test_the_command_refuses_a_missing_place_before_torch_is_imported(tmp_path: Path) -> None:
+    program = (
+        "import sys, stylesim.launch as launch\n"
+        "sys.argv = ['score', 'generated=/no/such/place', 'reference=/no/other']\n"
+        "try:\n    launch.run('score')\nexcept SystemExit as stop:\n    code = stop.code\n"
+        "print('CODE', code, 'TORCH', 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert "CODE 2 TORCH False" in done.stdout, done.stderr
+    assert "generated=/no/such/place: there is nothing" in done.stderr
