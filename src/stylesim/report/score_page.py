@@ -1,0 +1,173 @@
+"""The page of a style score: the number on the scale of its own corpus, and the pictures behind it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from stylesim.compare import Comparison
+from stylesim.errors import StylesimError
+from stylesim.images import ImageLike, open_image
+from stylesim.report.gallery import THUMBNAIL, Row, Work, gallery_html
+from stylesim.report.html import Section, code_html, damaged_html, facts_html, write_report
+from stylesim.report.scale import Ridge, scale_html
+from stylesim.report.table import FigureTable
+from stylesim.retrieval.descriptors import DescriptorSet
+
+Find = Callable[[Collection[str]], Mapping[str, ImageLike]]
+"""From the ids that are shown to those images that can be found."""
+
+SHOWN = 36
+"""Generations on the page: all, or so many evenly spaced over the ranking."""
+
+WORKS = 10
+"""Nearest works beside each."""
+
+FORMULAS = {
+    "gss": ("mean of ⟨g, r̄⟩", "General Style Similarity: each generation with the prototype r̄, the mean of the works"),
+    "gss_of_means": ("⟨ḡ, r̄⟩", "the two mean descriptors: the same number, since neither mean is renormalised"),
+    "gss_unit_prototype": ("mean of ⟨g, r̄ / |r̄|⟩", "the prototype renormalised: does not fall where the works vary"),
+    "gss_renormalised": ("⟨ḡ / |ḡ|, r̄ / |r̄|⟩", "both means renormalised: falls for the variety of neither set"),
+    "csls": ("mean of 2⟨g, r⟩ − near(g) − near(r)", "CSLS: less the mean similarity to the nearest on either side"),
+}
+
+
+def write_score_page(
+    run_dir: Path, comparison: Comparison, sets: Mapping[str, DescriptorSet], find: Mapping[str, Find]
+) -> Path:
+    """Write `score.html` into the run folder; `sets` and `find` are by side, `generated` and `reference`."""
+    sections = [Section("Score", _scale(comparison) + _readings(comparison))]
+    if len(comparison.labels):
+        sections.append(Section("Labels", labels_html(comparison)))
+    sections.append(Section("Images and their nearest works", _gallery(comparison, find)))
+    sections += _about(run_dir, sets)
+    return write_report(run_dir / "score.html", "Style similarity", sections, summary=summary(comparison, sets))
+
+
+def summary(comparison: Comparison, sets: Mapping[str, DescriptorSet]) -> str:
+    """The result in a few sentences of plain text."""
+    generated, works = (f"{len(sets[side]):,}" for side in ("generated", "reference"))
+    low_high = comparison.intervals.get("gss")
+    between = f" (95 %: {low_high[0]:.3f} to {low_high[1]:.3f})" if low_high else ""
+    whose = "works of their own labels" if comparison.matched else "works"
+    text = f"{generated} generated images resemble the {works} {whose} at {comparison.figures['gss']:.3f}{between}."
+    same, different = comparison.yardstick
+    if len(same):
+        kin = "other works of their label" if len(different) else "the other works"
+        text += f" The works themselves resemble {kin} at {same.mean():.3f}"
+        text += f", those of other labels at {different.mean():.3f}." if len(different) else "."
+    if "discrimination" in comparison.labels:
+        table = comparison.labels
+        raw, hubless = ((table[name] < 0).sum() for name in ("discrimination", "discrimination_csls"))
+        text += f" {raw} of {len(table)} labels resemble another label's works more than their own ({hubless} by CSLS)."
+    if comparison.left_out:
+        text += f" Not scored, for no work has their label: {', '.join(comparison.left_out[:8])}."
+    return text
+
+
+def _scale(comparison: Comparison) -> str:
+    """The pooled number over what generations and works score one by one."""
+    same, different = comparison.yardstick
+    ridges = [
+        Ridge("Works and other labels", different, "--soft"),
+        Ridge("Works of the same label" if len(different) else "Works among themselves", same, "--right"),
+        Ridge("Generated images", comparison.images["gss"].to_numpy(), "--accent"),
+    ]
+    return scale_html(ridges, comparison.figures["gss"], comparison.intervals.get("gss"))
+
+
+def _readings(comparison: Comparison) -> str:
+    """The same comparison read in five ways, and what each means."""
+    lines = []
+    for name, (formula, words) in FORMULAS.items():
+        interval = comparison.intervals.get(name)
+        between = f"{interval[0]:.3f} – {interval[1]:.3f}" if interval else ""
+        cells = (f"<strong>{comparison.figures[name]:.3f}</strong>", between, formula)
+        cells = "".join(f'<td style="white-space:nowrap">{cell}</td>' for cell in cells)
+        lines.append(f"<tr><th>{name}</th>{cells}<td>{words}</td></tr>")
+    return (
+        f'<h3>The same in other readings</h3><div class="wide"><table class="plain">{"".join(lines)}</table></div>'
+        '<p class="note">g is the descriptor of a generated image, r of a work, ⟨ , ⟩ their inner product. Intervals:'
+        " 95 %, by a bootstrap over the generated images. How much a number says depends on the encoder and the"
+        " works: read it beside what the works score among themselves (each with the mean of the <em>others</em>).</p>"
+    )
+
+
+def labels_html(comparison: Comparison) -> str:
+    """Every label: its score beside what its own works reach, and the best other label."""
+    names = {
+        "label": "label",
+        "generated": "images",
+        "works": "works",
+        "gss": "gss",
+        "own_works": "its own works",
+        "other": "nearest other",
+        "other_gss": "gss with it",
+        "discrimination": "own − other",
+        "discrimination_csls": "by CSLS",
+    }
+    rows = [
+        {names[k]: v for k, v in line.items() if k in names and v == v}  # without NaN
+        for line in comparison.labels.to_dict("records")
+    ]
+    columns = [heading for name, heading in names.items() if name in comparison.labels]
+    return FigureTable(rows, columns=columns, unranked=("*",)).html() + (
+        '<p class="note">its own works: the mean similarity of two works of the label. own − other: below 0 where the'
+        " images resemble another label's works more than their own.</p>"
+    )
+
+
+def _gallery(comparison: Comparison, find: Mapping[str, Find]) -> str:
+    count = len(comparison.images)
+    places = np.linspace(0, count - 1, min(SHOWN, count)).round().astype(int)
+    shown = comparison.images.take(places).to_dict("records")
+    nearest: dict[str, list[dict[str, Any]]] = {line["id"]: [] for line in shown}
+    for pair in comparison.pairs.to_dict("records"):  # the most similar first
+        if len(nearest.get(pair["generated"], range(WORKS))) < WORKS:
+            nearest[pair["generated"]].append({str(key): value for key, value in pair.items()})
+    ours = find["generated"](set(nearest))
+    works = find["reference"]({pair["reference"] for pairs in nearest.values() for pair in pairs})
+    rows = []
+    for line in shown:
+        own = line["label"] if comparison.matched else None
+        query = Work(line["id"], _caption(line["id"], own), _thumbnail(ours.get(line["id"])), line["gss"])
+        rows.append(Row(query, [_work(pair, works, own) for pair in nearest[line["id"]]]))
+    chosen = f"{SHOWN} of {count:,}, evenly spaced" if count > SHOWN else "All"
+    note = f"<p>{chosen} from the most similar to the least. The number under a generated image is its gss.</p>"
+    return note + gallery_html(rows)
+
+
+def _work(pair: Mapping[str, Any], works: Mapping[str, ImageLike], own: str | None) -> Work:
+    """A reference work; right where it has the generation's `own` label, and neither right nor wrong without one."""
+    name, label = pair["reference"], pair["reference_label"]
+    right = None if own is None else own in label.split("|")
+    return Work(name, _caption(name, label), _thumbnail(works.get(name)), pair["similarity"], right)
+
+
+def _caption(name: str, label: str | None) -> str:
+    return label or Path(name).stem
+
+
+def _thumbnail(image: ImageLike | None) -> Image.Image | None:
+    try:
+        return None if image is None else ImageOps.fit(open_image(image, short_side=THUMBNAIL), (THUMBNAIL, THUMBNAIL))
+    except StylesimError:
+        return None
+
+
+def _about(run_dir: Path, sets: Mapping[str, DescriptorSet]) -> list[Section]:
+    encoder = next(iter(sets.values())).meta.get("encoder", {})
+    facts = {"encoder": encoder.get("name"), "weights": encoder.get("weights")}
+    if (provenance := run_dir / "provenance.json").is_file():
+        facts |= json.loads(provenance.read_text())
+        facts["versions"] = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+    sections = [Section("Provenance", facts_html(facts))]
+    if (config := run_dir / "config.yaml").is_file():
+        sections.append(Section("Configuration", code_html(config.read_text()), folded=True))
+    damaged = [pair for images in sets.values() for pair in images.damaged]
+    return [*sections, Section("Damaged images", damaged_html(damaged), folded=not damaged)]

@@ -1,0 +1,129 @@
+"""python -m stylesim.score: how much generated images resemble a set of works in style."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Collection, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+from omegaconf import DictConfig
+
+from stylesim.data.roots import Root
+from stylesim.embed import ROOTS, check_images, check_model, embed, load_model
+from stylesim.errors import StylesimError
+from stylesim.launch import run, write_json
+
+if TYPE_CHECKING:
+    from stylesim.compare import Comparison
+    from stylesim.images import ImageLike
+    from stylesim.retrieval.descriptors import DescriptorSet
+
+SIDES = ("generated", "reference")
+
+
+def main(cfg: DictConfig) -> dict[str, float]:
+    """Score `generated` against `reference`; returns the figures, their intervals, and those of each label.
+
+    Leaves in `cfg.run_dir`: `score.json`, `per_image.csv`, `pairs.csv`, `labels.csv` (where there are labels),
+    `score.html`, and the `descriptors/` that it made.
+
+    Raises:
+        StylesimError: If images or weights are missing, the head has never been trained, or two sets of descriptors
+            are of different encoders.
+    """
+    roots = {side: check_images(cfg, side) for side in SIDES}
+    fresh = [side for side in SIDES if not _is_described(roots[side])]
+    if fresh:
+        check_model(cfg)
+    from stylesim.compare import compare
+    from stylesim.report.score_page import summary, write_score_page
+    from stylesim.retrieval.descriptors import DescriptorSet
+
+    run_dir, encoder = Path(cfg.run_dir), load_model(cfg) if fresh else None
+    folders = {s: run_dir / "descriptors" / s if s in fresh else Path(roots[s][0].location) for s in SIDES}
+    if encoder is not None:
+        for side in fresh:
+            embed(encoder, roots[side], folders[side], cfg)
+    sets = {side: DescriptorSet.load(folder) for side, folder in folders.items()}
+    options = {"label": cfg.label, "csls_k": cfg.csls_k, "neighbours": cfg.neighbours, "seed": cfg.seed}
+    comparison = compare(sets["generated"], sets["reference"], **options)
+    write_tables(run_dir, comparison, sets, options)
+    page = write_score_page(run_dir, comparison, sets, {side: partial(find_images, folders[side]) for side in SIDES})
+    print(f"{summary(comparison, sets)}\nreport: {page}", flush=True)
+    return flat(comparison)
+
+
+def write_tables(
+    run_dir: Path, comparison: Comparison, sets: Mapping[str, DescriptorSet], options: Mapping[str, Any]
+) -> None:
+    """Write `score.json`, and the tables that a spreadsheet reads."""
+    comparison.images.to_csv(run_dir / "per_image.csv", index=False)
+    comparison.pairs.to_csv(run_dir / "pairs.csv", index=False)
+    if len(comparison.labels):
+        comparison.labels.to_csv(run_dir / "labels.csv", index=False)
+    content = {
+        "figures": comparison.figures,
+        "intervals": comparison.intervals,
+        "images": {side: len(images) for side, images in sets.items()},
+        "matched_labels": comparison.matched,
+        "labels": _without_nan(comparison.labels.to_dict("records")),
+        "labels_left_out": comparison.left_out,
+        "works_of_reference": {name: _spread(values) for name, values in comparison.yardstick._asdict().items()},
+        "options": options,
+        "encoder": sets["generated"].meta.get("encoder"),
+        "damaged": {side: images.damaged for side, images in sets.items()},
+    }
+    write_json(run_dir / "score.json", content)
+
+
+def flat(comparison: Comparison) -> dict[str, float]:
+    """Every figure under a name of its own: what a sweep compares."""
+    figures = dict(comparison.figures)
+    for name, (low, high) in comparison.intervals.items():
+        figures |= {f"{name}/low": low, f"{name}/high": high}
+    for name, values in comparison.yardstick._asdict().items():
+        figures |= {f"{name}_label": float(values.mean())} if len(values) else {}
+    wanted = ["gss", "csls", "discrimination", "discrimination_csls"]
+    for line in comparison.labels.to_dict("records"):
+        figures |= {f"label/{line['label']}/{name}": line[name] for name in wanted if name in line}
+    if "discrimination" in comparison.labels:
+        figures["discrimination"] = float(np.mean(comparison.labels["discrimination"]))
+    return figures
+
+
+def _without_nan(lines: list[dict[Any, Any]]) -> list[dict[Any, Any]]:
+    """JSON has no NaN: what is not known is null."""
+    return [{k: None if isinstance(v, float) and math.isnan(v) else v for k, v in line.items()} for line in lines]
+
+
+def _spread(values: Float[np.ndarray, " n"]) -> dict[str, float] | None:
+    if not len(values):
+        return None
+    quantiles = {f"quantile_{q}": float(np.quantile(values, q)) for q in (0.05, 0.25, 0.5, 0.75, 0.95)}
+    return {"similarities": len(values), "mean": float(values.mean()), **quantiles}
+
+
+def _is_described(roots: list[Root]) -> bool:
+    return len(roots) == 1 and (Path(roots[0].location) / "descriptors.npy").is_file()
+
+
+def find_images(folder: Path, wanted: Collection[str]) -> dict[str, ImageLike]:
+    """The images of a descriptor set by their ids, in one pass over where `embed` found them; {} if it is not known."""
+    from stylesim.data.items import open_items
+
+    if not (folder / ROOTS).is_file():
+        return {}
+    roots = [Root(location, name) for name, location in json.loads((folder / ROOTS).read_text()).items()]
+    try:
+        return {item.id: item.image for item in open_items(roots) if item.id in wanted and item.image is not None}
+    except StylesimError:  # they have been moved since: the figures stand without pictures
+        return {}
+
+
+if __name__ == "__main__":
+    run("score")

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import STYLES, draw
+from omegaconf import DictConfig
+
+from stylesim import embed, score
+from stylesim.errors import StylesimError
+
+HISTOGRAM = ("model=color_histogram", "model.image_size=48", "device=cpu")
+
+
+def pictures(folder: Path, contents: range, styles: list[str]) -> Path:
+    for style in styles:
+        (folder / style).mkdir(parents=True)
+        for content in contents:
+            (folder / style / f"{content}.png").write_bytes(draw(style, content))
+    return folder
+
+
+@pytest.fixture
+def sides(tmp_path: Path) -> tuple[Path, Path]:
+    """Generations of two styles and works of three, a damaged generation among them."""
+    generated = pictures(tmp_path / "made" / "images", range(4), ["red", "blue"])
+    (generated / "red" / "broken.png").write_bytes(b"nothing")
+    return generated, pictures(tmp_path / "real" / "images", range(4, 10), list(STYLES))
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_folders_of_the_same_labels_are_scored_label_by_label(
+    sides: tuple[Path, Path], composed: Callable[..., DictConfig], capsys: pytest.CaptureFixture[str]
+) -> None:
+    cfg = composed(f"generated={sides[0]}", f"reference={sides[1]}", "neighbours=3", *HISTOGRAM, config="score")
+    figures = score.main(cfg)
+    run_dir = Path(cfg.run_dir)
+    assert figures["gss/low"] <= figures["gss"] <= figures["gss/high"]
+    assert figures["different_label"] < figures["same_label"]
+    assert figures["discrimination"] > 0
+    assert figures["label/red/discrimination"] > 0
+    content = json.loads((run_dir / "score.json").read_text(), parse_constant=pytest.fail)  # no NaN in it
+    assert content["figures"]["gss"] == figures["gss"]
+    assert content["images"] == {"generated": 8, "reference": 18}
+    assert [name for name, _ in content["damaged"]["generated"]] == ["images/red/broken.png"]
+    assert content["matched_labels"]
+    images = rows(run_dir / "per_image.csv")
+    assert len(images) == 8
+    assert all(line["nearest_label"] == line["label"] for line in images)
+    assert len(rows(run_dir / "pairs.csv")) == 8 * 3
+    assert {line["label"] for line in rows(run_dir / "labels.csv")} == {"red", "blue"}
+    said = capsys.readouterr().out
+    assert "8 generated images resemble the 18 works of their own labels" in said
+    page = (run_dir / "score.html").read_text()
+    assert page.count("data:image/webp") == 8 * 4, "each generation and its three nearest works"
+    assert "broken.png" in page
+
+
+def test_descriptors_are_scored_without_a_model_and_still_shown(
+    sides: tuple[Path, Path], composed: Callable[..., DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg = composed(f"generated={sides[0]}", f"reference={sides[1]}", *HISTOGRAM, config="score")
+    figures = score.main(cfg)
+    for name, folder in zip(("a", "b"), sides, strict=True):
+        embed.main(composed(f"images={folder}", f"out={tmp_path / name}", *HISTOGRAM, config="embed"))
+    (Path(cfg.run_dir) / "score.html").unlink()
+
+    monkeypatch.setattr(score, "load_model", lambda cfg: pytest.fail("a model was loaded"))
+    again = composed(f"generated={tmp_path / 'a'}", f"reference={tmp_path / 'b'}", "model=csd_vitl", config="score")
+    assert score.main(again) == figures
+    assert "data:image/webp" in (Path(again.run_dir) / "score.html").read_text()
+
+
+def test_pictures_that_have_gone_leave_their_places_empty(
+    sides: tuple[Path, Path], composed: Callable[..., DictConfig], tmp_path: Path
+) -> None:
+    embed.main(composed(f"images={sides[0]}", f"out={tmp_path / 'a'}", *HISTOGRAM, config="embed"))
+    (tmp_path / "made").rename(tmp_path / "moved")
+    cfg = composed(f"generated={tmp_path / 'a'}", f"reference={sides[1]}", *HISTOGRAM, config="score")
+    score.main(cfg)
+    assert 'class="lost"' in (Path(cfg.run_dir) / "score.html").read_text()
+
+
+def test_descriptors_of_another_encoder_are_refused(
+    sides: tuple[Path, Path], composed: Callable[..., DictConfig], tmp_path: Path
+) -> None:
+    embed.main(composed(f"images={sides[0]}", f"out={tmp_path / 'a'}", *HISTOGRAM, config="embed"))
+    other = composed(f"generated={tmp_path / 'a'}", f"reference={sides[1]}", "model=ink_box", config="score")
+    with pytest.raises(StylesimError, match="two encoders mean nothing"):
+        score.main(other)
+
+
+def test_works_without_labels_are_their_own_yardstick(tmp_path: Path, composed: Callable[..., DictConfig]) -> None:
+    generated = pictures(tmp_path / "made", range(3), ["red"]) / "red"
+    works = pictures(tmp_path / "real", range(3, 8), ["red"]) / "red"
+    cfg = composed(f"generated={generated}", f"reference={works}", *HISTOGRAM, config="score")
+    figures = score.main(cfg)
+    assert "same_label" in figures
+    assert "different_label" not in figures
+    content = json.loads((Path(cfg.run_dir) / "score.json").read_text())
+    assert content["works_of_reference"]["different"] is None
+    assert content["labels"] == []
+    assert not (Path(cfg.run_dir) / "labels.csv").exists()
+
+
+def test_shards_are_scored_by_the_tags_that_are_asked_for(
+    shards: Path, composed: Callable[..., DictConfig], tmp_path: Path
+) -> None:
+    sources = [f"generated={shards / 'validation'}", f"reference={shards / 'train'}", "label=set:*"]
+    figures = score.main(composed(*sources, *HISTOGRAM, config="score"))
+    assert figures["label/set:red/discrimination"] > 0
