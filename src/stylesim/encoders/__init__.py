@@ -17,7 +17,10 @@ _HOMES = {
     "color_histogram": "controls",
     "csd_clip": "factories",
     "csd_lite0": "factories",
+    "csd_on": "csd_baseline",
     "csd_timm": "factories",
+    "dino_vitb16": "self_supervised",
+    "dino_vitb8": "self_supervised",
     "export_csd": "checkpoint",
     "frozen_lite0": "controls",
     "gda_clip": "gda",
@@ -26,9 +29,12 @@ _HOMES = {
     "ink_box": "controls",
     "load_checkpoint": "checkpoint",
     "load_encoder": "load",
+    "moco_vitb": "self_supervised",
     "random_lite0": "controls",
     "random_vit": "clip_baseline",
     "save_weights": "checkpoint",
+    "sscd_rn50": "sscd",
+    "vgg_gram": "vgg",
 }
 __all__ = list(_HOMES)  # type: ignore[reportUnsupportedDunderAll]
 
