@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stylesim.data.items import open_items
+import torch.distributed as dist
+
+from stylesim.data.items import Items, open_items
 from stylesim.data.roots import Root, name_roots
+from stylesim.data.shards import ShardItems
 from stylesim.describe import describe, gather_descriptor_set
 from stylesim.errors import StylesimError
 from stylesim.retrieval.descriptors import DescriptorSet, concatenate
 from stylesim.retrieval.evaluate import Retrieval, evaluate_retrieval
+from stylesim.retrieval.readouts import Readout
 from stylesim.retrieval.spec import RetrievalSpec
 
 if TYPE_CHECKING:
@@ -23,6 +31,8 @@ def measure(
     specs: Mapping[str, RetrievalSpec],
     folder: Path | None = None,
     *,
+    readout: Readout | None = None,
+    cache: Path | str | None = None,
     rank: int = 0,
     world: int = 1,
     **describing: Any,
@@ -35,7 +45,10 @@ def measure(
     Args:
         encoder: None reads the descriptors that an earlier call left in `folder`, and needs no model.
         folder: Where the DescriptorSets are kept; None keeps them in memory.
-        rank, world: This process's share of the describing; every process gets all figures.
+        readout: What is done to the descriptors before they are compared; None compares them as they are.
+        cache: A folder that keeps DescriptorSets across runs: the same encoder, images and settings are described
+            once. `folder` then holds links to them.
+        rank, world: This process's share of the describing and of the search; every process gets all figures.
         describing: Further arguments of `describe` (batch size, device, precision, progress).
 
     Raises:
@@ -45,22 +58,33 @@ def measure(
     # Named together, so that an image has one id in every set and different images have different ones.
     named = dict(zip(roots, name_roots(list(roots)), strict=True))
     described: dict[str, DescriptorSet] = {}
+    digest = encoder.digest() if encoder is not None and cache is not None else ""
 
     def descriptors(locations: Sequence[str], greyscale: bool) -> DescriptorSet:
         names = [set_name(named[location], greyscale) for location in locations]
         for location, name in zip(locations, names, strict=True):
             if name not in described:
-                path = folder / name if folder else None
-                described[name] = _describe(encoder, named[location], greyscale, path, rank, world, describing)
+                path, root = folder / name if folder else None, named[location]
+                if encoder is None:
+                    described[name] = _load(path, root)
+                elif cache is None:
+                    described[name] = _describe(encoder, open_items([root]), greyscale, path, rank, world, describing)
+                else:
+                    items = open_items([root])
+                    key = _key(encoder, digest, root, items, greyscale, describing.get("precision"))
+                    kept = Path(cache).absolute() / f"{name}-{key}"
+                    described[name] = _cached(encoder, items, greyscale, kept, rank, world, describing)
+                    if path is not None and rank == 0:
+                        _link(path, kept)
         return concatenate([described[name] for name in names])
 
-    results = {}
+    results, comparing = {}, {"readout": readout, "rank": rank, "world": world}
     for name, spec in specs.items():
         queries = descriptors(spec.query, spec.greyscale)
         gallery = descriptors(spec.gallery, spec.greyscale) if spec.gallery else None
-        results[name] = evaluate_retrieval(queries, gallery, spec)
+        results[name] = evaluate_retrieval(queries, gallery, spec, **comparing)
         if spec.distinct is not None:
-            content = evaluate_retrieval(queries, gallery, spec.swapped()).figures
+            content = evaluate_retrieval(queries, gallery, spec.swapped(), **comparing).figures
             results[name].figures.update({f"content_{k}": v for k, v in content.items() if "@" in k})
     return results
 
@@ -70,24 +94,90 @@ def set_name(root: Root, greyscale: bool) -> str:
     return root.name.replace("/", "-") + ("-grey" if greyscale else "")
 
 
+def _load(folder: Path | None, root: Root) -> DescriptorSet:
+    if folder is None or not folder.is_dir():
+        raise StylesimError(f"There are no descriptors of {root.location} in {folder}: evaluate with a model first.")
+    return DescriptorSet.load(folder)
+
+
 def _describe(
-    encoder: StyleEncoder | None,
-    root: Root,
+    encoder: StyleEncoder,
+    items: Items,
     greyscale: bool,
     folder: Path | None,
     rank: int,
     world: int,
     describing: dict[str, Any],
 ) -> DescriptorSet:
-    if encoder is None:
-        if folder is None or not folder.is_dir():
-            raise StylesimError(
-                f"There are no descriptors of {root.location} in {folder}: evaluate with a model first."
-            )
-        return DescriptorSet.load(folder)
     out = folder if world == 1 else None
-    share = describe(encoder, open_items([root]), out, greyscale=greyscale, rank=rank, world=world, **describing)
+    share = describe(encoder, items, out, greyscale=greyscale, rank=rank, world=world, **describing)
     whole = gather_descriptor_set(share)
     if folder is not None and out is None and rank == 0:
         DescriptorSet(whole.descriptors, whole.items, whole.meta | {"encoder_digest": encoder.digest()}).save(folder)
     return whole
+
+
+def _cached(
+    encoder: StyleEncoder,
+    items: Items,
+    greyscale: bool,
+    kept: Path,
+    rank: int,
+    world: int,
+    describing: dict[str, Any],
+) -> DescriptorSet:
+    """The set that is kept there, or is now described and kept."""
+    with _alone(kept, rank):
+        there = [kept.is_dir()] * world
+        if world > 1:  # all go the same way: a disk that only some of them see is of no use
+            dist.all_gather_object(there, kept.is_dir())
+        if all(there):
+            return DescriptorSet.load(kept)
+        return _describe(encoder, items, greyscale, None if there[0] else kept, rank, world, describing)
+
+
+@contextmanager
+def _alone(kept: Path, rank: int) -> Iterator[None]:
+    """Jobs of a sweep that need the same set wait for the first one to describe it."""
+    import fcntl
+
+    if rank:
+        yield
+        return
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with kept.with_name(f".{kept.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _link(path: Path, kept: Path) -> None:
+    if path.is_symlink():
+        path.unlink()
+    elif path.exists():
+        raise StylesimError(f"{path} exists already: choose another run folder.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.symlink_to(kept, target_is_directory=True)
+
+
+def _key(encoder: StyleEncoder, digest: str, root: Root, items: Items, greyscale: bool, precision: str | None) -> str:
+    """16 hex digits of everything that a set of descriptors depends on, without opening an image.
+
+    Shards count by the SHA-256 of their index, files by path, size and time of change, both with their labels.
+    """
+    images: list[Any] = []
+    for part in items.parts:
+        if isinstance(part, ShardItems):
+            images += [(shard.name, shard.count, shard.sha256) for index in part.indices for shard in index.shards]
+        else:
+            images += [(item.id, _stamp(Path(str(item.image))), item.tags, item.content) for item in part]
+    # The factory's arguments choose the layer, say, which neither weights nor preprocessing tell.
+    made = [digest, encoder.config, asdict(encoder.preprocessing), greyscale, precision]
+    return hashlib.sha256(json.dumps([made, root.name, images]).encode()).hexdigest()[:16]
+
+
+def _stamp(file: Path) -> tuple[str, int, int]:
+    try:
+        found = file.stat()
+    except OSError:  # described as damaged
+        return str(file.absolute()), -1, -1
+    return str(file.absolute()), found.st_size, found.st_mtime_ns

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import multiprocessing
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+import torch.multiprocessing as mp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stylesim.errors import StylesimError
-from stylesim.retrieval.search import search
+from stylesim.retrieval.search import search, search_shared
 
 
 def by_sorting(q: np.ndarray, g: np.ndarray, k: int, allowed: np.ndarray) -> list[list[int]]:
@@ -90,6 +94,50 @@ def test_fewer_candidates_than_k_are_padded():
     found = search(torch.eye(2), torch.eye(2), 3, query_ids=["a", "b"], gallery_ids=["a", "b"])
     assert found.indices.tolist() == [[1, -1, -1], [0, -1, -1]]
     assert found.similarities.tolist() == [[0.0, -torch.inf, -torch.inf]] * 2
+
+
+@pytest.mark.parametrize("shortened", [True, False])
+def test_hardware_that_multiplies_in_fewer_bits_changes_nothing(monkeypatch, shortened):
+    """Near copies lie closer than bfloat16 can tell; some queries must be searched again in longer floats."""
+    rng = np.random.default_rng(0)
+    g = np.repeat(unit(rng, 300, 64), 8, axis=0) + 1e-4 * unit(rng, 2400, 64)
+    q = np.concatenate([g[::100] + 0.1 * unit(rng, 24, 64), unit(rng, 8, 64)])
+    monkeypatch.setattr("stylesim.retrieval.search._shortens", lambda device: shortened)
+    for k in (1, 5, 60):
+        found = search(q, g, k, block=512).indices.tolist()
+        assert found == by_sorting(q, g, k, np.ones((32, 2400), dtype=bool))
+
+
+def _search_on_a_rank(rank: int, world: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=world)
+    found = search_shared(*shared_case(), rank=rank, world=world, **SHARED)
+    torch.distributed.destroy_process_group()
+    torch.save(tuple(found), folder / f"{rank}.pt")
+
+
+SHARED = {
+    "query_ids": [str(i) for i in range(7)],
+    "gallery_ids": [str(i) for i in range(90)],
+    "query_groups": torch.arange(7) % 3,
+    "gallery_groups": torch.arange(90) % 5,
+}
+
+
+def shared_case() -> tuple[np.ndarray, np.ndarray, int]:
+    rng = np.random.default_rng(0)
+    return unit(rng, 7, 3), np.repeat(unit(rng, 45, 3), 2, axis=0), 80
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_any_number_of_processes_finds_the_same(tmp_path: Path, world: int):
+    multiprocessing.set_forkserver_preload(["stylesim.retrieval.search"])  # imports torch once for all the ranks
+    mp.start_processes(_search_on_a_rank, (world, tmp_path), world, start_method="forkserver")
+    alone = search_shared(*shared_case(), rank=0, world=1, **SHARED)
+    for rank in range(world):
+        indices, similarities = torch.load(tmp_path / f"{rank}.pt")
+        assert torch.equal(indices, alone.indices)
+        assert torch.equal(similarities, alone.similarities)
 
 
 def test_training_shortcuts_of_float32_products_are_suspended_and_restored():

@@ -12,8 +12,10 @@ from torch import Tensor
 
 from stylesim.errors import StylesimError
 from stylesim.retrieval.descriptors import DescriptorSet
+from stylesim.retrieval.groups import Groups, pairs_share_group, shares_group
 from stylesim.retrieval.metrics import mean_metrics, query_metrics
-from stylesim.retrieval.search import Groups, Neighbours, search, shares_group
+from stylesim.retrieval.readouts import Readout
+from stylesim.retrieval.search import Neighbours, search_shared
 from stylesim.retrieval.spec import COLUMNS, RetrievalSpec, matching_tags
 
 
@@ -37,30 +39,38 @@ def evaluate_retrieval(
     gallery: DescriptorSet | None,
     spec: RetrievalSpec,
     *,
+    readout: Readout | None = None,
     device: str | torch.device = "cpu",
-    block: int = 16384,
+    block: int = 8192,
+    rank: int = 0,
+    world: int = 1,
 ) -> Retrieval:
     """Find every query's neighbours and score them as `spec` says.
 
     Without a gallery the queries are their own. A query's own id, and items that share `spec.distinct` with
     it, are out of its gallery: neither found nor counted as relevant. `chance_recall@1` is what a random
-    ranking expects. Evaluate `spec.swapped()` as well for the content score.
+    ranking expects. Evaluate `spec.swapped()` as well for the content score. `readout` transforms the
+    descriptors of both sides before they are compared (cosine without one). With `world` > 1 every process
+    calls this with the whole sets, searches for its share of the queries, and gets all figures.
 
     Raises StylesimError for an empty set, and where no query has a value of `spec.relevant` or
     `spec.distinct`.
     """
     gallery = queries if gallery is None else gallery
-    queries = queries.select(spec.sample(queries.ids))
+    if spec.limit is not None:  # selecting all would copy them
+        queries = queries.select(spec.sample(queries.ids))
     if not len(queries) or not len(gallery):
         raise StylesimError(f"There are {len(queries)} queries and {len(gallery)} gallery images: both are needed.")
     relevant = label_groups(queries.items, gallery.items, spec.relevant)
     distinct = label_groups(queries.items, gallery.items, spec.distinct) if spec.distinct else (None, None)
-    neighbours = search(
-        queries.descriptors,
-        gallery.descriptors,
+    ids = {"query_ids": queries.ids, "gallery_ids": gallery.ids}
+    vectors = (queries.descriptors, gallery.descriptors)
+    neighbours = search_shared(
+        *(readout(*vectors, **ids) if readout else vectors),
         min(max(spec.ks), len(gallery)),
-        query_ids=queries.ids,
-        gallery_ids=gallery.ids,
+        rank=rank,
+        world=world,
+        **ids,
         query_groups=distinct[0],
         gallery_groups=distinct[1],
         device=device,
@@ -123,17 +133,39 @@ def _count(
     distinct: tuple[Groups | None, Groups | None],
     block: int,
 ) -> tuple[Int[np.ndarray, " q"], Int[np.ndarray, " q"]]:
-    """How many relevant items, and how many in all, each query's gallery holds after the exclusions."""
-    counts = torch.zeros(2, len(queries), dtype=torch.int64)
+    """How many relevant items, and how many in all, each query's gallery holds after the exclusions.
+
+    Items with the same groups count alike, so each kind of query meets each kind of item once.
+    """
+    sides = zip(relevant, distinct, strict=True)
+    (our_first, our_kind), (their_first, their_kind) = (_kinds([g for g in side if g is not None]) for side in sides)
+    sizes = their_kind.bincount().double()
+    counts = torch.zeros(2, len(our_first), dtype=torch.float64)
+    for top in range(0, len(our_first), max(1, block // 16)):
+        rows = slice(top, top + max(1, block // 16))
+        ours = our_first[rows]
+        for theirs, size in zip(their_first.split(block), sizes.split(block), strict=True):
+            allowed = torch.ones(len(ours), len(theirs), dtype=torch.bool)
+            if distinct[0] is not None and distinct[1] is not None:
+                allowed = ~shares_group(distinct[0][ours], distinct[1][theirs])
+            hits = shares_group(relevant[0][ours], relevant[1][theirs]) & allowed
+            counts[:, rows] += torch.stack([hits.double() @ size, allowed.double() @ size])
+    counts = counts[:, our_kind].long()
     row_of = {name: row for row, name in enumerate(gallery.ids)}
     itself = torch.tensor([row_of.get(name, -1) for name in queries.ids])
-    for top in range(0, len(queries), max(1, block // 16)):
-        ours = slice(top, top + max(1, block // 16))
-        for start in range(0, len(gallery), block):
-            theirs = slice(start, start + block)
-            hits = shares_group(relevant[0][ours], relevant[1][theirs])
-            allowed = itself[ours, None] != torch.arange(len(gallery))[None, theirs]
-            if distinct[0] is not None and distinct[1] is not None:
-                allowed &= ~shares_group(distinct[0][ours], distinct[1][theirs])
-            counts[:, ours] += torch.stack([(hits & allowed).sum(1), allowed.sum(1)])
+    there = (itself >= 0).nonzero().flatten()  # its own image counts for none
+    alone = torch.ones(len(there), dtype=torch.bool)
+    if distinct[0] is not None and distinct[1] is not None:
+        alone = ~pairs_share_group(distinct[0][there], distinct[1][itself[there]])
+    hits = pairs_share_group(relevant[0][there], relevant[1][itself[there]]) & alone
+    counts[:, there] -= torch.stack([hits, alone]).long()
     return counts[0].numpy(), counts[1].numpy()
+
+
+def _kinds(groups: list[Groups]) -> tuple[Int[Tensor, " m"], Int[Tensor, " n"]]:
+    """A first item of each kind, and every item's kind: items of one kind have the same groups."""
+    parts = [np.ascontiguousarray(g.reshape(len(g), -1).numpy()).view(np.uint8) for g in groups]
+    table = np.ascontiguousarray(np.concatenate(parts, axis=1))
+    keys = table.view(np.dtype((np.void, table.shape[1])))[:, 0]
+    _, first, kind = np.unique(keys, return_index=True, return_inverse=True)
+    return torch.from_numpy(first), torch.from_numpy(kind)

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import NamedTuple
+from functools import cache
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from stylesim.errors import StylesimError
+from stylesim.retrieval.groups import Groups, paired_groups, pairs_share_group
 
 MARGIN = 32
 """Candidates beyond k that are scored again in float64."""
-
-Groups = Int[Tensor, " n"] | Bool[Tensor, "n t"]
-"""Group of each item: one code (negative: in none), or a multi-hot row over t groups."""
 
 
 class Neighbours(NamedTuple):
@@ -39,65 +40,158 @@ def search(
     query_groups: Groups | None = None,
     gallery_groups: Groups | None = None,
     device: str | torch.device = "cpu",
-    block: int = 16384,
+    block: int = 8192,
 ) -> Neighbours:
     """The k gallery rows with the largest inner product with each query.
 
     A query never finds a gallery item of its own id (where ids are given), nor one that shares a group with
-    it (where groups are given). Ties go to the lower gallery row, and the answer does not depend on `block`:
-    float32 proposes k + MARGIN candidates, float64 decides, and a query whose margin is too thin for
-    float32's rounding is answered by a full float64 pass. `block`: gallery rows per step; a sixteenth as many
-    queries go together.
+    it (where groups are given). Ties go to the lower gallery row, and the answer depends neither on `block`
+    nor on the hardware: `device` proposes candidates in the shortest floats it is fast with, float64 decides,
+    and a query for which the proposal's rounding could have lost a neighbour is proposed for again in longer
+    floats. `block`: gallery rows per step; a sixteenth as many queries go together.
 
     Returned tensors lie on the CPU. Raises StylesimError for shapes that disagree, k < 1, and NaN or
     infinity.
     """
-    q, g = (torch.as_tensor(np.asarray(x) if not isinstance(x, Tensor) else x) for x in (queries, gallery))
+    q, g = _table(queries), _table(gallery)
     _check(q, g, k)
-    excluded = [_paired(query_groups, gallery_groups)] if query_groups is not None else []
+    excluded = [paired_groups(query_groups, gallery_groups)] if query_groups is not None else []
     if query_ids is not None and gallery_ids is not None:
         codes = {name: code for code, name in enumerate(dict.fromkeys(gallery_ids))}
         pair = [torch.tensor([codes.get(name, -1) for name in ids]) for ids in (query_ids, gallery_ids)]
         excluded.append((pair[0], pair[1]))
+    excluded = [(ours.to(device), theirs.to(device)) for ours, theirs in excluded]
     indices = torch.full((len(q), k), -1)
     similarities = torch.full((len(q), k), -torch.inf)
-    with _full_float32():
-        for start in range(0, len(q), max(1, block // 16)):
-            rows = slice(start, start + max(1, block // 16))
-            masks = [(ours[rows].to(device), theirs) for ours, theirs in excluded]
-            found, scores = _search_block(q[rows].to(device).float(), g, k, masks, block)
-            indices[rows, : found.shape[1]] = found.cpu()
-            similarities[rows, : found.shape[1]] = scores.float().cpu()
+    ways = _ways(q, g, torch.device(device))
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        for rows in torch.arange(len(q)).split(max(1, block // 16)):
+            for way in ways:
+                masks = [(ours[rows.to(device)], theirs) for ours, theirs in excluded]
+                scores, found, sure = _search_block(q[rows], g, k, way, masks, block, device, pool)
+                indices[rows, : found.shape[1]] = found
+                similarities[rows, : found.shape[1]] = scores.float()
+                if not len(rows := rows[~sure]):
+                    break
     return Neighbours(indices.masked_fill_(similarities.isinf(), -1), similarities)
 
 
-def shares_group(ours: Groups, theirs: Groups) -> Bool[Tensor, "q g"]:
-    """Where a query and a gallery item have a group in common."""
-    if ours.ndim == 1:
-        return (ours[:, None] == theirs[None]) & (ours >= 0)[:, None]
-    return (ours.float() @ theirs.float().T) > 0
+def search_shared(
+    queries: Float[Tensor | np.ndarray, "q d"],
+    gallery: Float[Tensor | np.ndarray, "g d"],
+    k: int,
+    *,
+    rank: int,
+    world: int,
+    query_ids: Sequence[str] | None = None,
+    query_groups: Groups | None = None,
+    **options: Any,
+) -> Neighbours:
+    """`search`, with the queries shared out among the processes: the same answer, whole, on each of them.
+
+    Every process calls it with the same arguments but its `rank`; those not named here are those of `search`.
+    """
+    if world == 1:
+        return search(queries, gallery, k, query_ids=query_ids, query_groups=query_groups, **options)
+    mine = np.arange(rank, len(queries), world)
+    found = search(
+        queries[mine],
+        gallery,
+        k,
+        query_ids=None if query_ids is None else [query_ids[i] for i in mine],
+        query_groups=None if query_groups is None else query_groups[mine],
+        **options,
+    )
+    shares = [found] * world
+    dist.all_gather_object(shares, found)
+    order = np.argsort(np.concatenate([np.arange(part, len(queries), world) for part in range(world)]))
+    return Neighbours(*(torch.cat(parts)[order] for parts in zip(*shares, strict=True)))
+
+
+def rescore(
+    q: Float[Tensor, "b d"],
+    g: Float[Tensor, "g d"],
+    rows: Int[Tensor, "b n"],
+    counts: Int[Tensor, " b"],
+    k: int,
+    pool: ThreadPoolExecutor,
+) -> tuple[Float[Tensor, "b k"], Int[Tensor, "b k"]]:
+    """The best k of each query's first `counts` rows by (float64 similarity descending, gallery row ascending)."""
+    gallery, vectors, candidates = g.numpy(), q.double().numpy(), rows.numpy()
+    scores, found = np.full((len(q), k), -np.inf), np.full((len(q), k), -1)
+
+    def decide(queries: range) -> None:
+        for i in queries:
+            mine = np.sort(candidates[i, : counts[i]])
+            # A sum per row, whatever its neighbours are: equal rows get equal sums.
+            similarity = _rounded(np.vecdot(gallery[mine].astype(np.float64), vectors[i]))
+            order = np.argsort(-similarity, kind="stable")[:k]
+            scores[i, : len(order)], found[i, : len(order)] = similarity[order], mine[order]
+
+    list(pool.map(decide, [range(i, min(i + 32, len(q))) for i in range(0, len(q), 32)]))
+    return torch.from_numpy(scores), torch.from_numpy(found)
+
+
+class _Way(NamedTuple):
+    """How candidates are proposed."""
+
+    matmul: str
+    """As in `torch.set_float32_matmul_precision`."""
+    dtype: torch.dtype
+    share: float
+    """Candidates for each of the k, beside the margin."""
+    doubt: float
+    """How far a proposed product may be off; -inf where it is as good as the decision."""
+
+
+def _ways(q: Float[Tensor, "q d"], g: Float[Tensor, "g d"], device: torch.device) -> list[_Way]:
+    """From the fastest to the one that is always right."""
+    (long_q, lost_q), (long_g, lost_g) = _lengths("queries", q), _lengths("gallery", g)
+    doubt = q.shape[1] * torch.finfo(torch.float32).eps * long_q * long_g + 2.0**-39
+    ways = [_Way("highest", torch.float32, 1.0, doubt), _Way("highest", torch.float64, 1.0, -torch.inf)]
+    if _shortens(device):
+        shortened = lost_q * long_g + 1.01 * long_q * lost_g  # (q - q')g + q'(g - g'), by Cauchy and Schwarz
+        ways.insert(0, _Way("medium", torch.float32, 1.5, doubt + shortened))
+    return ways
+
+
+@cache
+def _shortens(device: torch.device) -> bool:
+    """Whether the device multiplies in bfloat16 or TF32, several times faster, if it is allowed to."""
+    fine = torch.full((256, 256), 1 + 2.0**-12, device=device)  # neither of them can hold it
+    with _matmul_precision("medium"):
+        return bool(((fine @ fine)[0, 0] / 256 - 1).abs() < 2.0**-12)
+
+
+def _lengths(name: str, x: Float[Tensor, "n d"]) -> tuple[float, float]:
+    """The largest norm of a row, and of what a row loses in bfloat16, whose rounding is coarser than TF32's."""
+    norms = torch.cat([part.float().norm(dim=1) for part in x.split(8192)])
+    if len(bad := (~norms.isfinite()).nonzero()):
+        raise StylesimError(f"{len(bad)} of the {name} hold NaN or infinity, the first in row {int(bad[0])}.")
+    lost = torch.cat([(part - part.bfloat16()).float().norm(dim=1) for part in x.split(8192)])
+    return float(norms.max()) if len(x) else 0.0, float(lost.max()) if len(x) else 0.0
 
 
 def _search_block(
     q: Float[Tensor, "b d"],
     g: Float[Tensor, "g d"],
     k: int,
+    way: _Way,
     excluded: list[tuple[Tensor, Tensor]],
     block: int,
-) -> tuple[Int[Tensor, "b r"], Float[Tensor, "b r"]]:
-    """Neighbours of one block of queries: proposed in float32, decided in float64."""
-    wanted = min(k + MARGIN, len(g))
-    proposed, rows, norm = _propose(q, g, wanted, excluded, block)
-    scores, found = _decide(q, g, proposed, rows, k)
-    if wanted < len(g):
-        # What was left out lies below the last candidate, but for float32's rounding of a sum of d terms.
-        rounding = 2 * q.shape[1] * torch.finfo(torch.float32).eps * q.norm(dim=1) * norm
-        unsure = (scores[:, -1] <= proposed[:, -1] + rounding) & proposed[:, -1].isfinite()
-        if unsure.any():
-            theirs = [(ours[unsure], groups) for ours, groups in excluded]
-            proposed, rows, _ = _propose(q[unsure].double(), g, wanted, theirs, block)
-            scores[unsure], found[unsure] = _decide(q[unsure], g, proposed, rows, k)
-    return found, scores
+    device: str | torch.device,
+    pool: ThreadPoolExecutor,
+) -> tuple[Float[Tensor, "b r"], Int[Tensor, "b r"], Bool[Tensor, " b"]]:
+    """Neighbours of one block of queries, and for which of them they are beyond doubt."""
+    wanted = min(int(way.share * k) + MARGIN, len(g))
+    with _matmul_precision(way.matmul):
+        proposed, rows = (x.cpu() for x in _propose(q.to(device, way.dtype), g, wanted, excluded, block))
+    candidates = proposed.isfinite()
+    if way.doubt > 0:  # what lies deeper cannot rise to the k-th place, even if both are off by as much as they can be
+        candidates &= proposed >= proposed[:, :k][:, -1:] - 2 * way.doubt
+    scores, found = rescore(q, g, rows, candidates.sum(dim=1), min(k, wanted), pool)
+    complete = (wanted == len(g)) | proposed[:, -1].isinf()
+    return scores, found, complete | (scores[:, -1] > proposed[:, -1] + way.doubt)
 
 
 def _propose(
@@ -106,85 +200,74 @@ def _propose(
     n: int,
     excluded: list[tuple[Tensor, Tensor]],
     block: int,
-) -> tuple[Float[Tensor, "b n"], Int[Tensor, "b n"], Float[Tensor, ""]]:
-    """The n best products and their rows, in the precision of q, and the largest norm in the gallery.
-
-    In float32 ties fall anyhow; in float64 (rounded) to the lower row.
-    """
-    best = q.new_empty((len(q), 0))
-    rows = torch.empty((len(q), 0), dtype=torch.int64, device=q.device)
-    norm = q.new_zeros(())
-    for start in range(0, len(g), block):
-        part = g[start : start + block].to(q.device, q.dtype)
-        norm = torch.maximum(norm, part.norm(dim=1).max())
-        scores = q @ part.T if q.dtype == torch.float32 else _rounded(q @ part.T)
-        for ours, theirs in excluded:
-            shared = shares_group(ours, theirs[start : start + block].to(q.device))
-            scores = scores.masked_fill_(shared, -torch.inf)
-        values, here = scores.topk(min(n, len(part)), dim=1)
-        if q.dtype == torch.float64:
-            values, here = _lowest_rows(scores, values, here)
-        best, order = torch.cat([best, values], 1).sort(dim=1, descending=True, stable=True)
-        rows = torch.cat([rows, here + start], 1).gather(1, order)[:, :n]
-        best = best[:, :n]
-    return best, rows, norm
-
-
-def _decide(
-    q: Float[Tensor, "b d"],
-    g: Float[Tensor, "g d"],
-    proposed: Float[Tensor, "b n"],
-    rows: Int[Tensor, "b n"],
-    k: int,
-) -> tuple[Float[Tensor, "b k"], Int[Tensor, "b k"]]:
-    """The first k of the candidates by (float64 similarity descending, gallery row ascending)."""
-    # Their descriptors in float64 take b * n * d * 8 bytes: a few queries at a time.
-    parts = zip(q.double().split(64), rows.split(64), strict=True)
-    scores = torch.cat([(a[:, None] * g[b.to(g.device)].to(q.device).double()).sum(-1) for a, b in parts])
-    scores = _rounded(scores).masked_fill_(proposed.isinf(), -torch.inf)
-    by_row = rows.argsort(dim=1)
-    scores, rows = scores.gather(1, by_row), rows.gather(1, by_row)
-    order = scores.argsort(dim=1, descending=True, stable=True)[:, :k]
-    return scores.gather(1, order), rows.gather(1, order)
-
-
-def _lowest_rows(
-    scores: Float[Tensor, "b p"], values: Float[Tensor, "b n"], rows: Int[Tensor, "b n"]
 ) -> tuple[Float[Tensor, "b n"], Int[Tensor, "b n"]]:
-    """topk's answer in the order of the rows, with the lowest of the rows that tie for the last places."""
-    n = values.shape[1]
-    if (tied := (scores >= values[:, -1:]).sum(1) > n).any():
-        rows[tied] = scores[tied].sort(dim=1, descending=True, stable=True).indices[:, :n]
-    rows = rows.sort(dim=1).values
-    return scores.gather(1, rows), rows
+    """The n best products, descending, and their rows, in the precision of q.
+
+    In float32 ties fall anyhow; in float64 (rounded) to the lower row. The first steps are short: once n
+    products are known, only the few that exceed the least of them need more than a glance.
+    """
+    best = q.new_full((len(q), n), -torch.inf)
+    rows = torch.zeros((len(q), n), dtype=torch.int64, device=q.device)
+    scratch = q.new_empty(len(q) * block)  # or each step's products would have their pages mapped anew
+    start = 0
+    while start < len(g):
+        stop = min(len(g), start + min(block, max(4 * n, start)))
+        products = scratch[: len(q) * (stop - start)].view(len(q), -1)
+        torch.mm(q, g[start:stop].to(q.device, q.dtype).T, out=products)
+        products = products if q.dtype == torch.float32 else _rounded(products)
+        values, here = _above(products, best.amin(dim=1), start, excluded)
+        best, rows = torch.cat([best, values], dim=1), torch.cat([rows, here], dim=1)
+        if q.dtype == torch.float32:
+            order = best.topk(n, dim=1, sorted=False).indices
+        else:
+            order = best.argsort(dim=1, descending=True, stable=True)[:, :n]
+        best, rows, start = best.gather(1, order), rows.gather(1, order), stop
+    best, order = best.sort(dim=1, descending=True, stable=True)
+    return best, rows.gather(1, order)
 
 
-def _rounded(scores: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:
+def _above(
+    products: Float[Tensor, "b p"], least: Float[Tensor, " b"], start: int, excluded: list[tuple[Tensor, Tensor]]
+) -> tuple[Float[Tensor, "b m"], Int[Tensor, "b m"]]:
+    """Products above their query's bound that are not excluded, and their gallery rows, ascending; then -inf."""
+    if products.device.type == "cpu":  # numpy finds the few among the many several times faster
+        at = torch.from_numpy(np.flatnonzero(products.numpy() > least.numpy()[:, None]))
+    else:
+        at = (products > least[:, None]).flatten().nonzero().flatten()
+    query, row = at // products.shape[1], at % products.shape[1] + start
+    for ours, theirs in excluded:
+        parts = zip(query.split(1 << 16), row.split(1 << 16), strict=True)  # a multi-hot row each would be large
+        allowed = torch.cat([~pairs_share_group(ours[a], theirs[b]) for a, b in parts])
+        at, query, row = at[allowed], query[allowed], row[allowed]
+    counts = query.bincount(minlength=len(products))
+    place = torch.arange(len(query), device=query.device) - (counts.cumsum(0) - counts)[query]
+    shape = (len(products), int(counts.max()))
+    values = products.new_full(shape, -torch.inf)
+    rows = torch.zeros(shape, dtype=torch.int64, device=products.device)
+    values[query, place], rows[query, place] = products.flatten()[at], row
+    return values, rows
+
+
+def _rounded(scores: Any) -> Any:
     """To 2^-40, so that the order of a float64 summation cannot break a tie."""
-    return (scores * 2.0**40).round_() / 2.0**40
+    return (scores * 2.0**40).round() / 2.0**40
+
+
+def _table(x: Tensor | np.ndarray) -> Tensor:
+    """A tensor on the CPU, without a copy where it is one, or an array."""
+    x = x.detach().cpu() if isinstance(x, Tensor) else torch.as_tensor(np.asarray(x))
+    return x if x.dtype in (torch.float16, torch.float32, torch.float64) else x.float()
 
 
 @contextmanager
-def _full_float32() -> Iterator[None]:
-    """Without TF32 and bfloat16 shortcuts, whatever the training run has switched on."""
+def _matmul_precision(name: str) -> Iterator[None]:
+    """Float32 products with or without TF32 and bfloat16 shortcuts, whatever the training run has switched on."""
     before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
+    torch.set_float32_matmul_precision(name)
     try:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
-
-
-def _paired(query_groups: Groups, gallery_groups: Groups | None) -> tuple[Tensor, Tensor]:
-    if gallery_groups is None:
-        raise StylesimError("Queries have groups but the gallery has none: give query_groups and gallery_groups.")
-    ours, theirs = torch.as_tensor(query_groups), torch.as_tensor(gallery_groups)
-    if ours.ndim != theirs.ndim or ours.shape[1:] != theirs.shape[1:]:
-        raise StylesimError(
-            f"Groups of queries {list(ours.shape)} and gallery {list(theirs.shape)} are not of one kind: "
-            "either one code per item in both, or multi-hot rows over the same groups in both."
-        )
-    return ours, theirs
 
 
 def _check(q: Tensor, g: Tensor, k: int) -> None:
@@ -195,7 +278,3 @@ def _check(q: Tensor, g: Tensor, k: int) -> None:
         )
     if k < 1:
         raise StylesimError(f"k is at least 1, not {k}.")
-    for name, x in (("queries", q), ("gallery", g)):
-        bad = (~x.isfinite().all(dim=1)).nonzero().flatten()
-        if len(bad):
-            raise StylesimError(f"{len(bad)} of the {name} hold NaN or infinity, the first in row {int(bad[0])}.")

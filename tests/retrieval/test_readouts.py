@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stylesim.errors import StylesimError
+from stylesim.retrieval.descriptors import DescriptorSet, item_table
+from stylesim.retrieval.readouts import Cosine, Csls, Pca, Whitened
+from stylesim.retrieval.search import search
+
+
+def unit(seed: int, n: int, d: int = 6) -> np.ndarray:
+    x = np.random.default_rng(seed).standard_normal((n, d)).astype(np.float32)
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 99), st.integers(1, 9), st.integers(1, 30), st.integers(1, 12))
+def test_csls_is_its_formula(seed, n_queries, n_gallery, k):
+    q, g = unit(seed, n_queries), unit(seed + 1, n_gallery)
+    cosine = (q @ g.T).astype(np.float64)
+    r_q = np.sort(cosine, axis=1)[:, ::-1][:, :k].mean(axis=1)
+    r_g = np.sort(cosine, axis=0)[::-1][:k].mean(axis=0)
+    expected = 2 * cosine - r_q[:, None] - r_g[None]
+
+    ours, theirs = Csls(k)(q, g)
+    np.testing.assert_allclose(ours @ theirs.T, expected, atol=1e-5)
+    found = search(ours, theirs, n_gallery)
+    np.testing.assert_allclose(found.similarities, np.sort(expected, axis=1)[:, ::-1], atol=1e-5)
+
+
+def test_csls_takes_from_a_hub_what_it_gains_everywhere():
+    """The mean of all queries is nearer to each than its own counterpart is."""
+    q = np.eye(8, dtype=np.float32)[:4]
+    counterparts = 0.45 * q + np.sqrt(1 - 0.45**2) * np.eye(8, dtype=np.float32)[4:]
+    g = np.concatenate([counterparts, q.sum(axis=0, keepdims=True) / 2]).astype(np.float32)
+    by_cosine, by_csls = (search(*readout(q, g), 1).indices.flatten().tolist() for readout in (Cosine(), Csls(k=2)))
+    assert by_cosine == [4, 4, 4, 4]
+    assert by_csls == [0, 1, 2, 3]
+
+
+def test_an_image_is_not_among_its_own_nearest():
+    x, ids = unit(0, 12), [str(i) for i in range(12)]
+    ours, theirs = Csls(k=3)(x, x, query_ids=ids, gallery_ids=ids)
+    cosine = x @ x.T - 9 * np.eye(12)
+    nearest = np.sort(cosine, axis=1)[:, ::-1][:, :3].mean(axis=1)
+    scores = (ours @ theirs.T)[~np.eye(12, dtype=bool)]
+    expected = (2 * cosine - nearest[:, None] - nearest[None])[~np.eye(12, dtype=bool)]
+    np.testing.assert_allclose(scores, expected, atol=1e-5)
+
+
+def test_whitened_gallery_has_no_direction_that_stands_out():
+    x = np.random.default_rng(0).standard_normal((500, 6)).astype(np.float32) * [9, 3, 1, 1, 0.1, 0] + 5
+    ours, theirs = Whitened()(x[:7], x)
+    assert ours.shape == (7, 5), "a direction in which nothing varies is left out"
+    np.testing.assert_allclose(np.linalg.norm(theirs, axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(np.cov(theirs.T), np.eye(5) / 5, atol=0.05)
+    np.testing.assert_allclose(ours, theirs[:7], atol=1e-6)
+    assert Whitened(dim=2)(x[:7], x)[0].shape == (7, 2)
+
+
+def test_the_fit_set_is_the_one_that_is_named(tmp_path: Path):
+    q, g, other = unit(0, 40), unit(1, 50) * [1, 1, 3, 1, 1, 1], unit(2, 60) * [5, 1, 1, 1, 1, 1]
+    items = item_table((str(i), [], None, "x", i) for i in range(60))
+    DescriptorSet(other.astype(np.float32), items, {"encoder_digest": "e"}).save(tmp_path / "other")
+    on_gallery, on_query, on_other = (
+        Whitened(fit=fit)(q, g)[0] for fit in ("gallery", "query", str(tmp_path / "other"))
+    )
+    np.testing.assert_allclose(on_query, Whitened()(q, q)[0], atol=1e-5)
+    np.testing.assert_allclose(on_other, Whitened()(q, other)[0], atol=1e-4)
+    assert np.abs(on_gallery - on_query).max() > 0.1
+    with pytest.raises(StylesimError, match="same encoder"):
+        Whitened(fit=str(tmp_path / "other"))(q[:, :3], g[:, :3])
+
+
+def test_pca_keeps_the_inner_products_of_centred_descriptors():
+    q, g = unit(0, 30), unit(1, 80)
+    ours, theirs = Pca(dim=6)(q, g)
+    a, b = (x - g.mean(axis=0) for x in (q, g))
+    cosine = (a @ b.T) / np.linalg.norm(a, axis=1)[:, None] / np.linalg.norm(b, axis=1)[None]
+    np.testing.assert_allclose(ours @ theirs.T, cosine, atol=1e-5)
+
+
+def test_without_renormalising_pca_is_what_the_published_code_does():
+    """Fitted on unit queries; the gallery projected at its own length, and brought to unit length afterwards."""
+    rng = np.random.default_rng(0)
+    q, g = (rng.random((n, 6)).astype(np.float32) * rng.random((n, 1)).astype(np.float32) * 9 for n in (40, 25))
+    units = q / np.linalg.norm(q, axis=1, keepdims=True)
+    mean = units.mean(axis=0)
+    axes = np.linalg.svd(units - mean, full_matrices=False)[2][:3].T
+    projected = (g - mean) @ axes
+    projected /= np.linalg.norm(projected, axis=1, keepdims=True)
+
+    ours, theirs = Pca(dim=3, fit="query", renormalise=False)(q, g)
+    np.testing.assert_allclose(ours @ theirs.T, (units - mean) @ axes @ projected.T, atol=1e-5)
+    assert np.abs(theirs @ theirs.T - Pca(dim=3, fit="query")(q, g)[1] @ Pca(dim=3, fit="query")(q, g)[1].T).max() > 0.1
+
+
+def test_digests_tell_read_outs_and_fit_sets_apart(tmp_path: Path):
+    items = item_table((str(i), [], None, "x", i) for i in range(5))
+    for name in ("one", "two", "three"):
+        meta = {"encoder_digest": "e", "data_digest": "two" if name == "two" else "other"}
+        DescriptorSet(unit(0, 5), items, meta).save(tmp_path / name)
+    fitted = {name: Whitened(fit=str(tmp_path / name)).digest() for name in ("one", "two")}
+    readouts = [Cosine(), Csls(), Csls(k=5), Whitened(), Whitened(dim=4), Whitened(fit="query"), Pca(), Pca(dim=4)]
+    digests = [readout.digest() for readout in readouts] + list(fitted.values())
+    assert len(set(digests)) == len(digests)
+    assert Csls().digest() == Csls(k=10).digest()
