@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from torchvision.models import vgg16
 from stylesim.encoders.stages import dead_leaves
 from stylesim.encoders.vgg import vgg_gram
 from stylesim.errors import StylesimError
+from stylesim.retrieval.readouts import Pca
 
 LAYERS = [(0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28)]  # of `features`; a max pooling behind each group
 
@@ -31,7 +33,7 @@ def published_state() -> dict[str, Tensor]:
 
 
 def independent_gram(state: dict[str, Tensor], images: Tensor) -> Tensor:
-    """The published `gram` features: 512 x 512 over the last map, divided by 512, as a row, normalised."""
+    """The published `gram` features before they are normalised: 512 x 512 over the last map, / 512, as a row."""
     x = images
     for group in LAYERS:
         for layer in group:
@@ -39,20 +41,41 @@ def independent_gram(state: dict[str, Tensor], images: Tensor) -> Tensor:
         x = F.max_pool2d(x, 2)
     assert x.shape[1:] == (512, images.shape[2] // 32, images.shape[3] // 32)
     x = x.flatten(2)
-    return F.normalize(torch.einsum("bji,bki->bjk", x, x).div(512).flatten(1), dim=1)
+    return torch.einsum("bji,bki->bjk", x, x).div(512).flatten(1)
 
 
 def test_inner_products_are_those_of_the_published_grams(tmp_path: Path):
     state, path = published_state(), tmp_path / "vgg16-397923af.pth"
     torch.save(state, path, _use_new_zipfile_serialization=False)  # the published file is of 2017
     encoder, images = vgg_gram(weights=str(path), image_size=64), torch.randn(3, 3, 64, 64)
-    ours, theirs = encoder(images), independent_gram(state, images)
+    raw = independent_gram(state, images)
+    ours, theirs = encoder(images), F.normalize(raw, dim=1)
     assert ours.shape == (3, encoder.dim) == (3, 512 * 513 // 2)
     assert (theirs @ theirs.T).min() < 0.999  # or equal descriptors would prove nothing
     torch.testing.assert_close(ours @ ours.T, theirs @ theirs.T, atol=1e-4, rtol=0)
     row, column = torch.triu_indices(512, 512)
     weight = torch.where(row == column, 1.0, 2**0.5)
     torch.testing.assert_close(ours, theirs.unflatten(1, (512, 512))[:, row, column] * weight, atol=1e-4, rtol=0)
+    reference = vgg_gram(weights=str(path), preset="reference", image_size=64)
+    torch.testing.assert_close(reference(images).norm(dim=1), raw.norm(dim=1))
+    torch.testing.assert_close(F.normalize(reference(images), dim=1), ours)
+    assert reference.digest() != encoder.digest()
+
+
+def test_the_published_reduction_is_reproduced_to_its_slip(tmp_path: Path):
+    """Fitted on the normalised queries; the database projected at full length, and normalised afterwards alone."""
+    state, path = published_state(), tmp_path / "vgg16-397923af.pth"
+    torch.save(state, path)
+    queries, database = dead_leaves(9, 64).split([6, 3])
+    fitted = F.normalize(independent_gram(state, queries), dim=1).numpy()
+    axes = np.linalg.svd(fitted - fitted.mean(axis=0), full_matrices=False)[2][:4].T
+    ours, theirs = (fitted - fitted.mean(axis=0)) @ axes, independent_gram(state, database).numpy()
+    theirs = (theirs - fitted.mean(axis=0)) @ axes
+    expected = ours @ (theirs / np.linalg.norm(theirs, axis=1, keepdims=True)).T
+    encoder = vgg_gram(weights=str(path), preset="reference", image_size=64)
+    readout = Pca(dim=4, fit="query", renormalise=False)
+    reduced = readout(encoder(queries).numpy(), encoder(database).numpy())
+    np.testing.assert_allclose(reduced[0] @ reduced[1].T, expected, atol=1e-4)
 
 
 def test_a_file_of_another_network_is_refused_with_the_keys_that_differ(tmp_path: Path):
