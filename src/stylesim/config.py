@@ -47,6 +47,7 @@ _ENTRY: dict[str, tuple[Any, ...]] = {
     "device": ("auto", "cpu", "cuda", "mps"),
     "precision": (None, "bf16", "fp16"),
     "batch_size": (int,),
+    "csd_weights": (str,),
     "source": (str,),
     "folder": (str,),
     "out": (None, str),
@@ -97,7 +98,8 @@ def check_encoders(cfg: DictConfig) -> None:
     from stylesim.encoders.weights import check_weights
 
     for node in (cfg.model, *cfg.controls.values()):
-        message = check_weights(node._target_, str(node.get("weights")), node.get("architecture"))
+        options = {key: node.get(key) for key in ("weights", "architecture", "cache_dir", "backbone")}
+        message = check_weights(node._target_, **options)
         if message:
             raise StylesimError(message)
 

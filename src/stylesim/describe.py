@@ -19,6 +19,7 @@ import torch.distributed as dist
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from stylesim.encoders.base import pick_device
 from stylesim.errors import StylesimError
 from stylesim.images import Item, open_image
 from stylesim.progress import progress as show_progress
@@ -127,13 +128,6 @@ def gather_descriptor_set(share: DescriptorSet) -> DescriptorSet:
     return DescriptorSet(descriptors, items, share.meta | _of_images(items["id"], damaged))
 
 
-def pick_device() -> torch.device:
-    """CUDA, MPS or CPU: the first there is."""
-    if torch.cuda.is_available():
-        return torch.device("cuda", torch.cuda.current_device())
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
 class _Share:
     """This process's batches, without what is done: the same batches, and so the same bits, for any world."""
 
@@ -205,7 +199,7 @@ def _encode(
         return np.empty((0, encoder.dim), dtype=np.float32)
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}[precision] if precision else None
     with torch.autocast(device.type, dtype) if dtype else nullcontext():
-        vectors = encoder(encoder.preprocessing.normalise(torch.stack(images).to(device)))
+        vectors = encoder(encoder.preprocessing.normalise(torch.stack(images).to(device)).to(encoder.dtype))
     return vectors.float().cpu().numpy()
 
 

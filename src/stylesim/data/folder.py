@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 from stylesim.data.roots import Root
 from stylesim.data.tars import Slot
 from stylesim.errors import StylesimError
-from stylesim.images import Item
+from stylesim.images import EXTENSIONS, Item
 
 if TYPE_CHECKING:
     import pandas as pd
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
 TABLES = (".csv", ".tsv", ".parquet")
 PATHS, LABELS = ("path", "name", "file"), ("tags", "label", "artist")
 
