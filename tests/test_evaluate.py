@@ -35,7 +35,7 @@ def test_a_control_is_scored_and_scored_again_from_its_descriptors_without_a_mod
     assert figures["validation/recall@1"] == 1.0, "three styles of three colours"
     kept = tmp_path / "kept"
     shutil.copytree(Path(cfg.run_dir) / "descriptors", kept)
-    monkeypatch.setattr(evaluate, "instantiate", _only_the_data(evaluate.instantiate))
+    monkeypatch.setattr(evaluate, "instantiate", _no_encoder(evaluate.instantiate))
     assert evaluate.main(evaluation("model=csd_vitl", f"descriptors={kept}")) == figures
 
 
@@ -84,9 +84,9 @@ def test_a_sweep_leaves_one_table_and_goes_on_in_its_folder(shards: Path, tmp_pa
     assert line["low"] < line["ours"] < line["high"]
 
 
-def _only_the_data(instantiate: Callable) -> Callable:
+def _no_encoder(instantiate: Callable) -> Callable:
     def guarded(node: DictConfig, *args: object, **kwargs: object) -> object:
-        assert ".data." in node._target_, f"{node._target_} was built, though the descriptors are there"
+        assert ".encoders." not in node._target_, f"{node._target_} was built, though the descriptors are there"
         return instantiate(node, *args, **kwargs)
 
     return guarded

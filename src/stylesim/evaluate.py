@@ -78,7 +78,10 @@ def evaluate_and_report(
 ) -> dict[str, float]:
     """Measure the encoder and its controls, one after the other, then write table and report into the run folder."""
     from stylesim.measure import measure
+    from stylesim.report.errors import read_movements
 
+    movements = read_movements(cfg.get("movements", "genre:*"))
+    readout = instantiate(cfg.readout) if "readout" in cfg else None
     folder = Path(descriptors) if descriptors else run_dir / "descriptors"
     results = {}
     for name, load in _encoders(cfg, checkpoint).items():
@@ -90,13 +93,15 @@ def evaluate_and_report(
             )
         if encoder is not None and is_main_process():
             print(f"{name}: {encoder.provenance.name}, {encoder.provenance.weights}", flush=True)
-        results[name] = measure(encoder, specs, folder / name, rank=rank, world=world, **describing)
+        results[name] = measure(
+            encoder, specs, folder / name, readout=readout, cache=cfg.get("cache"), rank=rank, world=world, **describing
+        )
     if is_main_process():
         from stylesim.report.run import write_run_report
         from stylesim.report.runs import write_per_query
 
         write_per_query(run_dir, results)
-        write_run_report(run_dir, results, loggers=loggers or [])
+        write_run_report(run_dir, results, movements=movements, loggers=loggers or [])
     return _flat(results)
 
 

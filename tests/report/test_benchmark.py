@@ -91,7 +91,8 @@ def test_ours_the_papers_and_the_difference_with_what_is_missing_and_why(sweep: 
     assert "The weights of VGG16" in missing["vgg_gram, wikiart"]
     assert "was stopped" in missing["csd_vitl, domainnet"]
     assert "no run of it" in missing["clip_vitl, domainnet"]
-    assert "no run of it" in missing["gda_vit"]
+    assert "gda_vit" in missing["no run at all"]
+    assert "clip_vitl" not in missing["no run at all"]
     assert not any(line.startswith(("color_histogram", "csd_vitl, wikiart")) for line in table.missing)
 
 
@@ -161,6 +162,13 @@ def test_the_files_say_the_same(sweep: Path) -> None:
     assert all(row.count("&") == 11 for row in latex.splitlines() if row.startswith(("CSD", "GDA", "color")))
     with Image.open(sweep / "benchmark.png") as picture:
         assert min(picture.size) > 500
+
+
+def test_the_command_logs_to_wandb(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(sweep)
+    assert main([str(sweep), "--wandb", "stylesim"]) == 0
+    (log,) = sweep.glob("wandb/offline-run-*/*.wandb")
+    assert log.stat().st_size > 1000
 
 
 def test_the_command_says_where_there_is_nothing(

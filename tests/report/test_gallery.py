@@ -41,6 +41,12 @@ def test_chosen_queries_cover_the_labels_and_a_third_of_them_failed(retrieval: R
         assert all(work.right == (work.label == row.query.label) for work in row.found)
 
 
+def test_failures_alone_are_shown_where_they_are_asked_for(retrieval: Retrieval):
+    rows = gallery_rows(retrieval, open_item, n_queries=24, k=3, only_failures=True)
+    assert len(rows) == (~retrieval.relevance[:, 0]).sum() > 0
+    assert not any(row.found[0].right for row in rows)
+
+
 def test_the_choice_is_repeatable_and_never_longer_than_the_queries(retrieval: Retrieval):
     def chosen(**options: int) -> list[str]:
         return [row.query.id for row in gallery_rows(retrieval, open_item, k=1, **options)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import csv
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.resources import files
@@ -89,31 +89,26 @@ def read_benchmark(folder: Path, figures: Sequence[str] = (MAIN,), against: str 
 
     Raises `StylesimError` where there is no run, and for an unknown figure or row.
     """
-    found = _Found(find_runs(folder))
-    paper = published()
-    sets = found.sets(list(dict.fromkeys(name for _, cells in paper.values() for name, _ in cells)))
+    found, paper = _Found(find_runs(folder)), published()
     of_paper = list(dict.fromkeys(column for _, cells in paper.values() for column in cells))
+    sets = found.sets(list(dict.fromkeys(name for name, _ in of_paper)))
     columns = [
         (name, figure)
         for name in sets
         for figure in [f for s, f in of_paper if s == name] or [f for f in figures if found.has(name, f)]
     ]
     if not columns and found.finished:
-        known = sorted({f for run in found.runs for values in run.figures.values() for f in values})
+        known = sorted({figure for run in found.runs for values in run.figures.values() for figure in values})
         raise StylesimError(f"No run has {' or '.join(figures)}. Figures: {', '.join(known)}.")
-    beside_paper = any(name in sets for name, _ in of_paper)
-    ran = dict.fromkeys(found.names)
-    never = [model for model in paper if beside_paper and model not in map(_model, ran)]
-    rows = [_row(name, paper.get(_model(name)), columns, found) for name in (*never, *ran)]
-    rows.sort(key=lambda row: _place(row, list(paper) if beside_paper else []))
-    if against is not None and against not in ran:
-        raise StylesimError(f"There is no row {against!r} to compare with; there are {', '.join(ran)}.")
-    return Benchmark(
-        columns,
-        rows,
-        [c for name in sets for c in _comparisons(name, found, against)],
-        found.missing(never, [name for name in sets if name in {known for known, _ in of_paper}]),
-    )
+    if against is not None and against not in found.rows:
+        raise StylesimError(f"There is no row {against!r} to compare with; there are {', '.join(found.rows)}.")
+    beside = [name for name in sets if name in {s for s, _ in of_paper}]
+    never = [model for model in paper if beside and model not in map(_model, found.rows)]
+    rows = [_row(name, paper.get(_model(name)), columns, found) for name in (*never, *found.rows)]
+    rows.sort(key=lambda row: _place(row, list(paper) if beside else []))
+    comparisons = [line for name in sets for line in _comparisons(name, found, against)]
+    missing = found.missing(beside) + ([f"no run at all: {', '.join(never)}"] if never else [])
+    return Benchmark(columns, rows, comparisons, missing)
 
 
 def published() -> dict[str, tuple[str, dict[Column, float]]]:
@@ -139,13 +134,18 @@ class _Found:
     _values: dict[Column, pd.DataFrame | None] = field(default_factory=dict)
 
     @cached_property
-    def names(self) -> list[str]:
-        return row_names(self.runs)
+    def named(self) -> list[tuple[str, Run]]:
+        """Each run, with the name of its row."""
+        return list(zip(row_names(self.runs), self.runs, strict=True))
+
+    @cached_property
+    def rows(self) -> list[str]:
+        return list(dict.fromkeys(name for name, _ in self.named))
 
     @cached_property
     def finished(self) -> dict[tuple[str, str], Run]:
         """(row, set) -> the run that has its figures; the later of two."""
-        return {(name, s): run for name, run in zip(self.names, self.runs, strict=True) for s in run.figures}
+        return {(name, s): run for name, run in self.named for s in run.figures}
 
     def sets(self, known: Sequence[str]) -> list[str]:
         """Retrieval sets of which there are figures, or should be: those of the paper first."""
@@ -163,18 +163,16 @@ class _Found:
             self._values[row, name] = run.per_query(name) if run else None
         return self._values[row, name]
 
-    def missing(self, never: Iterable[str], sets: Sequence[str]) -> list[str]:
-        """A sentence for each run without figures that no other run has made good, and for what was `never` run."""
-        done = {(name, run.data) for name, run in zip(self.names, self.runs, strict=True) if run.figures}
+    def missing(self, beside: Sequence[str]) -> list[str]:
+        """A sentence for each run without figures that no other has made good; for rows that no run asked for a set."""
+        done = {(name, run.data) for name, run in self.named if run.figures}
+        tried = {(name, run.data) for name, run in self.named} | self.finished.keys()
         lines = [
             f"{name}, {run.data}: {run.reason} ({run.folder})"
-            for name, run in zip(self.names, self.runs, strict=True)
+            for name, run in self.named
             if not run.figures and (name, run.data) not in done
         ]
-        lines += [f"{name}: no run of it in this folder" for name in never]
-        tried = {(name, run.data) for name, run in zip(self.names, self.runs, strict=True)}
-        for name in dict.fromkeys(self.names):
-            lines += [f"{name}, {s}: no run of it" for s in sets if not {(name, s)} & (tried | self.finished.keys())]
+        lines += [f"{name}, {s}: no run of it" for name in self.rows for s in beside if (name, s) not in tried]
         return sorted(lines)
 
 

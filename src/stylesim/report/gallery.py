@@ -43,11 +43,13 @@ def gallery_rows(
     n_queries: int = 12,
     k: int = 10,
     seed: int = 0,
+    only_failures: bool = False,
 ) -> list[Row]:
     """Choose queries over all labels, a third of them failures of the first neighbour, and open their images.
 
-    The choice is a function of the ids and the seed. `open_item` turns an id into its picture; where it
-    raises StylesimError or OSError the place stays empty. Rows come in the order of their labels.
+    With `only_failures` there are no others, and so perhaps no rows. The choice is a function of the ids and the seed.
+    `open_item` turns an id into its picture; where it raises StylesimError or OSError the place stays empty. Rows come
+    in the order of their labels.
     """
 
     def thumbnail(name: str) -> Image.Image | None:
@@ -61,7 +63,7 @@ def gallery_rows(
         for side, items in (("query", retrieval.queries.items), ("gallery", retrieval.gallery.items))
     }
     ids = {"query": retrieval.queries.ids, "gallery": retrieval.gallery.ids}
-    chosen = _choose(labels["query"], ids["query"], retrieval.relevance[:, 0], n_queries, seed)
+    chosen = _choose(labels["query"], ids["query"], retrieval.relevance[:, 0], n_queries, seed, only_failures)
     rows = []
     for q in sorted(chosen, key=lambda q: (labels["query"][q], ids["query"][q])):
         indices, scores = (values[q, :k].tolist() for values in retrieval.neighbours)
@@ -123,7 +125,9 @@ def _label(values: Sequence[str]) -> str:
     return ", ".join(value.rpartition(":")[2] for value in values[:3]) + (", …" if len(values) > 3 else "")
 
 
-def _choose(labels: list[str], ids: list[str], first_right: np.ndarray, n: int, seed: int) -> list[int]:
+def _choose(
+    labels: list[str], ids: list[str], first_right: np.ndarray, n: int, seed: int, only_failures: bool
+) -> list[int]:
     """A third of failures where there are so many, else successes; each going round the labels in turn."""
     shuffled = np.random.default_rng(seed).permutation(sorted(range(len(ids)), key=lambda i: ids[i]))
 
@@ -134,6 +138,6 @@ def _choose(labels: list[str], ids: list[str], first_right: np.ndarray, n: int, 
                 by_label.setdefault(labels[q], []).append(q)
         return [q for q in chain.from_iterable(zip_longest(*by_label.values())) if q is not None]
 
-    wrong, right = in_turn(False), in_turn(True)
+    wrong, right = in_turn(False), [] if only_failures else in_turn(True)
     failures = max(min(len(wrong), n // 3), n - len(right))
     return (wrong[:failures] + right)[:n]

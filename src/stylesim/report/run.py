@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,17 @@ from stylesim.data.roots import Root, name_roots
 from stylesim.errors import StylesimError
 from stylesim.images import open_image
 from stylesim.report.curves import curves_html
+from stylesim.report.errors import (
+    Movements,
+    by_label,
+    confusion,
+    confusion_picture,
+    first_answers,
+    movement_of,
+    worst_html,
+)
 from stylesim.report.gallery import Row, gallery_html, gallery_image, gallery_rows
-from stylesim.report.html import Section, code_html, damaged_html, facts_html, write_report
+from stylesim.report.html import Section, code_html, damaged_html, facts_html, image_uri, write_report
 from stylesim.report.table import FigureTable
 from stylesim.retrieval.evaluate import Retrieval
 
@@ -23,10 +32,13 @@ Results = Mapping[str, Mapping[str, Retrieval]]
 """Encoder, then retrieval set; the encoder in question comes first."""
 
 
-def write_run_report(run_dir: Path, results: Results, *, loggers: Iterable[Any] = ()) -> Path:
-    """Write `report.html`, `table.csv` and `galleries/*.png` into the run folder, print the table, and log all of it.
+def write_run_report(
+    run_dir: Path, results: Results, *, movements: Movements = "genre:*", loggers: Iterable[Any] = ()
+) -> Path:
+    """Write the report of a run into its folder, print the table, and log it and the galleries.
 
-    The table compares with the first control where there is one. Returns the path of the page.
+    Leaves `report.html`, `table.csv`, `galleries/*.png`, `errors/*.csv` and `errors/*.png`. The table compares with the
+    first control where there is one. `movements`: what the errors are summed up into. Returns the path of the page.
     """
     table = _table(results)
     (run_dir / "table.csv").write_text(FigureTable([_every_figure(n, sets) for n, sets in results.items()]).csv())
@@ -35,14 +47,16 @@ def write_run_report(run_dir: Path, results: Results, *, loggers: Iterable[Any] 
         r for retrieval in results[model].values() for r in (*retrieval.spec.query, *(retrieval.spec.gallery or ()))
     }
     names = {root.location: root for root in name_roots(sorted(every))}
-    galleries = {name: gallery_rows_of(retrieval, names) for name, retrieval in results[model].items()}
-    sections = [Section("Figures", table.html() + _LEGEND)]
+    galleries = {name: galleries_of(retrieval, names) for name, retrieval in results[model].items()}
+    sections = [Section("Figures", table.html() + _legend(results))]
     if (run_dir / "metrics.csv").is_file():
         sections.append(Section("Curves", curves_html(run_dir / "metrics.csv")))
-    sections += [Section(f"Gallery: {_words(name)}", gallery_html(rows)) for name, rows in galleries.items()]
+    for name, (rows, failures) in galleries.items():
+        sections.append(Section(f"Gallery: {_words(name)}", gallery_html(rows)))
+        sections += _errors(run_dir / "errors", name, results[model][name], movements, failures)
     sections += _about(run_dir, results[model])
     page = write_report(run_dir / "report.html", f"stylesim: {run_dir.name}", sections, summary=_summary(results))
-    for name, rows in galleries.items():
+    for name, (rows, _) in galleries.items():
         (run_dir / "galleries").mkdir(exist_ok=True)
         picture = gallery_image(rows)
         picture.save(run_dir / "galleries" / f"{name}.png")
@@ -52,11 +66,15 @@ def write_run_report(run_dir: Path, results: Results, *, loggers: Iterable[Any] 
     return page
 
 
-_LEGEND = (
-    "<p>recall@1: share of queries whose nearest neighbour has the query's style; the gallery holds other contents"
-    " only. content: share whose nearest neighbour among the <em>other styles</em> shows the same content, which a"
-    " descriptor of style should lose. Small figures: distance from the first control.</p>"
-)
+def _legend(results: Results) -> str:
+    model, *controls = results
+    text = "recall@1: share of queries whose nearest neighbour has the query's style"
+    if any(retrieval.spec.distinct is not None for retrieval in results[model].values()):
+        text += (
+            "; the gallery holds other contents only. content: share whose nearest neighbour among the"
+            " <em>other styles</em> shows the same content, which a descriptor of style should lose"
+        )
+    return f"<p>{text}.{' Small figures: distance from the first control.' if controls else ''}</p>"
 
 
 def _table(results: Results) -> FigureTable:
@@ -78,16 +96,48 @@ def _every_figure(encoder: str, sets: Mapping[str, Retrieval]) -> dict[str, Any]
     return {"encoder": encoder, **figures}
 
 
-def gallery_rows_of(retrieval: Retrieval, names: Mapping[str, Root]) -> list[Row]:
-    """Rows for pictures. The images are found in one pass over the sources, however large, since only some are
-    shown."""
+def _errors(
+    folder: Path, name: str, retrieval: Retrieval, movements: Movements, failures: Sequence[Row]
+) -> list[Section]:
+    """The section on the wrong answers of a retrieval set; none where all are right, or images have several labels."""
+    answers = first_answers(retrieval)
+    if answers is None or answers["right"].all():
+        return []
+    movement = movement_of(retrieval, movements)
+    worst = by_label(answers)
+    folder.mkdir(parents=True, exist_ok=True)
+    if movement:
+        worst = worst.assign(movement=[movement[label] for label in worst["label"]])
+    worst.to_csv(folder / f"{name}.csv", index=False)
+    matrix = confusion(answers, movement)
+    wrong, of_all = int((~answers["right"]).sum()), len(answers)
+    title = f"{_words(name)}: {wrong:,} wrong of {of_all:,} nearest neighbours"
+    if movement:
+        inside = int(sum(matrix.loc[row, row] for row in matrix.index)) / wrong
+        title += f",\n{inside:.1%} of the wrong ones from the right movement"
+    confusion_picture(matrix, title, folder / f"{name}.png")
+    with Image.open(folder / f"{name}.png") as picture:
+        matrix_html = f'<figure><img alt="" style="max-width:100%" src="{image_uri(picture)}"></figure>'
+    shown = f"<h3>Failures</h3>{gallery_html(failures)}" if failures else ""
+    html = f"<h3>The worst</h3>{worst_html(worst)}<h3>What is taken for what</h3>{matrix_html}{shown}"
+    return [Section(f"Errors: {_words(name)}", html, folded=True)]
+
+
+def galleries_of(retrieval: Retrieval, names: Mapping[str, Root]) -> tuple[list[Row], list[Row]]:
+    """Rows for pictures, of all queries and of failures.
+
+    The images are found in one pass over the sources, however large, since only some are shown.
+    """
     wanted: set[str] = set()
 
     def note(name: str) -> Image.Image:
         wanted.add(name)
         raise OSError
 
-    gallery_rows(retrieval, note)
+    def both(open_item: Callable[[str], Image.Image]) -> tuple[list[Row], list[Row]]:
+        return gallery_rows(retrieval, open_item), gallery_rows(retrieval, open_item, 6, only_failures=True)
+
+    both(note)
     roots = dict.fromkeys([*retrieval.spec.query, *(retrieval.spec.gallery or ())])
     images = {item.id: item.image for item in open_items([names[r] for r in roots]) if item.id in wanted}
 
@@ -97,7 +147,7 @@ def gallery_rows_of(retrieval: Retrieval, names: Mapping[str, Root]) -> list[Row
         image = open_image(source)
         return image.convert("L").convert("RGB") if retrieval.spec.greyscale else image
 
-    return gallery_rows(retrieval, opened)
+    return both(opened)
 
 
 def _summary(results: Results) -> str:
