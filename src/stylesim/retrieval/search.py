@@ -93,12 +93,12 @@ def search_shared(
     """
     if world == 1:
         return search(queries, gallery, k, query_ids=query_ids, query_groups=query_groups, **options)
-    mine = np.arange(rank, len(queries), world)
+    mine = torch.arange(rank, len(queries), world)
     found = search(
         queries[mine],
         gallery,
         k,
-        query_ids=None if query_ids is None else [query_ids[i] for i in mine],
+        query_ids=None if query_ids is None else [query_ids[i] for i in mine.tolist()],
         query_groups=None if query_groups is None else query_groups[mine],
         **options,
     )
@@ -230,22 +230,27 @@ def _above(
     products: Float[Tensor, "b p"], least: Float[Tensor, " b"], start: int, excluded: list[tuple[Tensor, Tensor]]
 ) -> tuple[Float[Tensor, "b m"], Int[Tensor, "b m"]]:
     """Products above their query's bound that are not excluded, and their gallery rows, ascending; then -inf."""
+    width = products.shape[1]
+    if not (start or excluded):  # nothing is known yet, so all of them are
+        return products, torch.arange(width, device=products.device).expand_as(products)
     if products.device.type == "cpu":  # numpy finds the few among the many several times faster
         at = torch.from_numpy(np.flatnonzero(products.numpy() > least.numpy()[:, None]))
     else:
         at = (products > least[:, None]).flatten().nonzero().flatten()
-    query, row = at // products.shape[1], at % products.shape[1] + start
+    query = at // width
+    row = at - query * width + start
     for ours, theirs in excluded:
         parts = zip(query.split(1 << 16), row.split(1 << 16), strict=True)  # a multi-hot row each would be large
         allowed = torch.cat([~pairs_share_group(ours[a], theirs[b]) for a, b in parts])
         at, query, row = at[allowed], query[allowed], row[allowed]
     counts = query.bincount(minlength=len(products))
-    place = torch.arange(len(query), device=query.device) - (counts.cumsum(0) - counts)[query]
-    shape = (len(products), int(counts.max()))
-    values = products.new_full(shape, -torch.inf)
-    rows = torch.zeros(shape, dtype=torch.int64, device=products.device)
-    values[query, place], rows[query, place] = products.flatten()[at], row
-    return values, rows
+    most = int(counts.max())
+    # Where each query's first one goes in a table of `most` columns, less where it stands in the list.
+    shift = most * torch.arange(len(counts), device=query.device) - (counts.cumsum(0) - counts)
+    slot = torch.arange(len(query), device=query.device) + shift[query]
+    values = products.new_full((len(counts) * most,), -torch.inf).scatter_(0, slot, products.flatten()[at])
+    rows = torch.zeros_like(values, dtype=torch.int64).scatter_(0, slot, row)
+    return values.view(len(counts), most), rows.view(len(counts), most)
 
 
 def _rounded(scores: Any) -> Any:

@@ -1,0 +1,192 @@
+"""What a similarity says by itself, away from any ranking: gaps between labels, and pairs told apart.
+
+A cosine of style descriptors is no calibrated score: an artist's own works can be less alike than they are to
+another's (CSD+, 2026). These figures show where.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int
+
+from stylesim.errors import StylesimError
+
+PAIRS = 5_000_000
+"""Pairs that are compared at most; beyond, a sample of as many, half of them of one label."""
+
+
+class Verification(NamedTuple):
+    """How well similarity tells pairs of one label from pairs of two."""
+
+    auc: float
+    """The chance that a pair of one label is more alike than a pair of two; ties count half."""
+    same: int
+    different: int
+    """Pairs of either kind that were compared."""
+    exact: bool
+    """Whether these are all there are, and no sample."""
+
+
+class SimilarityProfile(NamedTuple):
+    """Quantiles of the similarity of pairs: what a score of one's own can be held against."""
+
+    levels: Float[np.ndarray, " l"]
+    same: Float[np.ndarray, " l"]
+    different: Float[np.ndarray, " l"]
+    exact: bool
+
+
+def discrimination_gap(
+    descriptors: Float[np.ndarray, "n d"],
+    labels: Sequence[str],
+    *,
+    variant: Literal["prototype", "pairwise"] = "prototype",
+    resamples: int = 1000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Each label's similarity to itself minus that to the label it is most similar to (CSD+).
+
+    `pairwise`: means over pairs of images. `prototype`: means over a label's images of the similarity to a label's
+    prototype, its mean descriptor at unit length. An image is in neither case compared with itself: its own label's
+    prototype is that of the other images.
+
+    Returns a row per label: `label`, `images`, `own`, `best_other`, `nearest` (the name of that label), `gap`, and of a
+    bootstrap over the label's images `low` and `high` (95 %) and `positive`, the share of resamples whose gap is above
+    0. A label of one image has no gap: NaN. Raises StylesimError for fewer than two labels.
+    """
+    x, names, code = _labelled(descriptors, labels)
+    sums = np.stack([x[code == label].sum(axis=0, dtype=np.float64) for label in range(len(names))])
+    sizes = np.bincount(code)
+    others = _scaled(sums, sizes, variant)
+    rng = np.random.default_rng(seed)
+    rows = []
+    for label, name in enumerate(names):
+        mine = x[code == label].astype(np.float64)
+        size = len(mine)
+        own = _scaled(sums[label] - mine, np.full(size, size - 1), variant)
+        table = np.column_stack([(mine * own).sum(axis=1), mine @ others.T])  # its own column is never the best
+        means = table.mean(axis=0)
+        means[1 + label] = -np.inf
+        gaps = []
+        for draws in np.array_split(np.arange(resamples), max(1, resamples * size // 2_000_000)):
+            resampled = rng.multinomial(size, np.full(size, 1 / size), len(draws)) @ table / size
+            resampled[:, 1 + label] = -np.inf
+            gaps.append(resampled[:, 0] - resampled[:, 1:].max(axis=1))
+        best, gaps = int(means[1:].argmax()), np.concatenate(gaps)
+        figures = (means[0], means[1 + best], names[best], means[0] - means[1 + best])
+        rows.append((name, size, *figures, *np.quantile(gaps, [0.025, 0.975]), (gaps > 0).mean()))
+    columns = ["label", "images", "own", "best_other", "nearest", "gap", "low", "high", "positive"]
+    found = pd.DataFrame(rows, columns=columns)
+    found.loc[found["images"] < 2, ["own", "gap", "low", "high", "positive"]] = np.nan
+    return found
+
+
+def verification_auc(
+    descriptors: Float[np.ndarray, "n d"], labels: Sequence[str], *, pairs: int = PAIRS, seed: int = 0
+) -> Verification:
+    """Pair verification: the area under the ROC of similarity as a sign of one label.
+
+    Over all pairs of images where there are at most `pairs`, over a random sample of as many otherwise. Raises
+    StylesimError where all pairs are of one kind.
+    """
+    same, different, exact = _pair_similarities(descriptors, labels, pairs, seed)
+    same = np.sort(same)
+    below, not_above = np.searchsorted(same, different, "left"), np.searchsorted(same, different, "right")
+    auc = 1 - (below + not_above).mean() / 2 / len(same)
+    return Verification(float(auc), len(same), len(different), exact)
+
+
+def similarity_profile(
+    descriptors: Float[np.ndarray, "n d"],
+    labels: Sequence[str],
+    *,
+    levels: Sequence[float] = (0.05, 0.25, 0.5, 0.75, 0.95),
+    pairs: int = PAIRS,
+    seed: int = 0,
+) -> SimilarityProfile:
+    """How similar two images of one label are, and two of different ones; pairs as in `verification_auc`."""
+    same, different, exact = _pair_similarities(descriptors, labels, pairs, seed)
+    at = np.asarray(levels)
+    return SimilarityProfile(at, np.quantile(same, at), np.quantile(different, at), exact)
+
+
+def _scaled(
+    sums: Float[np.ndarray, "m d"], sizes: Int[np.ndarray, " m"], variant: Literal["prototype", "pairwise"]
+) -> Float[np.ndarray, "m d"]:
+    """Sums of descriptors as means, or as prototypes of unit length."""
+    if variant not in ("prototype", "pairwise"):
+        raise StylesimError(f"The variant of the gap is 'prototype' or 'pairwise', not {variant!r}.")
+    lengths = np.linalg.norm(sums, axis=1) if variant == "prototype" else sizes
+    return sums / lengths.clip(min=1e-12)[:, None]
+
+
+def _pair_similarities(
+    descriptors: Float[np.ndarray, "n d"], labels: Sequence[str], pairs: int, seed: int
+) -> tuple[Float[np.ndarray, " s"], Float[np.ndarray, " t"], bool]:
+    """Similarities of pairs of one label and of two, and whether these are all pairs."""
+    x, _, code = _labelled(descriptors, labels)
+    exact = len(x) * (len(x) - 1) // 2 <= pairs
+    if exact:
+        parts = list(_all_pairs(x, code))
+        same, different = (np.concatenate(kind) for kind in zip(*parts, strict=True))
+    else:
+        rng = np.random.default_rng(seed)
+        drawn = (_same_pairs(code, pairs // 2, rng), _different_pairs(code, pairs // 2, rng))
+        same, different = (_products(x, *kind) for kind in drawn)
+    if not len(same):
+        raise StylesimError("No two images have the same label, so pairs of one label cannot be told from others.")
+    return same, different, exact
+
+
+def _all_pairs(
+    x: Float[np.ndarray, "n d"], code: Int[np.ndarray, " n"]
+) -> Iterator[tuple[Float[np.ndarray, " s"], Float[np.ndarray, " t"]]]:
+    for start in range(0, len(x), 256):
+        rows = np.arange(start, min(start + 256, len(x)))
+        products = x[rows] @ x[start:].T
+        later = rows[:, None] < np.arange(start, len(x))[None]
+        alike = code[rows][:, None] == code[start:][None]
+        yield products[later & alike], products[later & ~alike]
+
+
+def _same_pairs(code: Int[np.ndarray, " n"], m: int, rng: np.random.Generator) -> Int[np.ndarray, "2 m"]:
+    order, sizes = np.argsort(code, kind="stable"), np.bincount(code)
+    first = np.cumsum(sizes) - sizes
+    weights = sizes * (sizes - 1.0)
+    if not weights.any():
+        return np.empty((2, 0), dtype=np.int64)
+    label = rng.choice(len(sizes), m, p=weights / weights.sum())
+    a, b = rng.integers(sizes[label]), rng.integers(sizes[label] - 1)
+    return order[first[label] + np.stack([a, b + (b >= a)])]
+
+
+def _different_pairs(code: Int[np.ndarray, " n"], m: int, rng: np.random.Generator) -> Int[np.ndarray, "2 m"]:
+    """By drawing any two images again until their labels differ."""
+    pairs = rng.integers(len(code), size=(2, m))
+    while (again := code[pairs[0]] == code[pairs[1]]).any():
+        pairs[:, again] = rng.integers(len(code), size=(2, int(again.sum())))
+    return pairs
+
+
+def _products(
+    x: Float[np.ndarray, "n d"], a: Int[np.ndarray, " m"], b: Int[np.ndarray, " m"]
+) -> Float[np.ndarray, " m"]:
+    starts = range(0, len(a), 8192)
+    parts = [np.einsum("nd,nd->n", x[a[i : i + 8192]], x[b[i : i + 8192]]) for i in starts]
+    return np.concatenate(parts) if parts else np.empty(0, dtype=np.float32)
+
+
+def _labelled(
+    descriptors: Float[np.ndarray, "n d"], labels: Sequence[str]
+) -> tuple[Float[np.ndarray, "n d"], list[str], Int[np.ndarray, " n"]]:
+    """Descriptors, names of labels, and each image's label by number."""
+    if len(descriptors) != len(labels):
+        raise StylesimError(f"There are {len(descriptors)} descriptors but {len(labels)} labels: one each is needed.")
+    names, code = np.unique(np.asarray(labels, dtype=str), return_inverse=True)
+    if len(names) < 2:
+        raise StylesimError(f"Telling labels apart needs two or more; these images have {len(names)}.")
+    return np.asarray(descriptors, dtype=np.float32), names.tolist(), code
