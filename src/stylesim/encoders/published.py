@@ -58,8 +58,13 @@ LITE0 = WeightSource(
 )
 _META = "https://dl.fbaipublicfiles.com"
 DINO = {
-    name: WeightSource(f"DINO {name}", f"{stem}.pth", "Apache-2.0", url=f"{_META}/dino/{stem}/{stem}.pth")
-    for name, stem in {"ViT-B-16": "dino_vitbase16_pretrain", "ViT-B-8": "dino_vitbase8_pretrain"}.items()
+    name: WeightSource(
+        f"DINO {name}", f"{stem}.pth", "Apache-2.0", url=f"{_META}/dino/{stem}/{stem}.pth", sha256=digest
+    )
+    for name, stem, digest in (
+        ("ViT-B-16", "dino_vitbase16_pretrain", "bf34ad0f424b9029b593e8dc3ed553bf26e88bcba0d32bf3e62a6209cb64c85e"),
+        ("ViT-B-8", "dino_vitbase8_pretrain", "575f0efc4838938314afa09897a62ed2b87919928b5edcd133abb907328995eb"),
+    )
 }
 MOCO = WeightSource(
     "MoCo v3 ViT-B-16",
@@ -72,6 +77,7 @@ SSCD = WeightSource(
     "sscd_disc_mixup.torchscript.pt",
     "MIT",
     url=f"{_META}/sscd-copy-detection/sscd_disc_mixup.torchscript.pt",
+    sha256="9f26bd4c848cc19b73d2ae92eea6e04886f61a7b764ceb7a13aeee62e6a6db56",
 )
 VGG16 = WeightSource(
     "VGG16 ImageNet (IMAGENET1K_V1)",
