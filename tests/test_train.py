@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import csv
+import functools
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -36,33 +38,54 @@ def command(shards: Path, *more: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("uninterrupted")
-    subprocess.run(command(shards, "hydra.run.dir=whole"), cwd=folder, check=True, timeout=300)
-    return folder / "whole"
+def uninterrupted(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """The folder of a whole run with these overrides; each is made once."""
+
+    @functools.cache
+    def run(*more: str) -> Path:
+        folder = tmp_path_factory.mktemp("uninterrupted")
+        subprocess.run(command(shards, "hydra.run.dir=whole", *more), cwd=folder, check=True, timeout=300)
+        return folder / "whole"
+
+    return run
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("signum", "code", "more"),
+    [
+        (signal.SIGKILL, -9, []),
+        (signal.SIGTERM, 143, []),
+        # Ctrl-C reaches every process of a terminal: here two ranks, which also average their weights.
+        (signal.SIGINT, 130, ["trainer=ddp_cpu", "callbacks=ema", "optim=adamw"]),
+    ],
+)
 def test_a_run_that_is_stopped_and_resumed_ends_with_the_weights_of_one_that_was_not(
-    signum: signal.Signals, code: int, shards: Path, uninterrupted: Path, tmp_path: Path
+    signum: signal.Signals,
+    code: int,
+    more: list[str],
+    shards: Path,
+    uninterrupted: Callable[..., Path],
+    tmp_path: Path,
 ) -> None:
-    process = subprocess.Popen(command(shards), cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command(shards, *more), cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     while not (found := list(tmp_path.glob("outputs/*/*/checkpoints/last.ckpt"))):
         assert process.poll() is None, process.stderr and process.stderr.read()
         time.sleep(0.01)
-    process.send_signal(signum)
+    os.killpg(process.pid, signum)
     said = process.communicate(timeout=120)[1]
     assert process.returncode == code
     run = found[0].parents[1]
     assert not (run / "metrics.json").exists(), "the run was over before it could be stopped"
-    if signum == signal.SIGTERM:
+    if signum != signal.SIGKILL:
         assert "stopped by a signal after step" in said
         assert "resume=true" in said
-    subprocess.run([*command(shards), "resume=true"], cwd=tmp_path, check=True, timeout=300)
+    subprocess.run([*command(shards, *more), "resume=true"], cwd=tmp_path, check=True, timeout=300)
     assert [p.parent for p in tmp_path.glob("outputs/**/metrics.json")] == [run], "it goes on in its own folder"
-    whole, resumed = (load_file(r / "checkpoints" / "last.safetensors") for r in (uninterrupted, run))
+    whole, resumed = (load_file(r / "checkpoints" / "last.safetensors") for r in (uninterrupted(*more), run))
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
-    figures, again = (json.loads((r / "metrics.json").read_text()) for r in (uninterrupted, run))
+    figures, again = (json.loads((r / "metrics.json").read_text()) for r in (uninterrupted(*more), run))
     assert figures == again
     steps = [int(row["step"]) for row in csv.DictReader((run / "metrics.csv").open()) if row["train/loss"]]
     assert steps == list(range(STEPS)), "the log has every step once"
@@ -149,6 +172,16 @@ def test_what_cannot_be_trained_is_refused_in_a_sentence(
     with pytest.raises(Exception) as error:  # noqa: PT011  (Hydra wraps what a constructor raises)
         train.main(composed(override))
     assert said in str(explain(error.value))
+
+
+def test_sets_that_are_only_evaluated_are_refused_as_training_data(
+    shards: Path, composed: Callable[..., DictConfig]
+) -> None:
+    cfg = composed("data=shards", f"data.root={shards / 'train'}", config="evaluate")
+    training = composed()
+    training.data = cfg.data
+    with pytest.raises(StylesimError, match="TaggedSets is for evaluation only"):
+        train.main(training)
 
 
 @pytest.mark.parametrize(

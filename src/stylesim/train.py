@@ -11,6 +11,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from stylesim.config import check_encoders, check_roots
+from stylesim.errors import StylesimError
 from stylesim.launch import is_main_process, run, stop_watching
 from stylesim.resume import CHECKPOINT
 
@@ -81,6 +82,11 @@ def build(cfg: DictConfig) -> tuple[Any, Any]:
 
     lightning.seed_everything(cfg.seed, workers=True, verbose=False)
     datamodule = instantiate(cfg.data)
+    if not isinstance(datamodule, lightning.LightningDataModule):
+        raise StylesimError(
+            f"{type(datamodule).__name__} is for evaluation only, there is nothing in it to train on: choose "
+            "data=stylecross, laion_styles or folder here, and this one with python -m stylesim.evaluate."
+        )
     encoder = instantiate(cfg.model)
     module = instantiate(cfg.learning)(encoder, loss=instantiate(cfg.loss), optim=instantiate(cfg.optim))
     return module, datamodule
