@@ -59,7 +59,8 @@ def search(
     if query_ids is not None and gallery_ids is not None:
         codes = {name: code for code, name in enumerate(dict.fromkeys(gallery_ids))}
         pair = [torch.tensor([codes.get(name, -1) for name in ids]) for ids in (query_ids, gallery_ids)]
-        excluded.append((pair[0], pair[1]))
+        if (pair[0] >= 0).any():
+            excluded.append((pair[0], pair[1]))
     excluded = [(ours.to(device), theirs.to(device)) for ours, theirs in excluded]
     indices = torch.full((len(q), k), -1)
     similarities = torch.full((len(q), k), -torch.inf)
@@ -147,7 +148,7 @@ class _Way(NamedTuple):
 def _ways(q: Float[Tensor, "q d"], g: Float[Tensor, "g d"], device: torch.device) -> list[_Way]:
     """From the fastest to the one that is always right."""
     (long_q, lost_q), (long_g, lost_g) = _lengths("queries", q), _lengths("gallery", g)
-    doubt = q.shape[1] * torch.finfo(torch.float32).eps * long_q * long_g + 2.0**-39
+    doubt = (q.shape[1] + 2) * torch.finfo(torch.float32).eps * long_q * long_g + 2.0**-39
     ways = [_Way("highest", torch.float32, 1.0, doubt), _Way("highest", torch.float64, 1.0, -torch.inf)]
     if _shortens(device):
         shortened = lost_q * long_g + 1.01 * long_q * lost_g  # (q - q')g + q'(g - g'), by Cauchy and Schwarz
