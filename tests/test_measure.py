@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import multiprocessing
 import os
 from pathlib import Path
 
 import pytest
 import torch
+import torch.multiprocessing as mp
 from PIL import Image
 
 from stylesim.encoders.base import Preprocessing, Provenance, StyleEncoder
@@ -99,3 +101,24 @@ def test_the_read_out_reaches_the_search(pictures: Path) -> None:
     scaled = measure(Counting(), spec, readout=Csls(k=2), **options)["all"]
     assert plain.neighbours.similarities.max() <= 1.0001
     assert not torch.equal(plain.neighbours.similarities, scaled.neighbours.similarities)
+
+
+def _measure_on_a_rank(rank: int, world: int, root: Path, folder: Path) -> None:
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=world)
+    share = {"rank": rank, "world": world, "cache": folder / "cache"}
+    figures = measured(Counting(), root, folder / "run", **share)
+    again = Counting()
+    assert measured(again, root, folder / "run", **share) == figures
+    assert again.seen == 0
+    torch.distributed.destroy_process_group()
+    torch.save(figures, folder / f"{rank}.pt")
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_figures_and_cache_are_the_same_on_any_number_of_processes(pictures: Path, tmp_path: Path, world: int) -> None:
+    multiprocessing.set_forkserver_preload(["stylesim.measure"])  # imports torch once for all the ranks
+    mp.start_processes(_measure_on_a_rank, (world, pictures, tmp_path), world, start_method="forkserver")
+    alone = measured(Counting(), pictures, tmp_path / "run", cache=tmp_path / "cache")
+    for rank in range(world):
+        assert torch.load(tmp_path / f"{rank}.pt") == alone == measured(Counting(), pictures)
