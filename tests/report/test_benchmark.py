@@ -164,6 +164,11 @@ def test_the_files_say_the_same(sweep: Path) -> None:
         assert min(picture.size) > 500
 
 
+def test_a_sweep_in_which_all_has_failed_says_so(tmp_path: Path) -> None:
+    a_run(tmp_path / "0", "ink_box", "shards", None, error="There is no folder /x.")
+    assert "- ink_box, shards: There is no folder /x." in write_benchmark(tmp_path)
+
+
 def test_the_command_logs_to_wandb(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(sweep)
     assert main([str(sweep), "--wandb", "stylesim"]) == 0

@@ -203,6 +203,8 @@ def _place(row: Row, paper: Sequence[str]) -> tuple[int, float, str]:
 
 
 def _comparisons(name: str, found: _Found, against: str | None) -> list[Comparison]:
+    import numpy as np
+
     from stylesim.retrieval.statistics import paired_difference
 
     rows = {
@@ -214,7 +216,7 @@ def _comparisons(name: str, found: _Found, against: str | None) -> list[Comparis
     lines = []
     for row, mine in rows.items():
         if row != best and len(both := mine.index.intersection(rows[best].index)):
-            difference = paired_difference(rows[best][both].to_numpy(), mine[both].to_numpy())
+            difference = paired_difference(np.asarray(rows[best].loc[both]), np.asarray(mine.loc[both]))
             lines.append(Comparison(name, row, best, len(both), difference))
     return sorted(lines, key=lambda line: line.difference.mean)
 
@@ -228,7 +230,8 @@ def write_benchmark(folder: Path, figures: Sequence[str] = (MAIN,), against: str
     (folder / "benchmark.csv").write_text(as_csv(table))
     (folder / "benchmark.md").write_text(text)
     (folder / "benchmark.tex").write_text(as_latex(table))
-    as_picture(table, folder / "benchmark.png")
+    if table.columns:  # else every job has failed
+        as_picture(table, folder / "benchmark.png")
     return f"{text}\nbenchmark: {folder / 'benchmark.md'}, .csv, .tex, .png"
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
-import pandas as pd
+import numpy as np
+from jaxtyping import Int
 
 from stylesim.data.folder import load_table
 from stylesim.errors import StylesimError
@@ -21,6 +23,35 @@ Movements = Mapping[str, str] | str
 CLASSES = 40
 """Rows of a confusion matrix; what is rarer is summed up as OTHERS."""
 OTHERS, UNKNOWN = "others", "unknown"
+
+
+class Answer(NamedTuple):
+    """A query's label and that of its nearest neighbour."""
+
+    id: str
+    label: str
+    found: str
+
+    @property
+    def right(self) -> bool:
+        return self.label == self.found
+
+
+class LabelErrors(NamedTuple):
+    """How a label fares: its queries, the share that finds it, and what the others find most often, how often."""
+
+    label: str
+    queries: int
+    recall: float
+    taken_for: str
+    times: int
+
+
+class Confusion(NamedTuple):
+    """Counts, rows by what a query is and columns by what its nearest neighbour is."""
+
+    names: list[str]
+    counts: Int[np.ndarray, "c c"]
 
 
 def read_movements(movements: str) -> Movements:
@@ -39,37 +70,33 @@ def read_movements(movements: str) -> Movements:
     return dict(zip(table[label].astype(str), table["movement"].astype(str), strict=True))
 
 
-def first_answers(retrieval: Retrieval) -> pd.DataFrame | None:
-    """Each query's `label`, that of its nearest neighbour (`found`), and whether that is `right`; indexed by id.
+def first_answers(retrieval: Retrieval) -> list[Answer]:
+    """The answer to each query; queries and neighbours without a label are left out.
 
-    Queries and neighbours without a label are left out. None where an image has several labels, of which none is its
-    own.
+    None at all where images have several labels, of which none is their own.
     """
     sides = [item_values(side.items, retrieval.spec.relevant) for side in (retrieval.queries, retrieval.gallery)]
     if any(len(values) > 1 for values in chain(*sides)):
-        return None
+        return []
     nearest = retrieval.neighbours.indices[:, 0].tolist()
-    rows = [
-        (id, ours[0], sides[1][index][0])
+    return [
+        Answer(id, ours[0], sides[1][index][0])
         for id, ours, index in zip(retrieval.queries.ids, sides[0], nearest, strict=True)
         if index >= 0 and ours and sides[1][index]
     ]
-    answers = pd.DataFrame(rows, columns=["id", "label", "found"]).set_index("id")
-    return answers.assign(right=answers["label"] == answers["found"])
 
 
-def by_label(answers: pd.DataFrame) -> pd.DataFrame:
-    """For each label `queries`, `recall@1`, the label it is most often `taken_for`, and how many `times`.
-
-    The worst come first; of labels with the same share the one with more queries.
-    """
-    rows = []
-    for label, group in answers.groupby("label"):
-        wrong = Counter(group.loc[~group["right"], "found"])
+def by_label(answers: Sequence[Answer]) -> list[LabelErrors]:
+    """The labels, the worst first; of those with the same share the one with more queries."""
+    groups: dict[str, list[Answer]] = defaultdict(list)
+    for answer in answers:
+        groups[answer.label].append(answer)
+    lines = []
+    for label, group in groups.items():
+        wrong = Counter(answer.found for answer in group if not answer.right)
         taken_for, times = min(wrong.items(), key=lambda item: (-item[1], item[0]), default=("", 0))
-        rows.append((label, len(group), float(group["right"].mean()), taken_for, times))
-    table = pd.DataFrame(rows, columns=["label", "queries", "recall@1", "taken_for", "times"])
-    return table.sort_values(["recall@1", "queries", "label"], ascending=[True, False, True], ignore_index=True)
+        lines.append(LabelErrors(label, len(group), 1 - sum(wrong.values()) / len(group), taken_for, times))
+    return sorted(lines, key=lambda line: (line.recall, -line.queries, line.label))
 
 
 def movement_of(retrieval: Retrieval, movements: Movements) -> dict[str, str]:
@@ -96,35 +123,39 @@ def movement_of(retrieval: Retrieval, movements: Movements) -> dict[str, str]:
     return {label: _short(movement) for label, movement in most.items()}
 
 
-def confusion(answers: pd.DataFrame, movement: Mapping[str, str]) -> pd.DataFrame:
-    """Counts, rows by what a query is and columns by what its nearest neighbour is, over the same names.
+def confusion(answers: Sequence[Answer], movement: Mapping[str, str]) -> Confusion:
+    """What is taken for what, over the CLASSES most frequent names; OTHERS is the rest.
 
     With movements, of the wrong answers alone: the diagonal holds those of another artist in the right movement.
-    Without, of all answers and by label. The CLASSES most frequent names have a row; OTHERS is the rest.
+    Without, of all answers and by label.
     """
-    wrong = answers[~answers["right"]] if movement else answers
-    pairs = pd.DataFrame({side: [movement.get(v, _short(v)) for v in wrong[side]] for side in ("label", "found")})
-    counts = Counter(pairs["label"]) + Counter(pairs["found"])
-    kept = {name for name, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:CLASSES]}
-    pairs = pairs.apply(lambda side: side.where(side.isin(kept), OTHERS))
-    names = sorted(kept) + [OTHERS] * (len(counts) > len(kept))
-    return pd.crosstab(pairs["label"], pairs["found"]).reindex(index=names, columns=names, fill_value=0)
+    pairs = [
+        (movement.get(answer.label, _short(answer.label)), movement.get(answer.found, _short(answer.found)))
+        for answer in answers
+        if not (movement and answer.right)
+    ]
+    frequent = sorted(Counter(chain(*pairs)).items(), key=lambda item: (-item[1], item[0]))
+    names = sorted(name for name, _ in frequent[:CLASSES]) + [OTHERS] * (len(frequent) > CLASSES)
+    place = {name: number for number, name in enumerate(names)}
+    counts = np.zeros((len(names), len(names)), dtype=int)
+    for pair in pairs:
+        counts[tuple(place.get(name, len(names) - 1) for name in pair)] += 1
+    return Confusion(names, counts)
 
 
-def confusion_picture(matrix: pd.DataFrame, title: str, file: Path) -> None:
+def confusion_picture(matrix: Confusion, title: str, file: Path) -> None:
     """Draw the counts; the colour is their share of a row."""
     import matplotlib
 
     matplotlib.use("Agg", force=False)
     from matplotlib.figure import Figure
 
-    counts = matrix.to_numpy()
+    names, counts = [name.replace("_", " ") for name in matrix.names], matrix.counts
     share = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
-    size = 2.6 + 0.3 * len(matrix)
+    size = 2.6 + 0.3 * len(names)
     figure = Figure(figsize=(size + 0.6, size), layout="constrained")
     axes = figure.add_subplot()
     picture = axes.imshow(share, cmap="Blues", vmin=0, vmax=max(float(share.max()), 0.01))
-    names = [name.replace("_", " ") for name in matrix.index]
     axes.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
     axes.set_yticks(range(len(names)), names, fontsize=8)
     axes.set_xlabel("nearest neighbour")
@@ -140,15 +171,15 @@ def confusion_picture(matrix: pd.DataFrame, title: str, file: Path) -> None:
     figure.savefig(file, dpi=130)
 
 
-def worst_html(table: pd.DataFrame, *, shown: int = 20) -> str:
-    """The first rows of `by_label` for a report."""
-    lines = "".join(
-        f"<tr><th>{escape(_short(row.label))}</th><td>{row.queries:,}</td><td>{row.share:.3f}</td>"
-        f"<td>{escape(_short(row.taken_for))}{f' ({row.times:,})' if row.times else ''}</td></tr>"
-        for row in table.head(shown).rename(columns={"recall@1": "share"}).itertuples()
+def worst_html(lines: Sequence[LabelErrors], *, shown: int = 20) -> str:
+    """The first lines of `by_label` for a report."""
+    rows = "".join(
+        f"<tr><th>{escape(_short(line.label))}</th><td>{line.queries:,}</td><td>{line.recall:.3f}</td>"
+        f"<td>{escape(_short(line.taken_for))}{f' ({line.times:,})' if line.times else ''}</td></tr>"
+        for line in lines[:shown]
     )
     head = "<tr><th>label</th><th>queries</th><th>recall@1</th><th>most often taken for</th></tr>"
-    return f'<div class="wide"><table class="plain"><thead>{head}</thead><tbody>{lines}</tbody></table></div>'
+    return f'<div class="wide"><table class="plain"><thead>{head}</thead><tbody>{rows}</tbody></table></div>'
 
 
 def _short(label: str) -> str:

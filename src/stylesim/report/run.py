@@ -101,20 +101,17 @@ def _errors(
 ) -> list[Section]:
     """The section on the wrong answers of a retrieval set; none where all are right, or images have several labels."""
     answers = first_answers(retrieval)
-    if answers is None or answers["right"].all():
+    wrong = sum(not answer.right for answer in answers)
+    if not wrong:
         return []
-    movement = movement_of(retrieval, movements)
-    worst = by_label(answers)
+    movement, worst = movement_of(retrieval, movements), by_label(answers)
     folder.mkdir(parents=True, exist_ok=True)
-    if movement:
-        worst = worst.assign(movement=[movement[label] for label in worst["label"]])
-    worst.to_csv(folder / f"{name}.csv", index=False)
+    lines = [{**line._asdict(), "movement": movement.get(line.label)} for line in worst]
+    (folder / f"{name}.csv").write_text(FigureTable(lines).csv())
     matrix = confusion(answers, movement)
-    wrong, of_all = int((~answers["right"]).sum()), len(answers)
-    title = f"{_words(name)}: {wrong:,} wrong of {of_all:,} nearest neighbours"
+    title = f"{_words(name)}: {wrong:,} wrong of {len(answers):,} nearest neighbours"
     if movement:
-        inside = int(sum(matrix.loc[row, row] for row in matrix.index)) / wrong
-        title += f",\n{inside:.1%} of the wrong ones from the right movement"
+        title += f",\n{matrix.counts.trace() / wrong:.1%} of the wrong ones from the right movement"
     confusion_picture(matrix, title, folder / f"{name}.png")
     with Image.open(folder / f"{name}.png") as picture:
         matrix_html = f'<figure><img alt="" style="max-width:100%" src="{image_uri(picture)}"></figure>'
