@@ -6,6 +6,7 @@ import pytest
 from stylesim.compare import FIGURES, compare
 from stylesim.errors import StylesimError
 from stylesim.retrieval.descriptors import DescriptorSet, item_table
+from stylesim.retrieval.readouts import Csls, Whitened
 
 STYLES = np.eye(4)
 
@@ -59,6 +60,8 @@ def test_csls_counts_neighbourhoods_over_all_labels() -> None:
     table = (generated.descriptors @ works.descriptors.T).astype(float)
     near = [np.sort(t, axis=1)[:, -2:].mean(1) for t in (table, table.T)]
     csls = 2 * table - near[0][:, None] - near[1]
+    ours, theirs = Csls(2)(generated.descriptors, works.descriptors)
+    np.testing.assert_allclose(ours @ theirs.T, csls, atol=1e-6, err_msg="the read-out is another thing")
     found = compare(generated, works, csls_k=2)
     labels = found.labels.set_index("label")
     assert labels.loc["a", "csls"] == pytest.approx(csls[:2, :2].mean(), abs=1e-6)
@@ -101,3 +104,13 @@ def test_a_single_generation_has_no_interval() -> None:
 def test_descriptors_of_two_encoders_are_not_compared() -> None:
     with pytest.raises(StylesimError, match="two encoders mean nothing"):
         compare(described(0, "a", encoder_digest="1"), described(1, "a", encoder_digest="2"))
+
+
+def test_a_readout_comes_before_every_score() -> None:
+    generated, works = described(0, "aabb"), described(1, "aaaabbbbcccc")
+    ours, theirs = Whitened()(generated.descriptors, works.descriptors)
+    found = compare(generated, works, readout=Whitened())
+    assert found.figures["gss"] == pytest.approx(
+        (ours[:2] @ theirs[:4].T).mean() / 2 + (ours[2:] @ theirs[4:8].T).mean() / 2, abs=1e-5
+    )
+    assert found.figures["gss"] != pytest.approx(compare(generated, works).figures["gss"], abs=1e-3)

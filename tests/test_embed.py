@@ -92,7 +92,7 @@ def test_an_interrupted_command_goes_on(
     [
         (["images=/no/such/place"], "there is nothing at /no/such/place"),
         (["checkpoint=/no/such/file"], "Runs leave checkpoints/best.safetensors"),
-        (["model=csd_vitb", "model.architecture=ViT-test", "model.image_size=32", "model.weights=random"], "=true"),
+        (["model=csd_lite0", "model.weights=random", "model.image_size=32"], "allow_untrained=true"),
     ],
 )
 def test_what_the_user_can_mend_is_a_sentence(

@@ -43,7 +43,7 @@ def test_folders_of_the_same_labels_are_scored_label_by_label(
     figures = score.main(cfg)
     run_dir = Path(cfg.run_dir)
     assert figures["gss/low"] <= figures["gss"] <= figures["gss/high"]
-    assert figures["different_label"] < figures["same_label"]
+    assert figures["works/different"] < figures["works/others"] < figures["works/same"]
     assert figures["discrimination"] > 0
     assert figures["label/red/discrimination"] > 0
     content = json.loads((run_dir / "score.json").read_text(), parse_constant=pytest.fail)  # no NaN in it
@@ -102,8 +102,8 @@ def test_works_without_labels_are_their_own_yardstick(tmp_path: Path, composed: 
     works = pictures(tmp_path / "real", range(3, 8), ["red"]) / "red"
     cfg = composed(f"generated={generated}", f"reference={works}", *HISTOGRAM, config="score")
     figures = score.main(cfg)
-    assert "same_label" in figures
-    assert "different_label" not in figures
+    assert "works/others" in figures
+    assert "works/same" not in figures
     content = json.loads((Path(cfg.run_dir) / "score.json").read_text())
     assert content["works_of_reference"]["different"] is None
     assert content["labels"] == []
@@ -116,3 +116,25 @@ def test_shards_are_scored_by_the_tags_that_are_asked_for(
     sources = [f"generated={shards / 'validation'}", f"reference={shards / 'train'}", "label=set:*"]
     figures = score.main(composed(*sources, *HISTOGRAM, config="score"))
     assert figures["label/set:red/discrimination"] > 0
+
+
+def test_readouts_are_chosen_by_name(sides: tuple[Path, Path], composed: Callable[..., DictConfig]) -> None:
+    score.main(composed(f"generated={sides[0]}", f"reference={sides[1]}", *HISTOGRAM, config="score"))
+    folder = Path(composed(config="score").run_dir) / "descriptors"
+    again = (f"generated={folder / 'generated'}", f"reference={folder / 'reference'}")
+    plain = score.main(composed(*again, config="score"))
+    csls = score.main(composed(*again, "readout=csls", "readout.k=2", config="score"))
+    whitened = score.main(composed(*again, "readout=whitened", config="score"))
+    assert csls["gss"] == plain["gss"] != whitened["gss"]
+    assert csls["csls"] != plain["csls"]
+
+
+def test_the_page_says_which_label_is_nearest_where_generations_have_none(
+    sides: tuple[Path, Path], composed: Callable[..., DictConfig], capsys: pytest.CaptureFixture[str]
+) -> None:
+    cfg = composed(f"generated={sides[0] / 'blue'}", f"reference={sides[1]}", *HISTOGRAM, config="score")
+    score.main(cfg)
+    assert "of the single labels blue is the nearest" in capsys.readouterr().out
+    content = json.loads((Path(cfg.run_dir) / "score.json").read_text())
+    assert content["labels"][0]["label"] == "blue"
+    assert not content["matched_labels"]

@@ -60,18 +60,21 @@ def test_neighbourhoods_and_csls_are_those_of_the_whole_table(k: int) -> None:
 
 def test_works_are_their_own_yardstick_without_themselves() -> None:
     works = np.array([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
-    same, different = yardstick(works, {"a": np.array([0, 1]), "b": np.array([2])})
+    same, different, others = yardstick(works, {"a": np.array([0, 1]), "b": np.array([2])})
     assert same.tolist() == pytest.approx([0.6, 0.6]), "a single work of b says nothing"
     # The work of b with a's prototype (.8, .4), the two of a with b's.
     assert sorted(different) == pytest.approx([0.0, 0.4, 0.8])
+    assert others.tolist() == pytest.approx([0.3, 0.7, 0.4])
     table = works @ works.T
     assert own_similarities(works).mean() == pytest.approx(table[~np.eye(3, dtype=bool)].mean())
 
 
-def test_without_other_labels_nothing_is_different() -> None:
-    same, different = yardstick(unit(0, 5), {"": np.arange(5)})
-    assert len(same) == 5
-    assert not len(different)
+@pytest.mark.parametrize(
+    ("n", "labels", "lengths"), [(5, {}, (0, 0, 5)), (5, {"a": range(5)}, (5, 0, 5)), (1, {}, (0, 0, 0))]
+)
+def test_what_a_corpus_cannot_tell_is_empty(n: int, labels: dict[str, range], lengths: tuple[int, int, int]) -> None:
+    found = yardstick(unit(0, n), {name: np.array(rows) for name, rows in labels.items()})
+    assert tuple(map(len, found)) == lengths
 
 
 def test_a_large_corpus_is_sampled_evenly(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from stylesim.errors import StylesimError
 from stylesim.retrieval.descriptors import DescriptorSet
 from stylesim.retrieval.evaluate import item_values
+from stylesim.retrieval.readouts import Readout
 from stylesim.retrieval.search import search
 from stylesim.retrieval.statistics import bootstrap_interval
 from stylesim.scores import (
@@ -79,6 +80,7 @@ def compare(
     reference: DescriptorSet,
     *,
     label: str = "*",
+    readout: Readout | None = None,
     csls_k: int = 10,
     neighbours: int = 10,
     seed: int = 0,
@@ -91,6 +93,8 @@ def compare(
 
     Args:
         label: Glob over tags: which of them are labels. In a folder of folders the tag of an image is its folder.
+        readout: What is done to the descriptors first (`retrieval.readouts`), with the works as its gallery: one that
+            gives unit vectors, as whitening does. CSLS is none: it stands beside every score.
         csls_k: Images in a neighbourhood.
         neighbours: Nearest works listed for each generation, at most.
         seed: Of the bootstrap.
@@ -99,7 +103,8 @@ def compare(
         StylesimError: If the sets were described by different encoders.
     """
     _refuse_strangers(generated, reference)
-    vectors = [_unit(side.descriptors) for side in (generated, reference)]
+    vectors = tuple(_unit(side.descriptors) for side in (generated, reference))
+    vectors = readout(*vectors) if readout else vectors
     near = neighbourhoods(vectors[0], vectors[1], csls_k)
     sides = zip((generated, reference), vectors, near, strict=True)
     ours, works = (_Side(images, v, _rows(images, label), n) for images, v, n in sides)
@@ -115,7 +120,7 @@ def compare(
         images=_image_table(values, pairs, ours),
         pairs=_descending(pairs, "similarity"),
         labels=_label_table(matches, ours, works, values, seed),
-        yardstick=yardstick(works.vectors, works.labels or {EVERYTHING: np.arange(len(reference))}),
+        yardstick=yardstick(works.vectors, works.labels),
         matched=bool(common),
         left_out=sorted(ours.labels.keys() - works.labels.keys()) if common else [],
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from hydra.utils import instantiate
 from jaxtyping import Float
 from omegaconf import DictConfig
 
@@ -43,6 +44,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
     from stylesim.compare import compare
     from stylesim.report.score_page import summary, write_score_page
     from stylesim.retrieval.descriptors import DescriptorSet
+    from stylesim.retrieval.readouts import Csls
 
     run_dir, encoder = Path(cfg.run_dir), load_model(cfg) if fresh else None
     folders = {s: run_dir / "descriptors" / s if s in fresh else Path(roots[s][0].location) for s in SIDES}
@@ -50,17 +52,24 @@ def main(cfg: DictConfig) -> dict[str, float]:
         for side in fresh:
             embed(encoder, roots[side], folders[side], cfg)
     sets = {side: DescriptorSet.load(folder) for side, folder in folders.items()}
-    options = {"label": cfg.label, "csls_k": cfg.csls_k, "neighbours": cfg.neighbours, "seed": cfg.seed}
-    comparison = compare(sets["generated"], sets["reference"], **options)
-    write_tables(run_dir, comparison, sets, options)
+    readout = instantiate(cfg.readout)
+    csls = readout if isinstance(readout, Csls) else None  # no other descriptors here, but a figure beside the raw one
+    comparison = compare(
+        sets["generated"],
+        sets["reference"],
+        label=cfg.label,
+        readout=None if csls else readout,
+        csls_k=(csls or Csls()).k,
+        neighbours=cfg.neighbours,
+        seed=cfg.seed,
+    )
+    write_tables(run_dir, comparison, sets)
     page = write_score_page(run_dir, comparison, sets, {side: partial(find_images, folders[side]) for side in SIDES})
     print(f"{summary(comparison, sets)}\nreport: {page}", flush=True)
     return flat(comparison)
 
 
-def write_tables(
-    run_dir: Path, comparison: Comparison, sets: Mapping[str, DescriptorSet], options: Mapping[str, Any]
-) -> None:
+def write_tables(run_dir: Path, comparison: Comparison, sets: Mapping[str, DescriptorSet]) -> None:
     """Write `score.json`, and the tables that a spreadsheet reads."""
     comparison.images.to_csv(run_dir / "per_image.csv", index=False)
     comparison.pairs.to_csv(run_dir / "pairs.csv", index=False)
@@ -74,7 +83,6 @@ def write_tables(
         "labels": _without_nan(comparison.labels.to_dict("records")),
         "labels_left_out": comparison.left_out,
         "works_of_reference": {name: _spread(values) for name, values in comparison.yardstick._asdict().items()},
-        "options": options,
         "encoder": sets["generated"].meta.get("encoder"),
         "damaged": {side: images.damaged for side, images in sets.items()},
     }
@@ -87,7 +95,7 @@ def flat(comparison: Comparison) -> dict[str, float]:
     for name, (low, high) in comparison.intervals.items():
         figures |= {f"{name}/low": low, f"{name}/high": high}
     for name, values in comparison.yardstick._asdict().items():
-        figures |= {f"{name}_label": float(values.mean())} if len(values) else {}
+        figures |= {f"works/{name}": float(values.mean())} if len(values) else {}
     wanted = ["gss", "csls", "discrimination", "discrimination_csls"]
     for line in comparison.labels.to_dict("records"):
         figures |= {f"label/{line['label']}/{name}": line[name] for name in wanted if name in line}

@@ -80,28 +80,35 @@ class Yardstick(NamedTuple):
     """How much works of one corpus resemble each other, by the measure that `gss` takes of a generation."""
 
     same: Float[np.ndarray, " s"]
-    """<r, r̄ of the other works of its label> for each work: a work is no witness for itself."""
+    """<r, r̄ of the other works of its label> for each work and label of it: a work is no witness for itself."""
     different: Float[np.ndarray, " t"]
     """<r, r̄ of another label> for each work and each label that it does not have."""
+    others: Float[np.ndarray, " m"]
+    """<r, r̄ of all other works> for each work, whatever its label."""
 
 
 def yardstick(reference: Float[np.ndarray, "m d"], labels: Mapping[str, Int[np.ndarray, " w"]]) -> Yardstick:
-    """The corpus's own same-label and different-label similarities; `labels` gives the rows of each.
+    """The corpus's own similarities; `labels` gives the rows of each. Empty is what a corpus cannot tell.
 
-    A label of one work has nothing to say about `same`. With one label for all, `different` is empty. Where there are
-    more than SAMPLE of the latter, evenly spaced works stand for all.
+    A label of one work has nothing to say about `same`. Where `different` would have more than SAMPLE values, evenly
+    spaced works stand for all.
     """
-    same = [own_similarities(reference[rows]) for rows in labels.values() if len(rows) > 1]
-    step = -(-len(reference) * len(labels) // SAMPLE)
-    different = []
-    for rows in labels.values():
-        others = np.setdiff1d(np.arange(0, len(reference), step), rows)
-        different.append(_products(reference[others], reference[rows].mean(0, dtype=np.float64)))
-    return Yardstick(*(np.concatenate(parts) if parts else np.empty(0) for parts in (same, different)))
+    if not labels:
+        return Yardstick(np.empty(0), np.empty(0), own_similarities(reference))
+    same = np.concatenate([own_similarities(reference[rows]) for rows in labels.values()])
+    prototypes = np.array([reference[rows].mean(0, dtype=np.float64) for rows in labels.values()])
+    stranger = np.ones((len(reference), len(labels)), dtype=bool)
+    for label, rows in enumerate(labels.values()):
+        stranger[rows, label] = False
+    some = slice(None, None, -(-stranger.size // SAMPLE))
+    different = (reference[some] @ prototypes.T.astype(reference.dtype))[stranger[some]]
+    return Yardstick(same, different.astype(np.float64), own_similarities(reference))
 
 
 def own_similarities(works: Float[np.ndarray, "w d"]) -> Float[np.ndarray, " w"]:
-    """<r, mean of the others> for each of two or more works; its mean is that of all pairs of different works."""
+    """<r, mean of the others> for each work, none for a single one; their mean is that of all pairs of two works."""
+    if len(works) < 2:
+        return np.empty(0)
     itself = np.einsum("wd,wd->w", works, works)
     return (_products(works, works.sum(0, dtype=np.float64)) - itself) / (len(works) - 1)
 

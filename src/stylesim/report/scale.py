@@ -46,21 +46,20 @@ def scale_html(ridges: Sequence[Ridge], value: float, interval: tuple[float, flo
 
 def _tick(tick: float, x: float, bottom: int) -> str:
     line = f'<path d="M{x:.1f} {TOP - 6}V{bottom}" stroke="var(--line)"/>'
-    return line + _text(x, bottom + 20, _number(tick, "g"), "middle")
+    return line + _text(x, bottom + 20, number(tick, "g"), "middle")
 
 
 def _marker(value: float, interval: tuple[float, float] | None, place: Callable[[float], float], bottom: int) -> str:
-    x = place(value)
-    anchor, aside = ("end", x - 10) if x > (LEFT + RIGHT) / 2 else ("start", x + 10)
+    x, (low, high) = place(value), map(place, interval or (value, value))
+    anchor, aside = ("end", low - 10) if x > (LEFT + RIGHT) / 2 else ("start", high + 10)
+    box = f'x="{low:.1f}" y="6" width="{high - low:.1f}" height="{bottom - 6}"'
     parts = [
+        f'<rect {box} fill="var(--accent)" opacity=".14"/>',
         f'<path d="M{x:.1f} 6V{bottom}" stroke="var(--accent)" stroke-width="2"/>',
-        _text(aside, 30, _number(value), anchor, "var(--accent)", 'font-size="30" font-weight="700"'),
+        _text(aside, 30, number(value), anchor, "var(--accent)", 'font-size="30" font-weight="700"'),
     ]
     if interval:
-        low, high = map(place, interval)
-        box = f'x="{low:.1f}" y="6" width="{high - low:.1f}" height="{bottom - 6}"'
-        parts.insert(0, f'<rect {box} fill="var(--accent)" opacity=".14"/>')
-        parts.append(_text(aside, 52, f"95 %: {_number(interval[0])} – {_number(interval[1])}", anchor))
+        parts.append(_text(aside, 52, f"95 %: {number(interval[0])} – {number(interval[1])}", anchor))
     return "".join(parts)
 
 
@@ -69,7 +68,7 @@ def _ridge(ridge: Ridge, base: int, place: Callable[[float], float], ticks: Sequ
     low, middle, high = (place(v) for v in np.quantile(values, (0.05, 0.5, 0.95)))
     parts = [
         _text(0, base - 24, ridge.title, colour="var(--ink)", font='font-size="15" font-weight="600"'),
-        _text(0, base - 4, f"median {_number(float(np.median(values)))}, of {len(values):,}"),
+        _text(0, base - 4, f"median {number(float(np.median(values)))}, of {len(values):,}"),
     ]
     if values.std() > 0:
         grid = np.linspace(ticks[0], ticks[-1], 361)
@@ -89,7 +88,8 @@ def _text(
     return f'<text x="{x:.1f}" y="{y}" text-anchor="{anchor}" fill="{colour}" {font}>{escape(text)}</text>'
 
 
-def _number(value: float, form: str = ".3f") -> str:
+def number(value: float, form: str = ".3f") -> str:
+    """A number for readers: with a minus sign that is no hyphen."""
     return format(value, form).replace("-", "−")
 
 

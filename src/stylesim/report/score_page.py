@@ -15,7 +15,7 @@ from stylesim.errors import StylesimError
 from stylesim.images import ImageLike, open_image
 from stylesim.report.gallery import THUMBNAIL, Row, Work, gallery_html
 from stylesim.report.html import Section, code_html, damaged_html, facts_html, write_report
-from stylesim.report.scale import Ridge, scale_html
+from stylesim.report.scale import Ridge, number, scale_html
 from stylesim.report.table import FigureTable
 from stylesim.retrieval.descriptors import DescriptorSet
 
@@ -52,32 +52,42 @@ def write_score_page(
 def summary(comparison: Comparison, sets: Mapping[str, DescriptorSet]) -> str:
     """The result in a few sentences of plain text."""
     generated, works = (f"{len(sets[side]):,}" for side in ("generated", "reference"))
-    low_high = comparison.intervals.get("gss")
-    between = f" (95 %: {low_high[0]:.3f} to {low_high[1]:.3f})" if low_high else ""
+    interval = comparison.intervals.get("gss")
+    between = f" (95 %: {number(interval[0])} to {number(interval[1])})" if interval else ""
     whose = "works of their own labels" if comparison.matched else "works"
-    text = f"{generated} generated images resemble the {works} {whose} at {comparison.figures['gss']:.3f}{between}."
-    same, different = comparison.yardstick
-    if len(same):
-        kin = "other works of their label" if len(different) else "the other works"
-        text += f" The works themselves resemble {kin} at {same.mean():.3f}"
-        text += f", those of other labels at {different.mean():.3f}." if len(different) else "."
-    if "discrimination" in comparison.labels:
-        table = comparison.labels
-        raw, hubless = ((table[name] < 0).sum() for name in ("discrimination", "discrimination_csls"))
-        text += f" {raw} of {len(table)} labels resemble another label's works more than their own ({hubless} by CSLS)."
+    text = f"{generated} generated images resemble the {works} {whose} at {number(comparison.figures['gss'])}{between}."
+    same, different, others = comparison.yardstick
+    if not comparison.matched and len(others):
+        text += f" The works resemble each other at {number(others.mean())}."
+    if len(same) and (comparison.matched or len(different)):
+        text += f" Works resemble others of their label at {number(same.mean())}"
+        text += f", those of other labels at {number(different.mean())}." if len(different) else "."
     if comparison.left_out:
         text += f" Not scored, for no work has their label: {', '.join(comparison.left_out[:8])}."
-    return text
+    return text + _of_labels(comparison)
+
+
+def _of_labels(comparison: Comparison) -> str:
+    lines = comparison.labels.to_dict("records")
+    if not comparison.matched and len(lines) > 1:
+        return (
+            " The generated images have none of the works' labels, so all works were taken as one; of the single labels"
+            f" {lines[0]['label']} is the nearest, at {number(lines[0]['gss'])}."
+        )
+    if "discrimination" not in comparison.labels:
+        return ""
+    raw, csls = (sum(line[name] < 0 for line in lines) for name in ("discrimination", "discrimination_csls"))
+    return f" {raw} of {len(lines)} labels resemble the works of another label more than their own ({csls} by CSLS)."
 
 
 def _scale(comparison: Comparison) -> str:
     """The pooled number over what generations and works score one by one."""
-    same, different = comparison.yardstick
-    ridges = [
-        Ridge("Works and other labels", different, "--soft"),
-        Ridge("Works of the same label" if len(different) else "Works among themselves", same, "--right"),
-        Ridge("Generated images", comparison.images["gss"].to_numpy(), "--accent"),
-    ]
+    same, different, others = comparison.yardstick
+    labelled = [Ridge("Works and other labels", different, "--soft"), Ridge("Works of one label", same, "--right")]
+    ridges = labelled if comparison.matched or len(different) else []
+    if not comparison.matched:
+        ridges.append(Ridge("Works among each other", others, "--ink"))
+    ridges.append(Ridge("Generated images", comparison.images["gss"].to_numpy(), "--accent"))
     return scale_html(ridges, comparison.figures["gss"], comparison.intervals.get("gss"))
 
 
@@ -86,10 +96,10 @@ def _readings(comparison: Comparison) -> str:
     lines = []
     for name, (formula, words) in FORMULAS.items():
         interval = comparison.intervals.get(name)
-        between = f"{interval[0]:.3f} – {interval[1]:.3f}" if interval else ""
-        cells = (f"<strong>{comparison.figures[name]:.3f}</strong>", between, formula)
+        between = f"{number(interval[0])} – {number(interval[1])}" if interval else ""
+        cells = (f"<strong>{number(comparison.figures[name])}</strong>", between, formula)
         cells = "".join(f'<td style="white-space:nowrap">{cell}</td>' for cell in cells)
-        lines.append(f"<tr><th>{name}</th>{cells}<td>{words}</td></tr>")
+        lines.append(f"<tr><th>{name}</th>{cells}<td style='min-width:17rem'>{words}</td></tr>")
     return (
         f'<h3>The same in other readings</h3><div class="wide"><table class="plain">{"".join(lines)}</table></div>'
         '<p class="note">g is the descriptor of a generated image, r of a work, ⟨ , ⟩ their inner product. Intervals:'
@@ -116,10 +126,10 @@ def labels_html(comparison: Comparison) -> str:
         for line in comparison.labels.to_dict("records")
     ]
     columns = [heading for name, heading in names.items() if name in comparison.labels]
-    return FigureTable(rows, columns=columns, unranked=("*",)).html() + (
-        '<p class="note">its own works: the mean similarity of two works of the label. own − other: below 0 where the'
-        " images resemble another label's works more than their own.</p>"
-    )
+    note = "its own works: the mean similarity of two works of the label."
+    if comparison.matched:
+        note += " own − other: below 0 where the images resemble another label's works more than their own."
+    return FigureTable(rows, columns=columns, unranked=("*",)).html() + f'<p class="note">{note}</p>'
 
 
 def _gallery(comparison: Comparison, find: Mapping[str, Find]) -> str:
@@ -138,7 +148,7 @@ def _gallery(comparison: Comparison, find: Mapping[str, Find]) -> str:
         query = Work(line["id"], _caption(line["id"], own), _thumbnail(ours.get(line["id"])), line["gss"])
         rows.append(Row(query, [_work(pair, works, own) for pair in nearest[line["id"]]]))
     chosen = f"{SHOWN} of {count:,}, evenly spaced" if count > SHOWN else "All"
-    note = f"<p>{chosen} from the most similar to the least. The number under a generated image is its gss.</p>"
+    note = f"<p>{chosen}, from the most similar to the least. The number under a generated image is its gss.</p>"
     return note + gallery_html(rows)
 
 
