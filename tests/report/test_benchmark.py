@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from PIL import Image
 
-from stylesim.config import conf_dir
+from stylesim.config import check_config, conf_dir
 from stylesim.errors import StylesimError
 from stylesim.report.benchmark import main, published, read_benchmark, write_benchmark
 from stylesim.retrieval.statistics import bootstrap_interval, paired_difference
@@ -74,6 +75,27 @@ def test_the_paper_has_twelve_rows_of_encoders_that_can_be_configured() -> None:
     assert all(cells["wikiart", "paper_map@1"] == cells["wikiart", "recall@1"] for _, cells in table.values())
     experiment = OmegaConf.load(conf_dir() / "experiment" / "paper_table1.yaml")
     assert sorted(experiment.hydra.sweeper.params.model.split(",")) == sorted(table)
+
+
+def test_the_experiment_asks_each_encoder_for_what_the_published_code_does() -> None:
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        configs = {
+            model: compose("evaluate", ["experiment=paper_table1", f"model={model}", "data=wikiart", "data.root=/x"])
+            for model in published()
+        }
+    for cfg in configs.values():
+        check_config(cfg)
+    presets = {model: cfg.model.get("preset") for model, cfg in configs.items()}
+    # The published code does with MoCo as its authors do, and CSD and GDA have no other preset.
+    same = {"moco_vitb", "gda_clip", "gda_dino", "gda_vit", "csd_vitb", "csd_vitl"}
+    assert {model for model, preset in presets.items() if preset != "reference"} == same
+    assert configs["vgg_gram"].readout == {
+        "_target_": "stylesim.retrieval.readouts.Pca",
+        "dim": 1024,
+        "fit": "query",
+        "renormalise": False,
+    }
+    assert configs["csd_vitl"].model.weights == "official"
 
 
 def test_ours_the_papers_and_the_difference_with_what_is_missing_and_why(sweep: Path) -> None:
