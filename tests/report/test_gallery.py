@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -48,7 +50,7 @@ def test_failures_alone_are_shown_where_they_are_asked_for(retrieval: Retrieval)
 
 
 def test_the_choice_is_repeatable_and_never_longer_than_the_queries(retrieval: Retrieval):
-    def chosen(**options: int) -> list[str]:
+    def chosen(**options: Any) -> list[str]:
         return [row.query.id for row in gallery_rows(retrieval, open_item, k=1, **options)]
 
     assert chosen(n_queries=6) == chosen(n_queries=6)
