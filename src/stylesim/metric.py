@@ -28,6 +28,8 @@ class StyleSimilarity(Metric):
     figures are those of `python -m stylesim.score` on the same images. `compute()` gives `gss`, `gss_unit_prototype`
     and `gss_renormalised` as `scores.mean_scores` defines them.
 
+    Call `update` and `compute`, not the metric itself: a batch of one side has no similarity to the other.
+
     The encoder is no part of the module that holds the metric: neither its optimiser nor its checkpoints see it. It
     describes on the metric's device, in evaluation mode, without gradients.
 

@@ -51,11 +51,13 @@ def write_score_page(
 
 def summary(comparison: Comparison, sets: Mapping[str, DescriptorSet]) -> str:
     """The result in a few sentences of plain text."""
-    generated, works = (f"{len(sets[side]):,}" for side in ("generated", "reference"))
+    count, works = comparison.images["id"].nunique(), len(sets["reference"])
+    who = "1 generated image resembles" if count == 1 else f"{count:,} generated images resemble"
+    whom = "the one work" if works == 1 else f"the {works:,} works"
+    whom = "the works of their own labels" if comparison.matched else whom
     interval = comparison.intervals.get("gss")
     between = f" (95 %: {number(interval[0])} to {number(interval[1])})" if interval else ""
-    whose = "works of their own labels" if comparison.matched else "works"
-    text = f"{generated} generated images resemble the {works} {whose} at {number(comparison.figures['gss'])}{between}."
+    text = f"{who} {whom} at {number(comparison.figures['gss'])}{between}."
     same, different, others = comparison.yardstick
     if not comparison.matched and len(others):
         text += f" The works resemble each other at {number(others.mean())}."
@@ -136,10 +138,10 @@ def _gallery(comparison: Comparison, find: Mapping[str, Find]) -> str:
     count = len(comparison.images)
     places = np.linspace(0, count - 1, min(SHOWN, count)).round().astype(int)
     shown = comparison.images.take(places).to_dict("records")
-    nearest: dict[str, list[dict[str, Any]]] = {line["id"]: [] for line in shown}
-    for pair in comparison.pairs.to_dict("records"):  # the most similar first
-        if len(nearest.get(pair["generated"], range(WORKS))) < WORKS:
-            nearest[pair["generated"]].append({str(key): value for key, value in pair.items()})
+    nearest: dict[str, list[dict[Any, Any]]] = {line["id"]: [] for line in shown}
+    theirs = np.flatnonzero(comparison.pairs["generated"].isin(list(nearest)) & (comparison.pairs["rank"] <= WORKS))
+    for pair in comparison.pairs.take(theirs).to_dict("records"):  # the most similar first
+        nearest[pair["generated"]].append(pair)
     ours = find["generated"](set(nearest))
     works = find["reference"]({pair["reference"] for pairs in nearest.values() for pair in pairs})
     rows = []
@@ -152,7 +154,7 @@ def _gallery(comparison: Comparison, find: Mapping[str, Find]) -> str:
     return note + gallery_html(rows)
 
 
-def _work(pair: Mapping[str, Any], works: Mapping[str, ImageLike], own: str | None) -> Work:
+def _work(pair: Mapping[Any, Any], works: Mapping[str, ImageLike], own: str | None) -> Work:
     """A reference work; right where it has the generation's `own` label, and neither right nor wrong without one."""
     name, label = pair["reference"], pair["reference_label"]
     right = None if own is None else own in label.split("|")
