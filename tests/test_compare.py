@@ -40,11 +40,11 @@ def test_without_labels_everything_is_compared_with_everything() -> None:
 
 
 def test_generations_are_compared_with_the_works_of_their_own_label() -> None:
-    generated, works = described(0, "aaabbd"), described(1, "aaaabbbbcccc")
+    generated, works = described(0, "aaabbd-"), described(1, "aaaabbbbcccc")
     table = (generated.descriptors @ works.descriptors.T).astype(float)
     found = compare(generated, works)
     assert found.matched
-    assert found.left_out == ["d"]
+    assert found.left_out == ["d", "(none)"]
     assert len(found.images) == 5
     assert found.figures["gss"] == pytest.approx((table[:3, :4].mean() * 3 + table[3:5, 4:8].mean() * 2) / 5, abs=1e-6)
     line = found.labels.set_index("label").loc["b"]

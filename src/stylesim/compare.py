@@ -59,7 +59,7 @@ class Comparison:
     matched: bool
     """Whether each generation was compared with the works of its own label, and not with all works."""
     left_out: list[str]
-    """Labels of generations that no work has: these were not scored."""
+    """Labels of generations that no work has, and `(none)` for those without a label: these were not scored."""
 
 
 class _Side(NamedTuple):
@@ -122,7 +122,7 @@ def compare(
         labels=_label_table(matches, ours, works, values, seed),
         yardstick=yardstick(works.vectors, works.labels),
         matched=bool(common),
-        left_out=sorted(ours.labels.keys() - works.labels.keys()) if common else [],
+        left_out=_left_out(ours, works, label) if common else [],
     )
 
 
@@ -134,6 +134,11 @@ def _refuse_strangers(generated: DescriptorSet, reference: DescriptorSet) -> Non
             f"The generated images were described by {names[0]} ({digests[0]}) and the reference by {names[1]} "
             f"({digests[1]}): similarities between two encoders mean nothing. Describe one of them again."
         )
+
+
+def _left_out(ours: _Side, works: _Side, label: str) -> list[str]:
+    unlabelled = not all(item_values(ours.images.items, label))
+    return sorted(ours.labels.keys() - works.labels.keys()) + ["(none)"] * unlabelled
 
 
 def _unit(descriptors: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
