@@ -16,7 +16,7 @@ from PIL import Image
 
 from stylesim.config import check_config, conf_dir
 from stylesim.errors import StylesimError
-from stylesim.report.benchmark import main, published, read_benchmark, write_benchmark
+from stylesim.report.benchmark import published, read_benchmark, write_benchmark
 from stylesim.retrieval.statistics import bootstrap_interval, paired_difference
 
 QUERIES = 60
@@ -150,13 +150,15 @@ def test_a_repeated_run_counts_once_and_a_failure_made_good_is_none(sweep: Path)
 
 
 def test_rows_are_named_by_what_tells_them_apart(tmp_path: Path) -> None:
+    of_all = ("model.image_size=48", "device=cpu")
     for number, readout in enumerate(("cosine", "csls")):
-        a_run(
-            tmp_path / str(number), "ink_box", "shards", 0.5 + number / 10, f"readout={readout}", sets=("all", "grey")
-        )
-    a_run(tmp_path / "2", "color_histogram", "shards", 0.2, "readout=cosine", sets=("all", "grey"))
+        task, recall = (f"readout={readout}", *of_all), 0.5 + number / 10
+        a_run(tmp_path / str(number), "ink_box", "shards", recall, *task, sets=("all", "grey"))
+    a_run(tmp_path / "2", "color_histogram", "shards", 0.2, "readout=cosine", *of_all, sets=("all", "grey"))
     table = read_benchmark(tmp_path)
-    assert [row.name for row in table.rows] == ["ink_box readout=csls", "ink_box readout=cosine", "color_histogram"]
+    names = ["ink_box readout=csls", "ink_box readout=cosine", "color_histogram readout=cosine"]
+    assert [row.name for row in table.rows] == names
+    assert table.common == ["model.image_size=48"], "told once, and a device is no matter"
     assert table.columns == [("all", "recall@1"), ("grey", "recall@1")], "no figure of the paper's for these"
     assert table.missing == []
     assert read_benchmark(tmp_path, ["queries"]).columns == [("all", "queries"), ("grey", "queries")]
@@ -189,20 +191,3 @@ def test_the_files_say_the_same(sweep: Path) -> None:
 def test_a_sweep_in_which_all_has_failed_says_so(tmp_path: Path) -> None:
     a_run(tmp_path / "0", "ink_box", "shards", None, error="There is no folder /x.")
     assert "- ink_box, shards: There is no folder /x." in write_benchmark(tmp_path)
-
-
-def test_the_command_logs_to_wandb(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(sweep)
-    assert main([str(sweep), "--wandb", "stylesim"]) == 0
-    (log,) = sweep.glob("wandb/offline-run-*/*.wandb")
-    assert log.stat().st_size > 1000
-
-
-def test_the_command_says_where_there_is_nothing(
-    sweep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main([str(sweep), "--against", "clip_vitl"]) == 0
-    assert "| clip_vitl |" in capsys.readouterr().out
-    (tmp_path / "empty").mkdir()
-    assert main([str(tmp_path / "empty")]) == 2
-    assert "There is no run below" in capsys.readouterr().err

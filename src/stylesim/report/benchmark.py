@@ -1,4 +1,4 @@
-"""python -m stylesim.report.benchmark FOLDER: one table of all runs below a folder, beside the paper's figures.
+"""One table of all runs below a folder, beside the paper's figures.
 
 It reads run folders and needs no model, so a table can be made anew at any time: of a sweep that is finished, that is
 half done, or in which jobs have failed.
@@ -6,9 +6,7 @@ half done, or in which jobs have failed.
 
 from __future__ import annotations
 
-import argparse
 import csv
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -67,12 +65,13 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """The table. `missing`: a sentence for each figure that should be there and is not."""
+    """The table. `missing`: sentences on figures that should be there and are not. `common`: the overrides of all runs."""
 
     columns: Sequence[Column]
     rows: Sequence[Row]
     comparisons: Sequence[Comparison]
     missing: Sequence[str]
+    common: Sequence[str]
 
     def best(self, column: Column) -> float | None:
         """The highest of our figures in a column, None where only one encoder has it."""
@@ -108,7 +107,7 @@ def read_benchmark(folder: Path, figures: Sequence[str] = (MAIN,), against: str 
     rows.sort(key=lambda row: _place(row, list(paper) if beside else []))
     comparisons = [line for name in sets for line in _comparisons(name, found, against)]
     missing = found.missing(beside) + ([f"no run at all: {', '.join(never)}"] if never else [])
-    return Benchmark(columns, rows, comparisons, missing)
+    return Benchmark(columns, rows, comparisons, missing, row_names(found.runs)[1])
 
 
 def published() -> dict[str, tuple[str, dict[Column, float]]]:
@@ -136,7 +135,7 @@ class _Found:
     @cached_property
     def named(self) -> list[tuple[str, Run]]:
         """Each run, with the name of its row."""
-        return list(zip(row_names(self.runs), self.runs, strict=True))
+        return list(zip(row_names(self.runs)[0], self.runs, strict=True))
 
     @cached_property
     def rows(self) -> list[str]:
@@ -233,33 +232,3 @@ def write_benchmark(folder: Path, figures: Sequence[str] = (MAIN,), against: str
     if table.columns:  # else every job has failed
         as_picture(table, folder / "benchmark.png")
     return f"{text}\nbenchmark: {folder / 'benchmark.md'}, .csv, .tex, .png"
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="stylesim.report.benchmark", description=__doc__)
-    parser.add_argument("folder", type=Path, help="the folder of a sweep, or any that holds run folders")
-    parser.add_argument("--figures", nargs="+", default=[MAIN], help="columns of retrieval sets that the paper lacks")
-    parser.add_argument("--against", help="the row that the others are compared with; else the best of each set")
-    parser.add_argument("--wandb", metavar="PROJECT", help="log the table and the picture to this project as well")
-    options = parser.parse_args(argv)
-    try:
-        print(write_benchmark(options.folder, options.figures, options.against))
-    except StylesimError as error:
-        print(f"stylesim: {error}", file=sys.stderr)
-        return 2
-    if options.wandb:
-        _log(options.folder, options.wandb)
-    return 0
-
-
-def _log(folder: Path, project: str) -> None:
-    import pandas as pd
-    import wandb
-
-    with wandb.init(project=project, job_type="benchmark", name=folder.name) as run:
-        table = wandb.Table(dataframe=pd.read_csv(folder / "benchmark.csv"))
-        run.log({"benchmark": table, "figures": wandb.Image(str(folder / "benchmark.png"))})
-
-
-if __name__ == "__main__":
-    sys.exit(main())
