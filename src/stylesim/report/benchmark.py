@@ -65,7 +65,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """The table. `missing`: sentences on figures that should be there and are not. `common`: the overrides of all runs."""
+    """The table. `missing`: sentences on figures that should be there and are not. `common`: overrides of all runs."""
 
     columns: Sequence[Column]
     rows: Sequence[Row]

@@ -32,7 +32,9 @@ def as_markdown(table: Benchmark) -> str:
     """The table in percent, the comparison of the encoders, and what is missing."""
     head = ["encoder", *(f"{name} {_heading(figure)}" for name, figure in table.columns)]
     body = [[row.name, *(_markdown_cell(table, row, column) for column in table.columns)] for row in table.rows]
-    parts = ["In percent: ours (the paper's, the difference); the best of ours is bold.\n\n" + _markdown(head, body)]
+    common = f" All with {' '.join(table.common)}." if table.common else ""
+    lead = f"In percent: ours (the paper's, the difference); the best of ours is bold.{common}\n\n"
+    parts = [lead + _markdown(head, body)]
     if table.comparisons:
         head = ["set", "encoder", MAIN, "95 %", "against", "better by", "95 %", "p", "queries"]
         parts.append(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 METRICS, PER_QUERY, ERROR = "metrics.json", "per_query.parquet", "error.txt"
 MODEL = "model"
 """The name of the encoder in question among those of a run; its controls have names of their own."""
-_NOT_A_ROW = ("data", "experiment", "hydra", "launcher", "sweep")
+_NOT_A_ROW = ("data", "experiment", "hydra", "launcher", "sweep", "device", "batch_size", "cache", "movements")
 """Overrides that say on what, or how, an encoder is measured, and not which encoder it is."""
 
 
@@ -58,13 +58,10 @@ def find_runs(folder: Path) -> list[Run]:
     return sorted(runs, key=lambda run: (run.folder / METRICS).stat().st_mtime if run.figures else 0.0)
 
 
-def row_names(runs: Sequence[Run]) -> list[str]:
-    """A name for the encoder of each run: its model, and the overrides that not all runs of that model have."""
-    names = []
-    for run in runs:
-        same = [set(other.overrides) for other in runs if other.model == run.model]
-        names.append(" ".join([run.model, *sorted(set(run.overrides) - set.intersection(*same))]))
-    return names
+def row_names(runs: Sequence[Run]) -> tuple[list[str], list[str]]:
+    """A name for the encoder of each run, its model with the overrides that not all have; and those that all have."""
+    common = set.intersection(*(set(run.overrides) for run in runs))
+    return [" ".join([run.model, *sorted(set(run.overrides) - common)]) for run in runs], sorted(common)
 
 
 def write_per_query(folder: Path, results: Mapping[str, Mapping[str, Retrieval]]) -> None:
