@@ -174,7 +174,7 @@ def measure(given: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
     for way, rounds in found.items():
         median = {name: statistics.median(one[name] for one in rounds) for name in ("wall", "cpu", "peak_mib")}
         beside = statistics.median(one["wall"] for one in found["faiss"])
-        row = {name: round(value, 1) for name, value in median.items()}
+        row: dict[str, object] = {name: round(value, 1) for name, value in median.items()}
         row["of_faiss"] = "" if way == "slice" else round(median["wall"] / beside, 2)
         row["whole_h"] = round(median["wall"] * LARGE / given.slice / 3600, 1) if way == "slice" else ""
         row |= {name: round(rounds[0][name], 4) if name in rounds[0] else "" for name in ("recall@1", "paper_map@100")}

@@ -7,7 +7,7 @@ import pytest
 from hydra.utils import instantiate
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from stylesim.config import check_config, conf_dir
 from stylesim.errors import StylesimError
@@ -105,14 +105,14 @@ def test_without_renormalising_pca_is_what_the_published_code_does():
 
 @pytest.mark.parametrize("file", sorted((conf_dir() / "readout").glob("*.yaml")), ids=lambda file: file.stem)
 def test_every_configuration_is_right_and_builds_its_read_out(file: Path):
-    cfg = OmegaConf.create({"readout": OmegaConf.load(file)})
+    cfg = DictConfig({"readout": OmegaConf.load(file)})
     check_config(cfg)
     q, g = unit(0, 5), unit(1, 40)
     ours, theirs = instantiate(cfg.readout)(q, g)
     assert (len(ours), len(theirs)) == (5, 40)
     assert ours.shape[1] == theirs.shape[1]
     with pytest.raises(StylesimError, match=r"readout\.dims is unknown"):
-        check_config(OmegaConf.merge(cfg, {"readout": {"dims": 4}}))
+        check_config(DictConfig({"readout": {**cfg.readout, "dims": 4}}))
 
 
 def test_digests_tell_read_outs_and_fit_sets_apart(tmp_path: Path):

@@ -94,12 +94,12 @@ def search_shared(
     """
     if world == 1:
         return search(queries, gallery, k, query_ids=query_ids, query_groups=query_groups, **options)
-    mine = torch.arange(rank, len(queries), world)
+    mine = list(range(rank, len(queries), world))
     found = search(
         queries[mine],
         gallery,
         k,
-        query_ids=None if query_ids is None else [query_ids[i] for i in mine.tolist()],
+        query_ids=None if query_ids is None else [query_ids[i] for i in mine],
         query_groups=None if query_groups is None else query_groups[mine],
         **options,
     )
