@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from stylesim.encoders.load import load_encoder as load_encoder
     from stylesim.errors import StylesimError as StylesimError
     from stylesim.learning.losses import csd_loss as csd_loss
+    from stylesim.metric import StyleSimilarity as StyleSimilarity
     from stylesim.retrieval.descriptors import DescriptorSet as DescriptorSet
     from stylesim.retrieval.metrics import retrieval_metrics as retrieval_metrics
     from stylesim.retrieval.search import search as search
@@ -24,6 +25,7 @@ _HOMES = {
     "DescriptorSet": "retrieval.descriptors",
     "RetrievalSpec": "retrieval.spec",
     "StyleEncoder": "encoders.base",
+    "StyleSimilarity": "metric",
     "StylesimError": "errors",
     "csd_loss": "learning.losses",
     "load_checkpoint": "encoders.checkpoint",

@@ -48,6 +48,9 @@ _ENTRY: dict[str, tuple[Any, ...]] = {
     "precision": (None, "bf16", "fp16"),
     "batch_size": (int,),
     "csd_weights": (str,),
+    "parquet": (None, str),
+    "label": (str,),
+    "neighbours": (int,),
     "runs": (str,),
     "against": (None, str),
     "wandb": (None, str),
@@ -97,13 +100,18 @@ def check_config(cfg: DictConfig) -> None:
 
 
 def check_encoders(cfg: DictConfig) -> None:
-    """Raise `StylesimError` if the weights of the model or of a control are not there and cannot be had."""
+    """Raise `StylesimError` if the weights of the model or of a control are not there and cannot be had.
+
+    A `checkpoint` in the configuration takes the model's place.
+    """
     from stylesim.encoders.weights import check_weights
 
-    for node in (cfg.model, *cfg.controls.values()):
+    checkpoint, controls = cfg.get("checkpoint"), list(cfg.get("controls", {}).values())
+    if checkpoint and not Path(checkpoint).is_file():
+        raise StylesimError(f"checkpoint={checkpoint}: there is no such file. Runs leave checkpoints/best.safetensors.")
+    for node in controls if checkpoint else [cfg.model, *controls]:
         options = {key: node.get(key) for key in ("weights", "architecture", "cache_dir", "backbone")}
-        message = check_weights(node._target_, **options)
-        if message:
+        if message := check_weights(node._target_, **options):
             raise StylesimError(message)
 
 

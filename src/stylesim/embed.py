@@ -34,7 +34,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
         StylesimError: If images or weights are missing, the head has never been trained, or `out` exists.
     """
     roots = check_images(cfg, "images")
-    check_model(cfg)
+    check_encoders(cfg)
     out = Path(cfg.out or Path(cfg.run_dir) / "descriptors")
     if out.exists():
         raise StylesimError(f"out={out} exists already, so this was done before: choose another folder, or delete it.")
@@ -73,17 +73,6 @@ def check_images(cfg: DictConfig, key: str) -> list[Root]:
                 " of their paths (.csv, .tsv, .parquet), or a folder of shards."
             )
     return roots
-
-
-def check_model(cfg: DictConfig) -> None:
-    """Raise StylesimError, before torch is imported, if the weights of the model are not there and cannot be had."""
-    if not cfg.checkpoint:
-        model = OmegaConf.to_container(cfg.model, resolve=True)
-        check_encoders(OmegaConf.create({"model": model, "controls": {}}))
-    elif not Path(cfg.checkpoint).is_file():
-        raise StylesimError(
-            f"checkpoint={cfg.checkpoint}: there is no such file. Runs leave checkpoints/best.safetensors."
-        )
 
 
 def load_model(cfg: DictConfig) -> StyleEncoder:

@@ -38,11 +38,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
     if figures := _figures_of_before(cfg, run_dir):
         print(f"{run_dir} has finished with this configuration before: nothing to do.", flush=True)
         return figures
-    if cfg.checkpoint and not Path(cfg.checkpoint).is_file():
-        raise StylesimError(
-            f"checkpoint={cfg.checkpoint}: there is no such file. Runs leave checkpoints/best.safetensors."
-        )
-    if not (cfg.checkpoint or cfg.descriptors):
+    if not cfg.descriptors:
         check_encoders(cfg)
     specs = instantiate(cfg.data).retrieval_sets()
     if not specs:

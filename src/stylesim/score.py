@@ -14,8 +14,9 @@ from hydra.utils import instantiate
 from jaxtyping import Float
 from omegaconf import DictConfig
 
+from stylesim.config import check_encoders
 from stylesim.data.roots import Root
-from stylesim.embed import ROOTS, check_images, check_model, embed, load_model
+from stylesim.embed import ROOTS, check_images, embed, load_model
 from stylesim.errors import StylesimError
 from stylesim.launch import run, write_json
 
@@ -40,7 +41,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
     roots = {side: check_images(cfg, side) for side in SIDES}
     fresh = [side for side in SIDES if not _is_described(roots[side])]
     if fresh:
-        check_model(cfg)
+        check_encoders(cfg)
     from stylesim.compare import compare
     from stylesim.report.score_page import summary, write_score_page
     from stylesim.retrieval.descriptors import DescriptorSet
