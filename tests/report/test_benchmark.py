@@ -141,6 +141,10 @@ def test_encoders_are_compared_on_the_same_queries(sweep: Path) -> None:
 
 def test_a_repeated_run_counts_once_and_a_failure_made_good_is_none(sweep: Path) -> None:
     a_run(sweep / "6", "vgg_gram", "wikiart", 0.3)
+    (sweep / "index" / ".hydra").mkdir(parents=True)  # a run of another application
+    OmegaConf.save(
+        {"hydra": {"runtime": {"choices": {}}, "overrides": {"task": []}}}, sweep / "index/.hydra/hydra.yaml"
+    )
     later = a_run(sweep / "7", "csd_vitl", "wikiart", 0.6)
     os.utime(later / "metrics.json", (4e9, 4e9))
     table = read_benchmark(sweep)

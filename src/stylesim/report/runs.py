@@ -46,11 +46,11 @@ class Run:
 
 
 def find_runs(folder: Path) -> list[Run]:
-    """The runs below a folder, those that ended last being last; unfinished ones come first.
+    """The evaluations and trainings below a folder, those that ended last being last; unfinished ones come first.
 
     Raises `StylesimError` where there is none.
     """
-    runs = [_run(hydra.parents[1]) for hydra in sorted(folder.glob("**/.hydra/hydra.yaml"))]
+    runs = [run for file in sorted(folder.glob("**/.hydra/hydra.yaml")) if (run := _run(file.parents[1]))]
     if not runs:
         raise StylesimError(
             f"There is no run below {folder.absolute()}: name the folder of a sweep, multirun/DATE/TIME-evaluate."
@@ -80,11 +80,14 @@ def write_per_query(folder: Path, results: Mapping[str, Mapping[str, Retrieval]]
     pd.concat(tables, ignore_index=True).to_parquet(folder / PER_QUERY)
 
 
-def _run(folder: Path) -> Run:
+def _run(folder: Path) -> Run | None:
+    """The run of a folder; None for that of another application, which has no model or no data."""
     from omegaconf import OmegaConf
 
     hydra = OmegaConf.load(folder / ".hydra" / "hydra.yaml").hydra
     choices, task = hydra.runtime.choices, list(hydra.overrides.task)
+    if "model" not in choices or "data" not in choices:
+        return None
     concerning = [o for o in task if o.lstrip("+~").split("=")[0].split(".")[0] not in (*_NOT_A_ROW, MODEL)]
     concerning += [o for o in task if o.lstrip("+~").startswith(f"{MODEL}.")]
     figures, reason = _figures(folder)
