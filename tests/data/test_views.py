@@ -9,7 +9,7 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode, RandomResizedCrop
 from torchvision.transforms.functional import resized_crop
 
-from stylesim.data.views import TwoViews, View
+from stylesim.data.views import TwoViews, View, without_colour
 
 RNG = np.random.default_rng(0)
 
@@ -81,3 +81,17 @@ def test_colours_are_not_touched():
     colour = np.array([200, 30, 90], np.uint8)
     views = TwoViews(16)(np.broadcast_to(colour, (50, 70, 3)).copy(), RNG)
     assert (views == torch.from_numpy(colour)[None, :, None, None]).all()
+
+
+def test_a_share_of_the_images_loses_its_colour_in_both_views_as_pil_takes_it():
+    image = RNG.integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    grey = without_colour(torch.from_numpy(image).permute(2, 0, 1)[None])[0].permute(1, 2, 0).numpy()
+    assert np.array_equal(grey, np.asarray(Image.fromarray(image).convert("L").convert("RGB")))
+
+    views = TwoViews(8, greyscale=0.3)
+    pairs = [views(image, RNG) for _ in range(400)]
+    both = [[bool((view[0] == view[1]).all() and (view[0] == view[2]).all()) for view in pair] for pair in pairs]
+    assert all(first == second for first, second in both)
+    assert 80 <= sum(first for first, _ in both) <= 160
+    plain, none = (TwoViews(8, greyscale=share) for share in (0.0, 1e-12))
+    assert torch.equal(*(kind(image, np.random.default_rng(1)) for kind in (plain, none)))

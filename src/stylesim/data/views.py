@@ -1,7 +1,8 @@
 """Two views of one image: where they are cut, how they are turned, and the cutting itself.
 
-Style survives geometry and not photometry, so views differ in geometry alone (CSD, arXiv 2404.01292,
-section 6). The published code draws its angle once and gets 0: `quarter_turns=False` is its behaviour.
+Style survives geometry and not photometry, so the two views differ in geometry alone (CSD, arXiv 2404.01292,
+section 6); a share of the images may be shown without colour, in both views. The published code draws its angle
+once and gets 0: `quarter_turns=False` is its behaviour.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ class TwoViews:
 
     A box of `scale` of the area and `ratio` of width to height (as torchvision's RandomResizedCrop draws
     it) is scaled with antialiasing, then flipped, then turned by a random multiple of 90 degrees if
-    `quarter_turns`.
+    `quarter_turns`. `greyscale`: share of the images, in [0, 1], of which both views lose their colour, so
+    that a palette alone does not tell a style.
     """
 
     size: int = 224
@@ -45,9 +47,12 @@ class TwoViews:
     vertical_flip: float = 0.3
     quarter_turns: bool = True
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    greyscale: float = 0.0
 
     def __call__(self, image: UInt8[np.ndarray, "h w 3"], rng: np.random.Generator) -> UInt8[Tensor, "2 3 s s"]:
-        return torch.stack([self.cut(image, self.draw(image.shape[0], image.shape[1], rng)) for _ in range(2)])
+        views = torch.stack([self.cut(image, self.draw(image.shape[0], image.shape[1], rng)) for _ in range(2)])
+        # No draw where none is needed: the other views of a seed stay as they are.
+        return without_colour(views) if self.greyscale and rng.random() < self.greyscale else views
 
     def draw(self, height: int, width: int, rng: np.random.Generator) -> View:
         """One random view of an image of `height` x `width` px."""
@@ -77,3 +82,10 @@ class TwoViews:
         pixels = interpolate(pixels, (self.size, self.size), mode=self.interpolation, antialias=True)[0]
         flips = [axis for axis, flip in ((2, view.mirrored), (1, view.upside_down)) if flip]
         return torch.rot90(pixels.flip(flips) if flips else pixels, view.turns, (1, 2))
+
+
+def without_colour(views: UInt8[Tensor, "v 3 h w"]) -> UInt8[Tensor, "v 3 h w"]:
+    """Luma in all three channels, as PIL's `convert("L")` rounds it."""
+    weights = torch.tensor([19595, 38470, 7471], dtype=torch.int32)[:, None, None]  # ITU-R 601, in 1 / 2^16
+    luma = ((views.int() * weights).sum(1, keepdim=True) + 2**15) >> 16
+    return luma.to(torch.uint8).expand_as(views).contiguous()
