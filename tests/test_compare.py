@@ -114,3 +114,18 @@ def test_a_readout_comes_before_every_score() -> None:
         (ours[:2] @ theirs[:4].T).mean() / 2 + (ours[2:] @ theirs[4:8].T).mean() / 2, abs=1e-5
     )
     assert found.figures["gss"] != pytest.approx(compare(generated, works).figures["gss"], abs=1e-3)
+
+
+def test_an_image_of_several_labels_is_one_witness() -> None:
+    single = described(0, "a")
+    twice = DescriptorSet(single.descriptors, single.items.assign(tags=[["a", "b"]]), single.meta)
+    found = compare(twice, described(1, "aabb"))
+    assert len(found.images) == 2
+    assert found.intervals == {}
+
+
+def test_sets_with_and_without_colour_are_not_compared() -> None:
+    grey = described(0, "ab")
+    grey.meta["greyscale"] = True
+    with pytest.raises(StylesimError, match="without colour"):
+        compare(grey, described(1, "ab"))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -122,3 +123,14 @@ def test_figures_and_cache_are_the_same_on_any_number_of_processes(pictures: Pat
     alone = measured(Counting(), pictures, tmp_path / "run", cache=tmp_path / "cache")
     for rank in range(world):
         assert torch.load(tmp_path / f"{rank}.pt") == alone == measured(Counting(), pictures)
+
+
+def test_two_sets_that_would_be_kept_under_one_name_are_refused(pictures: Path, tmp_path: Path) -> None:
+    grey = tmp_path / f"{pictures.name}-grey"
+    shutil.copytree(pictures, grey)
+    specs = {
+        "one": RetrievalSpec(query=[str(pictures)], greyscale=True),
+        "other": RetrievalSpec(query=[str(grey)]),
+    }
+    with pytest.raises(StylesimError, match="would both be kept as"):
+        measure(Counting(), specs, tmp_path / "out", progress=False)

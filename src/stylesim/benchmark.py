@@ -18,7 +18,8 @@ def main(cfg: DictConfig) -> dict[str, float]:
     from stylesim.report.benchmark import write_benchmark
 
     folder = Path(cfg.runs)
-    print(write_benchmark(folder, list(cfg.figures), cfg.against))
+    figures = [cfg.figures] if isinstance(cfg.figures, str) else list(cfg.figures)
+    print(write_benchmark(folder, figures, cfg.against))
     if cfg.wandb:
         _log(folder, cfg.wandb)
     return {}

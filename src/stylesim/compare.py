@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from stylesim.errors import StylesimError
 from stylesim.retrieval.descriptors import DescriptorSet
 from stylesim.retrieval.evaluate import item_values
-from stylesim.retrieval.readouts import Readout
+from stylesim.retrieval.readouts import Pca, Readout, Whitened
 from stylesim.retrieval.search import search
 from stylesim.retrieval.statistics import bootstrap_interval
 from stylesim.scores import (
@@ -110,13 +110,18 @@ def compare(
     ours, works = (_Side(images, v, _rows(images, label), n) for images, v, n in sides)
     common = [name for name in ours.labels if name in works.labels]
     matches = {name: (ours.labels[name], works.labels[name]) for name in common}
+    if not common and isinstance(readout, Whitened | Pca):
+        raise StylesimError(
+            "whitened and pca put the works around 0, so that all of them together have no direction to compare with:"
+            " give both sides sub-folders of the same names, or take readout=cosine."
+        )
     if not common:
         matches = {EVERYTHING: (np.arange(len(generated)), np.arange(len(reference)))}
     values = pd.concat([_values(name, match, ours, works) for name, match in matches.items()], ignore_index=True)
     pairs = _named(_pairs(np.unique(values["row"]), ours, works, neighbours), ours, works, label)
     return Comparison(
         figures={name: float(np.mean(values[name])) for name in FIGURES},
-        intervals={name: _interval(values, name, seed) for name in MEANS} if len(values) > 1 else {},
+        intervals={name: _interval(values, name, seed) for name in MEANS} if len(set(values["row"])) > 1 else {},
         images=_image_table(values, pairs, ours),
         pairs=_descending(pairs, "similarity"),
         labels=_label_table(matches, ours, works, values, seed),
@@ -127,6 +132,10 @@ def compare(
 
 
 def _refuse_strangers(generated: DescriptorSet, reference: DescriptorSet) -> None:
+    if bool(generated.meta.get("greyscale")) != bool(reference.meta.get("greyscale")):
+        raise StylesimError(
+            "One of the two sets was described without colour and the other with it: describe one again."
+        )
     digests = [side.meta.get("encoder_digest") for side in (generated, reference)]
     if None not in digests and digests[0] != digests[1]:
         names = [side.meta.get("encoder", {}).get("name") for side in (generated, reference)]
@@ -162,7 +171,8 @@ def _values(label: str, match: tuple[np.ndarray, np.ndarray], ours: _Side, works
 
 
 def _interval(values: pd.DataFrame, name: str, seed: int) -> tuple[float, float]:
-    return bootstrap_interval(np.asarray(values[name]), seed=seed)
+    # Images are drawn, not their labels: an image of several labels is one witness.
+    return bootstrap_interval(np.asarray(values.groupby("row")[name].mean()), seed=seed)
 
 
 def _pairs(rows: Int[np.ndarray, " n"], ours: _Side, works: _Side, neighbours: int) -> pd.DataFrame:

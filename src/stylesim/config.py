@@ -64,6 +64,8 @@ _ENTRY: dict[str, tuple[Any, ...]] = {
     "verify": (True, False),
 }
 
+_COUNTS = ("batch_size", "shard_size", "max_size", "processes", "neighbours")
+
 
 def conf_dir() -> Path:
     """The folder of the Hydra groups: beside the package in a wheel, at the top of a checkout otherwise."""
@@ -95,6 +97,10 @@ def check_config(cfg: DictConfig) -> None:
         and not OmegaConf.is_missing(cfg, key)
         and not (cfg[key] in known or any(isinstance(k, type) and type(cfg[key]) is k for k in known))
     ]
+    counts = {key: cfg.get(key) for key in _COUNTS}
+    complaints += [
+        f"{k}={n} does not fit: it is 1 at least." for k, n in counts.items() if isinstance(n, int) and n < 1
+    ]
     if complaints:
         raise StylesimError("The configuration is not right:\n  " + "\n  ".join(complaints))
 
@@ -109,6 +115,17 @@ def check_encoders(cfg: DictConfig) -> None:
     checkpoint, controls = cfg.get("checkpoint"), list(cfg.get("controls", {}).values())
     if checkpoint and not Path(checkpoint).is_file():
         raise StylesimError(f"checkpoint={checkpoint}: there is no such file. Runs leave checkpoints/best.safetensors.")
+    for name, node in cfg.get("controls", {}).items():
+        if not (OmegaConf.is_dict(node) and "_target_" in node):
+            raise StylesimError(
+                f"controls.{name} is no encoder: say +model@controls.{name}=NAME, a file of conf/model."
+            )
+        untrained = node._target_.endswith(".csd_clip") and node.get("weights") in ("clip", "random")
+        if untrained and not cfg.get("allow_untrained"):
+            raise StylesimError(
+                f"controls.{name}: with weights={node.weights} its style head has never been trained, so its score says"
+                f" nothing. Add controls.{name}.weights=official (ViT-L only), or the path of a checkpoint."
+            )
     for node in controls if checkpoint else [cfg.model, *controls]:
         options = {key: node.get(key) for key in ("weights", "architecture", "cache_dir", "backbone")}
         if message := check_weights(node._target_, **options):

@@ -176,7 +176,7 @@ def _prepared(
         try:
             if item.image is None:
                 raise StylesimError("the item has labels but no image")
-            image = open_image(item.image, short_side=preprocessing.short_side)
+            image = open_image(item.image)  # whole: a JPEG decoded at half its size has other pixels
             image = image.convert("L").convert("RGB") if greyscale else image
             return _Prepared(position, item._replace(image=None), preprocessing(image), "")
         except Exception as error:  # one hostile image among a million stops nothing

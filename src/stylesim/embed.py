@@ -35,12 +35,15 @@ def main(cfg: DictConfig) -> dict[str, float]:
     """
     roots = check_images(cfg, "images")
     check_encoders(cfg)
-    out = Path(cfg.out or Path(cfg.run_dir) / "descriptors")
+    out = Path(expanduser(cfg.out)) if cfg.out else Path(cfg.run_dir) / "descriptors"
+    parquet = Path(expanduser(cfg.parquet)) if cfg.parquet else None
+    if parquet is not None and parquet.is_dir():
+        raise StylesimError(f"parquet={parquet} is a folder: name the file that the table goes to.")
     if out.exists():
         raise StylesimError(f"out={out} exists already, so this was done before: choose another folder, or delete it.")
     described = embed(load_model(cfg), roots, out, cfg)
-    if cfg.parquet:
-        write_parquet(out, Path(cfg.parquet))
+    if parquet is not None:
+        write_parquet(out, parquet)
     count, dim = described.descriptors.shape
     print(f"{count:,} descriptors of {dim} numbers: {out}", flush=True)
     return {"images": count, "damaged": len(described.damaged), "dim": dim}

@@ -38,6 +38,11 @@ def main(cfg: DictConfig) -> dict[str, float]:
     if figures := _figures_of_before(cfg, run_dir):
         print(f"{run_dir} has finished with this configuration before: nothing to do.", flush=True)
         return figures
+    if is_main_process():
+        from stylesim.report.runs import METRICS, PER_QUERY
+
+        for name in (FINISHED, METRICS, PER_QUERY):  # of another configuration
+            (run_dir / name).unlink(missing_ok=True)
     if not cfg.descriptors:
         check_encoders(cfg)
     specs = instantiate(cfg.data).retrieval_sets()

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,11 +59,16 @@ def measure(
     # Named together, so that an image has one id in every set and different images have different ones.
     named = dict(zip(roots, name_roots(list(roots)), strict=True))
     described: dict[str, DescriptorSet] = {}
+    owners: dict[str, tuple[str, bool]] = {}
     digest = encoder.digest() if encoder is not None and cache is not None else ""
 
     def descriptors(locations: Sequence[str], greyscale: bool) -> DescriptorSet:
         names = [set_name(named[location], greyscale) for location in locations]
         for location, name in zip(locations, names, strict=True):
+            if owners.setdefault(name, (location, greyscale)) != (location, greyscale):
+                raise StylesimError(
+                    f"The descriptors of {location} and of {owners[name][0]} would both be kept as {name}: rename one."
+                )
             if name not in described:
                 path, root = folder / name if folder else None, named[location]
                 if encoder is None:
@@ -170,14 +176,17 @@ def _key(encoder: StyleEncoder, digest: str, root: Root, items: Items, greyscale
             images += [(shard.name, shard.count, shard.sha256) for index in part.indices for shard in index.shards]
         else:
             images += [(item.id, _stamp(Path(str(item.image))), item.tags, item.content) for item in part]
-    # The factory's arguments choose the layer, say, which neither weights nor preprocessing tell.
-    made = [digest, encoder.config, asdict(encoder.preprocessing), greyscale, precision]
+    # The factory's arguments choose the layer, say, which neither weights nor preprocessing tell. (A class of the
+    # user's own has no factory: its name, in the provenance, has to tell its arguments.)
+    made = [version("stylesim"), type(encoder).__qualname__, digest, encoder.config]
+    made += [asdict(encoder.preprocessing), greyscale, precision]
     return hashlib.sha256(json.dumps([made, root.name, images]).encode()).hexdigest()[:16]
 
 
-def _stamp(file: Path) -> tuple[str, int, int]:
+def _stamp(file: Path) -> tuple[str, int, int, int]:
     try:
         found = file.stat()
     except OSError:  # described as damaged
-        return str(file.absolute()), -1, -1
-    return str(file.absolute()), found.st_size, found.st_mtime_ns
+        return str(file.absolute()), -1, -1, -1
+    # The third changes when a file is replaced by one of the same age, and when its permissions are mended.
+    return str(file.absolute()), found.st_size, found.st_mtime_ns, found.st_ctime_ns

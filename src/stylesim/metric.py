@@ -80,7 +80,8 @@ class StyleSimilarity(Metric):
     def update(self, images: UInt8[Tensor, "b 3 h w"] | Float[Tensor, "b 3 h w"], real: bool) -> None:
         """Describe a batch of works (`real`) or of generations, and add it to its side."""
         (encoder,) = self._encoder
-        descriptors = normalize(encoder.to(self.device).encode(images.cpu())).to(self.device)
+        with torch.autocast(self.device.type, enabled=False):  # of the training loop; `score` has none
+            descriptors = normalize(encoder.to(self.device).encode(images.cpu())).to(self.device)
         if real:
             self.real_sum += descriptors.sum(0)
             self.real_count += len(descriptors)

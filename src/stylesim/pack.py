@@ -24,7 +24,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
         cfg.out,
         shard_size=cfg.shard_size,
         max_size=cfg.max_size,
-        tags=list(cfg.tags),
+        tags=[cfg.tags] if isinstance(cfg.tags, str) else list(cfg.tags),
         suffix=".tar.gz" if cfg.gzip else ".tar",
         processes=cfg.processes,
     )

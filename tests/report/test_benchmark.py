@@ -162,7 +162,7 @@ def test_rows_are_named_by_what_tells_them_apart(tmp_path: Path) -> None:
     table = read_benchmark(tmp_path)
     names = ["ink_box readout=csls", "ink_box readout=cosine", "color_histogram readout=cosine"]
     assert [row.name for row in table.rows] == names
-    assert table.common == ["model.image_size=48"], "told once, and a device is no matter"
+    assert table.common == ["data.root=/x", "model.image_size=48"], "told once, and a device is no matter"
     assert table.columns == [("all", "recall@1"), ("grey", "recall@1")], "no figure of the paper's for these"
     assert table.missing == []
     assert read_benchmark(tmp_path, ["queries"]).columns == [("all", "queries"), ("grey", "queries")]
@@ -195,3 +195,12 @@ def test_the_files_say_the_same(sweep: Path) -> None:
 def test_a_sweep_in_which_all_has_failed_says_so(tmp_path: Path) -> None:
     a_run(tmp_path / "0", "ink_box", "shards", None, error="There is no folder /x.")
     assert "- ink_box, shards: There is no folder /x." in write_benchmark(tmp_path)
+
+
+def test_runs_on_other_images_are_other_rows(tmp_path: Path) -> None:
+    for number, root in enumerate(("/a", "/b")):
+        folder = a_run(tmp_path / str(number), "ink_box", "shards", 0.5 + number / 10, sets=("all",))
+        hydra = OmegaConf.load(folder / ".hydra" / "hydra.yaml")
+        hydra.hydra.overrides.task = ["model=ink_box", "data=shards", f"data.root={root}"]
+        OmegaConf.save(hydra, folder / ".hydra" / "hydra.yaml")
+    assert [row.name for row in read_benchmark(tmp_path).rows] == ["ink_box data.root=/b", "ink_box data.root=/a"]

@@ -125,3 +125,11 @@ def test_digests_tell_read_outs_and_fit_sets_apart(tmp_path: Path):
     digests = [readout.digest() for readout in readouts] + list(fitted.values())
     assert len(set(digests)) == len(digests)
     assert Csls().digest() == Csls(k=10).digest()
+
+
+def test_whitening_by_too_few_images_is_refused():
+    with pytest.raises(StylesimError, match=r"set readout\.dim to far fewer"):
+        Whitened()(unit(0, 4), unit(1, 6))
+    queries, gallery = Whitened(dim=2)(unit(0, 4), unit(1, 6))
+    assert queries.shape == (4, 2)
+    assert gallery.shape == (6, 2)

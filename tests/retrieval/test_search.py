@@ -164,3 +164,9 @@ def test_what_cannot_be_searched_is_refused():
             query_groups=torch.tensor([0, 1]),
             gallery_groups=torch.ones(2, 4, dtype=torch.bool),
         )
+
+
+def test_no_queries_have_no_neighbours():
+    gallery = unit(np.random.default_rng(0), 100, 8)
+    found = search(gallery[:0], gallery, 3)
+    assert found.indices.shape == found.similarities.shape == (0, 3)

@@ -118,9 +118,9 @@ def _items(root: Path) -> list[Item]:
         for domain in domains
         if domain.name.lower() != LEFT_OUT
         for of in domain.iterdir()
-        if of.is_dir()
+        if of.is_dir() and not of.name.startswith(".")
         for file in of.iterdir()
-        if file.suffix.lower() in EXTENSIONS
+        if file.suffix.lower() in EXTENSIONS and not file.name.startswith(".")
     ]
     if len({item.source for item in items}) < 2:
         raise StylesimError(

@@ -34,7 +34,7 @@ def read_items(source: str | Path, name: str | None = None) -> list[Item]:
 
     Raises `StylesimError` if there is no such folder or table, or no image in it.
     """
-    path = Path(source)
+    path = Path(source).expanduser()
     if path.is_dir():
         items = _items_of_folder(path, name or path.absolute().name)
     elif path.is_file() and path.suffix in TABLES:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -68,7 +69,7 @@ def _lines(file: Path) -> Iterator[bytes]:
     try:
         with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as stream:
             yield from stream
-    except OSError as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise StylesimError(f"The word vectors {file} cannot be read ({error}).") from error
 
 

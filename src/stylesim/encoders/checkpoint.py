@@ -93,6 +93,7 @@ def export_csd(encoder: StyleEncoder, path: str | Path) -> None:
         "iter": 0,
         "args": argparse.Namespace(**(encoder.config or {})),
     }
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     torch.save(content, path)
 
 

@@ -11,6 +11,8 @@ from pathlib import Path, PurePosixPath
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
+from filelock import FileLock
+
 from stylesim.errors import StylesimError
 from stylesim.progress import progress
 
@@ -27,8 +29,6 @@ def download(url: str, path: Path, *, title: str, sha256: str | None = None) -> 
     when the server refuses or the connection breaks for good, and StylesimError for a file whose digest does not
     begin with `sha256` (it is deleted).
     """
-    from filelock import FileLock
-
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.partial")
     with FileLock(f"{path}.lock"):

@@ -58,7 +58,9 @@ def read_weights(path: str | Path) -> WeightFile:
         state = {k.removeprefix("encoder."): v for k, v in content["state_dict"].items() if k.startswith("encoder.")}
         return WeightFile(path, state, "lightning", content.get("hyper_parameters") or {})
     if isinstance(content.get("real_mapper"), Mapping):
-        mappers = {f"{name}.{k}": v for name in ("real_mapper", "synth_mapper") for k, v in content[name].items()}
+        mappers = {
+            f"{name}.{k}": v for name in ("real_mapper", "synth_mapper") for k, v in content.get(name, {}).items()
+        }
         return WeightFile(path, mappers, "gda")
     for wrapper in ("model_state_dict", "state_dict"):
         if isinstance(content.get(wrapper), Mapping):

@@ -67,9 +67,15 @@ def _build(name: str, options: dict[str, Any]) -> StyleEncoder:
     cfg = OmegaConf.create({"model": model, "controls": {}, "csd_weights": "official"})
     check_config(cfg)
     check_encoders(cfg)
+    from hydra.errors import InstantiationException
     from hydra.utils import instantiate
 
-    return instantiate(cfg.model)
+    try:
+        return instantiate(cfg.model)
+    except InstantiationException as error:  # Hydra wraps what a factory says
+        if isinstance(error.__cause__, StylesimError):
+            raise error.__cause__ from None
+        raise
 
 
 def _place(encoder: StyleEncoder, device: str | torch.device, dtype: str | torch.dtype | None) -> StyleEncoder:

@@ -10,6 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
+from filelock import FileLock
+
 from stylesim.encoders.download import check_digest, download, extract_member
 from stylesim.encoders.published import GDA_BACKBONES, KNOWN_WORDS, LITE0, WeightSource
 from stylesim.encoders.shapes import vit_shape
@@ -159,7 +161,9 @@ def _from_url(source: WeightSource, cache_dir: str | Path | None) -> Path:
         except OSError as error:
             raise StylesimError(f"{error} {_not_to_be_had(source, cache_dir)}") from error
     if source.member:
-        extract_member(file, source.member, path)
+        with FileLock(f"{file}.lock"):  # of several jobs of a sweep one extracts
+            if not path.is_file():
+                extract_member(file, source.member, path)
     return path
 
 

@@ -15,6 +15,7 @@ from stylesim.errors import StylesimError
 from stylesim.images import open_image
 from stylesim.report.curves import curves_html
 from stylesim.report.errors import (
+    UNKNOWN,
     Movements,
     by_label,
     confusion,
@@ -111,7 +112,9 @@ def _errors(
     matrix = confusion(answers, movement)
     title = f"{_words(name)}: {wrong:,} wrong of {len(answers):,} nearest neighbours"
     if movement:
-        title += f",\n{matrix.counts.trace() / wrong:.1%} of the wrong ones from the right movement"
+        found = [(movement.get(a.label, UNKNOWN), movement.get(a.found, UNKNOWN)) for a in answers if not a.right]
+        near = sum(asked == given != UNKNOWN for asked, given in found)
+        title += f",\n{near / wrong:.1%} of the wrong ones from the right movement"
     confusion_picture(matrix, title, folder / f"{name}.png")
     with Image.open(folder / f"{name}.png") as picture:
         matrix_html = f'<figure><img alt="" style="max-width:100%" src="{image_uri(picture)}"></figure>'

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 METRICS, PER_QUERY, ERROR = "metrics.json", "per_query.parquet", "error.txt"
 MODEL = "model"
 """The name of the encoder in question among those of a run; its controls have names of their own."""
-_NOT_A_ROW = ("data", "experiment", "hydra", "launcher", "sweep", "device", "batch_size", "cache", "movements")
+_NOT_A_ROW = ("data", "hydra", "launcher", "sweep", "device", "batch_size", "cache", "movements")
 """Overrides that say on what, or how, an encoder is measured, and not which encoder it is."""
 
 
@@ -31,6 +31,8 @@ class Run:
     data: str
     overrides: tuple[str, ...]
     """Those of the command that concern the encoder, `model=...` left out."""
+    of_data: tuple[str, ...]
+    """Those that say which images, and how they are asked: `data.root=...`."""
     figures: dict[str, dict[str, float]]
     reason: str
     """Why there are no figures, in a sentence; empty where there are."""
@@ -59,9 +61,16 @@ def find_runs(folder: Path) -> list[Run]:
 
 
 def row_names(runs: Sequence[Run]) -> tuple[list[str], list[str]]:
-    """A name for the encoder of each run, its model with the overrides that not all have; and those that all have."""
+    """A name for the encoder of each run, its model with the overrides that not all have; and those that all have.
+
+    Of the overrides of the data, those count as common that all runs on the same data have.
+    """
     common = set.intersection(*(set(run.overrides) for run in runs))
-    return [" ".join([run.model, *sorted(set(run.overrides) - common)]) for run in runs], sorted(common)
+    asked = {run.data: [set(other.of_data) for other in runs if other.data == run.data] for run in runs}
+    alike = {data: set.intersection(*overrides) for data, overrides in asked.items()}
+    own = [sorted(set(run.overrides) - common) + sorted(set(run.of_data) - alike[run.data]) for run in runs]
+    names = [" ".join([run.model, *more]) for run, more in zip(runs, own, strict=True)]
+    return names, sorted(common.union(*alike.values()))
 
 
 def write_per_query(folder: Path, results: Mapping[str, Mapping[str, Retrieval]]) -> None:
@@ -90,8 +99,9 @@ def _run(folder: Path) -> Run | None:
         return None
     concerning = [o for o in task if o.lstrip("+~").split("=")[0].split(".")[0] not in (*_NOT_A_ROW, MODEL)]
     concerning += [o for o in task if o.lstrip("+~").startswith(f"{MODEL}.")]
+    of_data = tuple(o for o in task if o.lstrip("+~").startswith("data."))
     figures, reason = _figures(folder)
-    return Run(folder, str(choices.model), str(choices.data), tuple(concerning), figures, reason)
+    return Run(folder, str(choices.model), str(choices.data), tuple(concerning), of_data, figures, reason)
 
 
 def _figures(folder: Path) -> tuple[dict[str, dict[str, float]], str]:

@@ -51,7 +51,7 @@ def write_score_page(
 
 def summary(comparison: Comparison, sets: Mapping[str, DescriptorSet]) -> str:
     """The result in a few sentences of plain text."""
-    count, works = comparison.images["id"].nunique(), len(sets["reference"])
+    count, works = len(set(comparison.images["id"])), len(sets["reference"])
     who = "1 generated image resembles" if count == 1 else f"{count:,} generated images resemble"
     whom = "the one work" if works == 1 else f"the {works:,} works"
     whom = "the works of their own labels" if comparison.matched else whom

@@ -149,7 +149,8 @@ class DescriptorWriter:
 
     def __init__(self, folder: Path | str, dim: int, meta: dict[str, Any], *, piece: int = 8192) -> None:
         self.folder = _vacant(folder)
-        self.dim, self.meta, self.piece = dim, meta, piece
+        # Gram matrices have 100,000 numbers and more: a piece is 256 MiB at most.
+        self.dim, self.meta, self.piece = dim, meta, min(piece, max(1, 2**28 // (4 * dim)))
         self._work = _partial(self.folder)
         self._work.mkdir(parents=True, exist_ok=True)
         begun = self._work / "begun.json"

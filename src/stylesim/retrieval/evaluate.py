@@ -61,13 +61,14 @@ def evaluate_retrieval(
         queries = queries.select(spec.sample(queries.ids))
     if not len(queries) or not len(gallery):
         raise StylesimError(f"There are {len(queries)} queries and {len(gallery)} gallery images: both are needed.")
+    ks = sorted({1, *spec.ks})  # tables and reports stand on the nearest neighbour
     relevant = label_groups(queries.items, gallery.items, spec.relevant)
     distinct = label_groups(queries.items, gallery.items, spec.distinct) if spec.distinct else (None, None)
     ids = {"query_ids": queries.ids, "gallery_ids": gallery.ids}
     vectors = (queries.descriptors, gallery.descriptors)
     neighbours = search_shared(
         *(readout(*vectors, **ids) if readout else vectors),
-        min(max(spec.ks), len(gallery)),
+        min(max(ks), len(gallery)),
         rank=rank,
         world=world,
         **ids,
@@ -78,7 +79,7 @@ def evaluate_retrieval(
     )
     n_relevant, n_candidates = _count(queries, gallery, relevant, distinct, block)
     relevance = _relevance(relevant, neighbours.indices)
-    per_query = query_metrics(relevance, n_relevant, spec.ks)
+    per_query = query_metrics(relevance, n_relevant, ks)
     figures = mean_metrics(per_query) | {
         "chance_recall@1": float((n_relevant / n_candidates.clip(min=1)).mean()),
         "queries": len(queries),

@@ -165,11 +165,13 @@ def _same_pairs(code: Int[np.ndarray, " n"], m: int, rng: np.random.Generator) -
 
 
 def _different_pairs(code: Int[np.ndarray, " n"], m: int, rng: np.random.Generator) -> Int[np.ndarray, "2 m"]:
-    """By drawing any two images again until their labels differ."""
-    pairs = rng.integers(len(code), size=(2, m))
-    while (again := code[pairs[0]] == code[pairs[1]]).any():
-        pairs[:, again] = rng.integers(len(code), size=(2, int(again.sum())))
-    return pairs
+    """Uniformly: a label by how many such pairs it has, one of its images, and one of all the others."""
+    order, sizes = np.argsort(code, kind="stable"), np.bincount(code)
+    first, weights = np.cumsum(sizes) - sizes, sizes * (len(code) - sizes).astype(float)
+    label = rng.choice(len(sizes), m, p=weights / weights.sum())
+    a, b = rng.integers(sizes[label]), rng.integers(len(code) - sizes[label])
+    b += np.where(b >= first[label], sizes[label], 0)  # past the label's own images
+    return order[np.stack([first[label] + a, b])]
 
 
 def _products(

@@ -12,6 +12,8 @@ from stylesim.errors import StylesimError
 
 WIDE = 4096
 """Numbers of a descriptor beyond which the table of covariances (d x d) is not made."""
+TABLE = 2**32
+"""Bytes of axes that are kept unasked."""
 OVERSAMPLING, PASSES = 16, 4
 """Of the randomised range finder: further directions, and passes over the data (Halko et al. 2011, section 4.5)."""
 _BYTES = 64 << 20
@@ -55,6 +57,10 @@ def fit_pca(x: Float[np.ndarray, "n d"], dim: int | None = None, *, unit: bool =
     n, d = x.shape
     if n < 2 or (dim is not None and dim < 1):
         raise StylesimError(f"Principal components need two descriptors or more and a dim of 1 or more: {n}, {dim}.")
+    if dim is None and d > WIDE and 4 * d * min(d, n) > TABLE:
+        raise StylesimError(
+            f"Descriptors of {d} numbers have too many axes to keep them all: say how many, such as readout.dim=1024."
+        )
     rank = min(dim or d, d, n - 1)
     mean = sum(block.sum(axis=0, dtype=np.float64) for block in _blocks(x, unit)) / n
     if d <= WIDE:

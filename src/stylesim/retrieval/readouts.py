@@ -99,14 +99,22 @@ class Whitened:
     """PCA whitening: centred, decorrelated, scaled to unit variance, and brought to unit length again.
 
     `dim`: axes kept, the strongest first (None: all that vary). `fit`: "gallery", "query", or the folder of a
-    DescriptorSet of the same encoder.
+    DescriptorSet of the same encoder. Raises StylesimError where there are no more images to fit than axes: whitened,
+    they would all be equally alike.
     """
 
     dim: int | None = None
     fit: str = "gallery"
 
     def __call__(self, queries: np.ndarray, gallery: np.ndarray, **ids: Sequence[str] | None) -> Pair:
-        pca = fit_pca(_fit_set(self.fit, queries, gallery), self.dim)
+        fitted = _fit_set(self.fit, queries, gallery)
+        axes = min(self.dim or fitted.shape[1], fitted.shape[1])
+        if len(fitted) <= axes:
+            raise StylesimError(
+                f"Whitening {axes} axes by {len(fitted)} images makes all of these equally alike: set readout.dim to"
+                " far fewer than there are images, or readout.fit to a larger set."
+            )
+        pca = fit_pca(fitted, self.dim)
         return pca.project(queries, whiten=True, unit=True), pca.project(gallery, whiten=True, unit=True)
 
     def digest(self) -> str:

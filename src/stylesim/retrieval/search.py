@@ -55,6 +55,7 @@ def search(
     """
     q, g = _table(queries), _table(gallery)
     _check(q, g, k)
+    device = "cpu" if torch.device(device).type == "mps" else device  # float64 decides, and MPS has none
     excluded = [paired_groups(query_groups, gallery_groups)] if query_groups is not None else []
     if query_ids is not None and gallery_ids is not None:
         codes = {name: code for code, name in enumerate(dict.fromkeys(gallery_ids))}
@@ -64,6 +65,8 @@ def search(
     excluded = [(ours.to(device), theirs.to(device)) for ours, theirs in excluded]
     indices = torch.full((len(q), k), -1)
     similarities = torch.full((len(q), k), -torch.inf)
+    if not len(q):  # the share of a process that has none
+        return Neighbours(indices, similarities)
     ways = _ways(q, g, torch.device(device))
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         for rows in torch.arange(len(q)).split(max(1, block // 16)):
@@ -94,6 +97,8 @@ def search_shared(
     """
     if world == 1:
         return search(queries, gallery, k, query_ids=query_ids, query_groups=query_groups, **options)
+    _check(_table(queries), _table(gallery), k)  # of the whole, so that all processes refuse together
+    _lengths("queries", _table(queries))
     mine = list(range(rank, len(queries), world))
     found = search(
         queries[mine],
