@@ -15,11 +15,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
+from hypothesis import HealthCheck, settings
 from omegaconf import DictConfig
 from PIL import Image, ImageDraw
 
 from stylesim.config import conf_dir
 from stylesim.data.shards import ShardWriter, index_shards
+
+# A busy machine is no failure: the first example of a property may import torch.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 STYLES = {"red": (220, 40, 40), "green": (40, 160, 60), "blue": (40, 60, 200)}
 

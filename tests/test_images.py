@@ -116,7 +116,7 @@ def test_exif_rotation_is_undone(orientation: int, kind: str):
     assert np.array_equal(pixels(open_image(Image.open(io.BytesIO(data)))), expected)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(17, 300), st.integers(17, 300), st.integers(8, 300), st.sampled_from(["4:4:4", "4:2:0"]))
 def test_both_jpeg_decoders_agree_at_every_scale(height: int, width: int, short_side: int, subsampling: str):
     data = encoded(Image.fromarray(picture(height, width)), "JPEG", quality=85, subsampling=subsampling)
@@ -145,7 +145,7 @@ def test_a_truncated_file_is_refused_with_its_name(tmp_path: Path, kind: str):
         open_image(path)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.sampled_from(["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"]),
     st.binary(max_size=12),

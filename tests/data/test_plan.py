@@ -6,7 +6,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stylesim.data.plan import Plan, shuffled
@@ -47,7 +47,6 @@ def micro_batches(plan: Plan, epoch: int, rank: int) -> dict[int, list[Sample]]:
     return batches
 
 
-@settings(deadline=None)
 @given(plans(), st.integers(0, 3))
 def test_an_epoch_shows_each_sample_once_and_leaves_out_less_than_a_global_batch(plan: Plan, epoch: int):
     ranks = [micro_batches(plan, epoch, rank) for rank in range(plan.world)]
@@ -60,7 +59,6 @@ def test_an_epoch_shows_each_sample_once_and_leaves_out_less_than_a_global_batch
     assert len(every) - len(seen) == plan.dropped < plan.batch * plan.world
 
 
-@settings(deadline=None)
 @given(plans())
 def test_a_micro_batch_is_served_by_the_worker_that_a_dataloader_asks(plan: Plan):
     for m in range(3 * plan.steps):

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from corpus import write_root
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
@@ -128,7 +128,6 @@ class Numbers:
         return (Slot(f"{number}/{place}", b"", {}) for place in range(start, stop))
 
 
-@settings(deadline=None)
 @given(
     counts=st.lists(st.integers(1, 12), min_size=1, max_size=5),
     readers=st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 3)),

@@ -35,7 +35,7 @@ def pictures(count: int, size: int = 24) -> list[Image.Image]:
     return [Image.fromarray(array) for array in noise]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.integers(5, 90),
     st.integers(5, 90),

@@ -17,7 +17,7 @@ from stylesim.encoders.sscd import sscd_rn50
 from stylesim.errors import StylesimError
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(st.integers(90, 400), st.integers(90, 400), st.sampled_from(["bicubic", "bilinear"]))
 def test_pixels_equal_torchvisions_transforms(height: int, width: int, how: Literal["bicubic", "bilinear"]):
     noise = np.random.default_rng(height * width).integers(0, 256, (height, width, 3), dtype=np.uint8)

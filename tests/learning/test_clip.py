@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -26,7 +26,6 @@ def norms(clipped: list[nn.Parameter]) -> list[float]:
 finite = st.lists(st.floats(-100, 100, width=32), min_size=1, max_size=4)
 
 
-@settings(deadline=None)
 @given(gradients=st.lists(finite, min_size=1, max_size=4), max_norm=st.floats(0.1, 100))
 def test_global_clipping_is_torchs(gradients, max_norm):
     ours, theirs = parameters(*gradients), parameters(*gradients)
@@ -36,7 +35,6 @@ def test_global_clipping_is_torchs(gradients, max_norm):
         torch.testing.assert_close(mine.grad, other.grad)
 
 
-@settings(deadline=None)
 @given(gradients=st.lists(finite, min_size=1, max_size=4), max_norm=st.floats(0.1, 100))
 def test_per_tensor_clipping_looks_at_each_tensor_alone(gradients, max_norm):
     clipped = parameters(*gradients)

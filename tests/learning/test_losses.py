@@ -133,7 +133,7 @@ def test_gradcheck(reference):
     assert torch.autograd.gradcheck(total, views.requires_grad_(), atol=1e-5)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10_000), reference=st.booleans())
 def test_what_does_not_change_the_loss(seed, reference):
     views, tags = batch(seed)

@@ -57,7 +57,7 @@ def test_any_shared_tag_is_relevant_and_queries_without_one_count_zero():
     assert result.figures["chance_recall@1"] == pytest.approx(2 / 9)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 999), st.booleans(), st.sampled_from([16, 64, 16384]))
 def test_figures_count_the_whole_gallery_after_exclusion_for_any_block(seed, several, block):
     rng = np.random.default_rng(seed)

@@ -20,7 +20,7 @@ def artists(seed: int, sizes: tuple[int, ...] = (5, 4, 7), noise: float = 0.6) -
     return x[order], [labels[i] for i in order]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 99))
 def test_the_pairwise_gap_is_that_of_loops_over_pairs(seed):
     x, labels = artists(seed)
@@ -38,7 +38,7 @@ def test_the_pairwise_gap_is_that_of_loops_over_pairs(seed):
         assert row["gap"] == pytest.approx(own - max(others.values()), abs=1e-5)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 99))
 def test_the_prototype_gap_leaves_an_image_out_of_its_own_prototype(seed):
     x, labels = artists(seed)
@@ -82,7 +82,7 @@ def test_a_label_of_one_image_has_no_gap():
     assert found.loc["b"].notna().all()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 99), st.sampled_from([0.1, 0.6, 3.0]))
 def test_the_auc_is_the_share_of_pairs_of_pairs_in_the_right_order(seed, noise):
     x, labels = artists(seed, noise=noise)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stylesim.errors import StylesimError
@@ -75,7 +75,6 @@ def test_the_figures_of_a_set_are_means_of_those_of_its_queries(table, k):
     assert (np.isnan(per_query[f"paper_mrr@{k}"]) == ~hit).all()
 
 
-@settings(deadline=None)  # importing torchmetrics takes seconds
 @given(tables(), st.integers(1, 15))
 def test_the_usual_figures_are_those_of_torchmetrics(table, k):
     """Not its MAP: its average precision at k divides by the hits found, ours by min(k, n_relevant)."""

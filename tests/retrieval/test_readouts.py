@@ -21,7 +21,7 @@ def unit(seed: int, n: int, d: int = 6) -> np.ndarray:
     return x / np.linalg.norm(x, axis=1, keepdims=True)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 99), st.integers(1, 9), st.integers(1, 30), st.integers(1, 12))
 def test_csls_is_its_formula(seed, n_queries, n_gallery, k):
     q, g = unit(seed, n_queries), unit(seed + 1, n_gallery)

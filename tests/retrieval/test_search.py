@@ -28,7 +28,7 @@ def unit(rng: np.random.Generator, n: int, d: int) -> np.ndarray:
     return x / np.linalg.norm(x, axis=1, keepdims=True)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.integers(0, 99),
     st.integers(1, 9),
@@ -48,7 +48,7 @@ def test_neighbours_are_those_of_a_full_sort_for_any_block_size(seed, n_queries,
     assert ((found.indices < 0) == found.similarities.isinf()).all()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 99), st.booleans(), st.booleans(), st.sampled_from([16, 4096]))
 def test_items_of_the_same_id_or_group_are_never_found(seed, multi_hot, collapsed, block):
     rng = np.random.default_rng(seed)

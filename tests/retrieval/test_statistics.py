@@ -34,7 +34,7 @@ def test_queries_without_a_value_are_left_out():
         bootstrap_interval(values, level=95)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.sampled_from([-1.0, -0.5, 0.0, 0.25, 1.0]), min_size=1, max_size=8))
 def test_the_p_value_is_that_of_all_sign_flips(differences):
     a = np.array(differences)
