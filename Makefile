@@ -5,7 +5,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := cpu,launchers,optuna,stylecross,dev
+EXTRAS := cpu,launchers,optuna,ray,stylecross,curate,dev
 # More threads than cores only slow torch down, and the tests run several processes.
 export OMP_NUM_THREADS ?= 1
 

@@ -49,9 +49,8 @@ def _equal_runs(cfg: DictConfig, fresh: Path) -> Iterator[Path]:
         for checkpoint in root.glob(f"**/{CHECKPOINT}"):
             run = checkpoint.parents[1]
             config = run / "config.yaml"
-            with suppress(
-                OmegaConfBaseException, YAMLError, OSError
-            ):  # a run of another time is not this one's concern
+            # A run of another time that cannot be read is not this one's concern.
+            with suppress(OmegaConfBaseException, YAMLError, OSError):
                 if _compared(OmegaConf.load(config)) == wanted:
                     yield run
 

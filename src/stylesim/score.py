@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,7 +77,7 @@ def write_tables(run_dir: Path, comparison: Comparison, sets: Mapping[str, Descr
     if len(comparison.labels):
         comparison.labels.to_csv(run_dir / "labels.csv", index=False)
     content = {
-        "figures": comparison.figures,
+        "figures": _without_nan([comparison.figures])[0],
         "intervals": comparison.intervals,
         "images": {side: len(images) for side, images in sets.items()},
         "matched_labels": comparison.matched,
@@ -105,7 +105,7 @@ def flat(comparison: Comparison) -> dict[str, float]:
     return figures
 
 
-def _without_nan(lines: list[dict[Any, Any]]) -> list[dict[Any, Any]]:
+def _without_nan(lines: Sequence[Mapping[Any, Any]]) -> list[dict[Any, Any]]:
     """JSON has no NaN: what is not known is null."""
     return [{k: None if isinstance(v, float) and math.isnan(v) else v for k, v in line.items()} for line in lines]
 

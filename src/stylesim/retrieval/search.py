@@ -19,6 +19,8 @@ from stylesim.retrieval.groups import Groups, paired_groups, pairs_share_group
 
 MARGIN = 32
 """Candidates beyond k that are scored again in float64."""
+_NUMBERS = 1 << 25
+"""Of descriptors in one step, at most."""
 
 
 class Neighbours(NamedTuple):
@@ -65,11 +67,13 @@ def search(
     excluded = [(ours.to(device), theirs.to(device)) for ours, theirs in excluded]
     indices = torch.full((len(q), k), -1)
     similarities = torch.full((len(q), k), -torch.inf)
-    if not len(q):  # the share of a process that has none
-        return Neighbours(indices, similarities)
     ways = _ways(q, g, torch.device(device))
+    if not len(q):  # the share of a process that has none; the others have checked the gallery too
+        return Neighbours(indices, similarities)
+    together = max(1, block // 16)
+    block = min(block, max(64, _NUMBERS // max(1, g.shape[1])))  # Gram matrices have 100,000 numbers and more
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        for rows in torch.arange(len(q)).split(max(1, block // 16)):
+        for rows in torch.arange(len(q)).split(together):
             for way in ways:
                 masks = [(ours[rows.to(device)], theirs) for ours, theirs in excluded]
                 scores, found, sure = _search_block(q[rows], g, k, way, masks, block, device, pool)
@@ -171,10 +175,11 @@ def _shortens(device: torch.device) -> bool:
 
 def _lengths(name: str, x: Float[Tensor, "n d"]) -> tuple[float, float]:
     """The largest norm of a row, and of what a row loses in bfloat16, whose rounding is coarser than TF32's."""
-    norms = torch.cat([part.float().norm(dim=1) for part in x.split(8192)])
+    parts = x.split(min(8192, max(1, _NUMBERS // max(1, x.shape[1]))))
+    norms = torch.cat([part.float().norm(dim=1) for part in parts])
     if len(bad := (~norms.isfinite()).nonzero()):
         raise StylesimError(f"{len(bad)} of the {name} hold NaN or infinity, the first in row {int(bad[0])}.")
-    lost = torch.cat([(part - part.bfloat16()).float().norm(dim=1) for part in x.split(8192)])
+    lost = torch.cat([(part - part.bfloat16()).float().norm(dim=1) for part in parts])
     return float(norms.max()) if len(x) else 0.0, float(lost.max()) if len(x) else 0.0
 
 
