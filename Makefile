@@ -26,6 +26,7 @@ check: $(VENV)/installed  ## Format and lint (ruff), check types (pyright)
 bench: $(VENV)/installed  ## Measure the loader and the training step on this machine
 	env -u OMP_NUM_THREADS $(BIN)/python benchmarks/loader.py
 	env -u OMP_NUM_THREADS $(BIN)/python benchmarks/step.py
+	env -u OMP_NUM_THREADS $(BIN)/python benchmarks/search.py
 
 docs: $(VENV)/installed  ## Write the API reference to site/
 	$(BIN)/pdoc --output-directory site --docformat google stylesim

@@ -18,25 +18,20 @@ not change. Before that, the pixels of both ways are compared, under the same bo
 from __future__ import annotations
 
 import argparse
-import csv
 import io
-import os
-import platform
-import re
 import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+from record import REPOSITORY, cores, write_table
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
@@ -52,7 +47,6 @@ MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.2757
 TOLERANCE = 2.0
 """Grey levels by which the mean of a view may differ from PIL's; single pixels of a steep edge differ by
 more."""
-REPOSITORY = Path(__file__).parents[1]
 WARM_UP = 4
 """Batches of each worker that are read before the clock starts."""
 
@@ -176,19 +170,6 @@ def pixel_difference(paths: list[Path], size: int) -> tuple[float, float]:
     return float(np.mean(differences)), float(np.max(differences))
 
 
-def hardware() -> str:
-    """The processor's name and the cores that this process may use."""
-    try:
-        found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-    except OSError:
-        found = None
-    return f"{found[1] if found else platform.processor() or platform.machine()}, {cores()} cores"
-
-
-def cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def measure(given: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
     """Run each way in turn, `rounds` times over, and give a row for each."""
     paths = write_corpus(folder, given.images, given.short_side)
@@ -247,24 +228,8 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         rows = measure(given, Path(folder))
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True, check=False
-    ).stdout.strip()
     setting = {name: getattr(given, name) for name in ("images", "short_side", "size", "workers", "batch_size")}
-    packages = ("torch", "torchvision", "pillow", "simplejpeg", "webdataset")
-    facts = setting | {"hardware": hardware(), "commit": commit, "python": platform.python_version()}
-    facts |= {name: version(name) for name in packages}
-    slug = re.sub(r"[^0-9a-z]+", "-", hardware().lower()).strip("-")
-    table = REPOSITORY / "benchmarks/results" / f"loader_{slug}.csv"
-    table.parent.mkdir(exist_ok=True)
-    with table.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [*rows[0], *facts], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(row | facts for row in rows)
-    for row in [dict.fromkeys(rows[0]), *rows]:
-        cells = [str(name if row["way"] is None else row[name]) for name in row]
-        print(cells[0].ljust(10) + "".join(cell.rjust(23) for cell in cells[1:]))
-    print(f"{hardware()}: {table}")
+    write_table("loader", rows, setting, ("torch", "torchvision", "pillow", "simplejpeg", "webdataset"))
 
 
 if __name__ == "__main__":

@@ -16,24 +16,17 @@ largest memory that the process ever had, its libraries, the descriptors and (sl
 from __future__ import annotations
 
 import argparse
-import csv
 import multiprocessing
-import os
-import platform
-import re
 import resource
 import statistics
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+from record import write_table
 
-from stylesim.launch import commit
-
-REPOSITORY = Path(__file__).parents[1]
 KS = (1, 10, 100)
 LARGE = 500_000
 AGREEMENT = 1e-3
@@ -182,16 +175,6 @@ def measure(given: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
     return rows
 
 
-def hardware() -> str:
-    """The processor's name and the cores that this process may use."""
-    try:
-        found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-    except OSError:
-        found = None
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return f"{found[1] if found else platform.processor() or platform.machine()}, {cores} cores"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--query", type=int, default=16_006, help="queries (default: 16006)")
@@ -204,20 +187,10 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         rows = measure(given, Path(folder))
-    setting = {name: getattr(given, name) for name in ("query", "gallery", "dim", "artists", "slice", "rounds")}
-    facts = setting | {"threads": given.threads, "hardware": hardware(), "commit": commit()}
-    facts |= {name: version(name) for name in ("torch", "numpy", "faiss-cpu")}
-    slug = re.sub(r"[^0-9a-z]+", "-", hardware().lower()).strip("-")
-    table = REPOSITORY / "benchmarks/results" / f"search_{slug}.csv"
-    table.parent.mkdir(exist_ok=True)
-    with table.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [*rows[0], *facts], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(row | facts for row in rows)
-    for row in [dict.fromkeys(rows[0]), *rows]:
-        cells = [str(name if row["way"] is None else row[name]) for name in row]
-        print(cells[0].ljust(8) + "".join(cell.rjust(15) for cell in cells[1:]))
-    print(f"{hardware()}: {table}")
+    setting = {
+        name: getattr(given, name) for name in ("query", "gallery", "dim", "artists", "slice", "rounds", "threads")
+    }
+    write_table("search", rows, setting, ("torch", "numpy", "faiss-cpu"))
 
 
 if __name__ == "__main__":

@@ -11,29 +11,22 @@ images.
 from __future__ import annotations
 
 import argparse
-import csv
-import os
-import platform
-import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
-from pathlib import Path
 
 import torch
 from lightning.fabric.utilities.throughput import get_available_flops
+from record import REPOSITORY, write_table
 from torch.utils.flop_counter import FlopCounterMode
 
 from stylesim.data.modules import ShardDataModule
 from stylesim.data.views import TwoViews
 from stylesim.encoders import CSDEncoder, csd_clip, csd_lite0
-from stylesim.launch import commit
 from stylesim.learning.gather import gather_batch
 from stylesim.learning.losses import csd_loss
 from stylesim.learning.optim import sgd
 
-REPOSITORY = Path(__file__).parents[1]
 MODELS: dict[str, Callable[[], CSDEncoder]] = {
     "csd_lite0": lambda: csd_lite0(weights="random"),
     "csd_vitb": lambda: csd_clip(architecture="ViT-B-16", weights="random"),
@@ -139,15 +132,6 @@ def loss_share(encoder: CSDEncoder, given: argparse.Namespace, device: torch.dev
     return seconds / (seconds + 2 * images / rate)  # pyright: ignore[reportPossiblyUnboundVariable]
 
 
-def hardware(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    found = (
-        re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text()) if Path("/proc/cpuinfo").exists() else None
-    )
-    return f"{found[1] if found else platform.processor()}, {os.cpu_count()} cores"
-
-
 def main() -> None:
     gpu = torch.cuda.is_available()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -168,7 +152,6 @@ def main() -> None:
     parser.add_argument(
         "--loss-batch", type=int, default=4096, help="global batch for the share of the loss; 0 leaves it out"
     )
-    parser.add_argument("--results", type=Path, default=REPOSITORY / "benchmarks/results")
     given = parser.parse_args()
     torch.set_float32_matmul_precision("high")
     device = torch.device("cuda" if gpu else "cpu")
@@ -176,14 +159,7 @@ def main() -> None:
     for name in given.models:
         rows.append(measure(name, given, device))
         print("  ".join(f"{key}={value}" for key, value in rows[-1].items()), flush=True)
-    about = {"hardware": hardware(device), "torch": version("torch"), "commit": commit()}
-    given.results.mkdir(parents=True, exist_ok=True)
-    path = given.results / f"step_{re.sub(r'[^A-Za-z0-9]+', '-', about['hardware'] or '').strip('-')}.csv"
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [*rows[0], *about])
-        writer.writeheader()
-        writer.writerows([row | about for row in rows])
-    print(path)
+    write_table("step", rows, {}, ("torch", "lightning"), torch.cuda.get_device_name() if gpu else None)
 
 
 if __name__ == "__main__":
