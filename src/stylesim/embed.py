@@ -83,11 +83,8 @@ def load_model(cfg: DictConfig) -> StyleEncoder:
     from stylesim.encoders.checkpoint import load_checkpoint
 
     encoder = load_checkpoint(cfg.checkpoint) if cfg.checkpoint else instantiate(cfg.model)
-    if not (encoder.provenance.trained_head or cfg.allow_untrained):
-        raise StylesimError(
-            f"The style head of {encoder.provenance.name} has never been trained, so its descriptors say nothing. Give"
-            " a trained one with checkpoint=PATH, or ask for this all the same with allow_untrained=true."
-        )
+    if not cfg.allow_untrained:
+        encoder.provenance.require_trained_head()
     print(f"{encoder.provenance.name}, {encoder.provenance.weights}", flush=True)
     return encoder
 

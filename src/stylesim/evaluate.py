@@ -87,11 +87,8 @@ def evaluate_and_report(
     results = {}
     for name, load in _encoders(cfg, checkpoint).items():
         encoder = None if descriptors else load()
-        if encoder is not None and not (encoder.provenance.trained_head or cfg.get("allow_untrained", True)):
-            raise StylesimError(
-                f"The style head of {encoder.provenance.name} has never been trained, so its score says nothing."
-                " Give a trained one with checkpoint=PATH, or ask for this all the same with allow_untrained=true."
-            )
+        if encoder is not None and not cfg.get("allow_untrained", True):
+            encoder.provenance.require_trained_head()
         if encoder is not None and is_main_process():
             print(f"{name}: {encoder.provenance.name}, {encoder.provenance.weights}", flush=True)
         results[name] = measure(

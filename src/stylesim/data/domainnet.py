@@ -28,8 +28,7 @@ class DomainNet:
     `root`: the folder with `<domain>/<class>/<image>`. Images are tagged `domain:x`, and their content is their class.
     The classes that query come from `query_classes`, a file with a class in each line; or else from `vectors`, a text
     file of word vectors (word2vec's or GloVe's, `.gz` or not): the names of the classes are put into two clusters, and
-    those of the smaller one query. Smaller means fewer classes: the paper's gallery of 206,768 is less than half of the
-    414,075 images, so theirs cannot be the larger one by images. A class whose name has no vector stays in the gallery.
+    those of the smaller one, the one of fewer classes, query. A class whose name has no vector stays in the gallery.
 
     `n_queries`: at most that many of the queries' images, the first by a hash with `seed`; None takes all. `relevant`,
     `spec` and `tables` as of `WikiArt`.

@@ -87,6 +87,14 @@ class Provenance:
     licence: str | None = None
     trained_head: bool = True
 
+    def require_trained_head(self) -> None:
+        """StylesimError where the head stands on its initial values, so that its descriptors say nothing."""
+        if not self.trained_head:
+            raise StylesimError(
+                f"The style head of {self.name} has never been trained, so its descriptors say nothing. Give a trained"
+                " one with checkpoint=PATH, or ask for this all the same with allow_untrained=true."
+            )
+
 
 class StyleEncoder(nn.Module):
     """Normalised images `[b 3 h w]` to L2-normalised descriptors `[b d]`; children implement `forward`.
