@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stylesim.data import plan as plan_module
 from stylesim.data.plan import Plan, shuffled
 from stylesim.errors import StylesimError
 
@@ -33,7 +34,7 @@ def plans(draw: st.DrawFn) -> Plan:
 def emitted(plan: Plan, epoch: int, rank: int, worker: int) -> list[Sample]:
     """The samples of one reader in one epoch, in the order in which it hands them on."""
     line = [(s.shard, i) for s in plan.stretches(epoch, rank, worker) for i in range(s.start, s.stop)]
-    return [line[position] for position in plan.order(epoch, rank, worker)]
+    return [line[position] for position in plan.order(epoch, rank, worker)[1]]
 
 
 def micro_batches(plan: Plan, epoch: int, rank: int) -> dict[int, list[Sample]]:
@@ -68,7 +69,7 @@ def test_a_micro_batch_is_served_by_the_worker_that_a_dataloader_asks(plan: Plan
 
 @given(st.integers(0, 200), st.integers(0, 40), st.integers(0, 9))
 def test_the_shuffle_buffer_hands_on_each_sample_once_and_holds_no_more_than_it_may(n: int, buffer: int, seed: int):
-    order = shuffled(n, buffer, np.random.default_rng(seed)).tolist()
+    order = list(shuffled(n, buffer, np.random.default_rng(seed))[1])
     assert sorted(order) == list(range(n))
     held: set[int] = set()
     read = most = 0
@@ -79,6 +80,25 @@ def test_the_shuffle_buffer_hands_on_each_sample_once_and_holds_no_more_than_it_
         most = max(most, len(held))
         held.remove(position)
     assert most <= max(buffer, 1)
+
+
+@given(st.integers(0, 200), st.integers(0, 40), st.integers(0, 9), st.floats(0, 1), st.integers(1, 60))
+def test_a_shuffle_buffer_entered_anywhere_holds_what_it_would_hold(
+    n: int, buffer: int, seed: int, entry: float, chunk: int
+):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan_module, "_CHUNK", chunk)
+        skip = int(entry * n)
+        held, rest = shuffled(n, buffer, np.random.default_rng(seed), skip)
+        rest = list(rest)
+    places, rng = list(range(min(max(buffer, 1), n))), np.random.default_rng(seed)  # one by one, by the definition
+    whole = []
+    for sample, place in enumerate(rng.integers(0, max(len(places), 1), n - len(places)).tolist(), len(places)):
+        whole.append(places[place])
+        places[place] = sample
+    whole += rng.permutation(places).tolist()
+    assert rest == whole[skip:]
+    assert set(held) == set(range(min(skip + len(places), n))) - set(whole[:skip])
 
 
 def test_orders_differ_between_epochs_seeds_and_readers_and_are_the_same_again():
@@ -92,7 +112,7 @@ def test_orders_differ_between_epochs_seeds_and_readers_and_are_the_same_again()
 
 
 def test_a_buffer_as_large_as_the_data_shuffles_evenly():
-    first = Counter(int(shuffled(8, 8, np.random.default_rng(seed))[0]) for seed in range(800))
+    first = Counter(next(shuffled(8, 8, np.random.default_rng(seed))[1]) for seed in range(800))
     assert len(first) == 8
     assert all(60 < count < 140 for count in first.values())  # 100 each, five deviations either way
 

@@ -8,6 +8,7 @@ a buffer, whose draws are made here, on numbers, so that a stream can be entered
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,6 +16,8 @@ import numpy as np
 from jaxtyping import Int
 
 from stylesim.errors import StylesimError
+
+_CHUNK = 1 << 13  # draws that are made at once
 
 
 class Stretch(NamedTuple):
@@ -86,28 +89,44 @@ class Plan:
             for i, *edges in _overlaps(ends, max(start - lap, 0), min(stop - lap, total))
         ]
 
-    def order(self, epoch: int, rank: int, worker: int) -> Int[np.ndarray, " n"]:
-        """The order in which this reader hands on what it reads: positions in its joined stretches."""
+    def order(self, epoch: int, rank: int, worker: int, skip: int = 0) -> tuple[Int[np.ndarray, " b"], Iterator[int]]:
+        """The order in which this reader hands on what it reads, as positions in its joined stretches: what it
+        holds and what follows once `skip` of them have gone (see `shuffled`)."""
         rng = np.random.default_rng([2, self.seed, epoch, rank, worker])
-        return shuffled(self.batch * len(self.served(epoch, worker)), self.buffer, rng)
+        return shuffled(self.batch * len(self.served(epoch, worker)), self.buffer, rng, skip)
 
 
-def shuffled(n: int, buffer: int, rng: np.random.Generator) -> Int[np.ndarray, " n"]:
-    """The order in which `n` samples leave a shuffle buffer of `buffer` places.
+def shuffled(
+    n: int, buffer: int, rng: np.random.Generator, skip: int = 0
+) -> tuple[Int[np.ndarray, " b"], Iterator[int]]:
+    """The order in which `n` samples leave a shuffle buffer of `buffer` places, from the one after `skip` on.
 
     The buffer is filled; then the sample at a random place leaves, and the next one takes its place; at the
     end the rest leaves in random order. So the k-th to leave is among the first `k + buffer`.
+
+    Returns the samples in the buffer when `skip` have left, and the others in the order in which they leave.
+    Nothing here is as long as `n`, so a worker's memory does not grow with its data.
     """
-    if buffer < 2 or n < 2:
-        return np.arange(n)
-    buffer = min(buffer, n)
-    places = np.concatenate([np.arange(buffer), rng.integers(0, buffer, n - buffer)])
-    by_place = np.argsort(places, kind="stable")  # the samples that took each place, one after the other
-    followed = places[by_place[:-1]] == places[by_place[1:]]
-    order = np.empty(n, np.int64)
-    order[by_place[1:][followed] - buffer] = by_place[:-1][followed]
-    order[n - buffer :] = rng.permutation(by_place[np.append(~followed, True)])
-    return order
+    held = np.arange(min(max(buffer, 1), n))
+    gone = min(skip, n - len(held))
+    for first in range(0, gone, _CHUNK):
+        entering = np.arange(first, min(first + _CHUNK, gone)) + len(held)
+        # Of several samples that have taken one place, the last is in it.
+        np.maximum.at(held, rng.integers(0, len(held), len(entering)), entering)
+    if skip > gone:  # nothing enters any more
+        held = rng.permutation(held)[skip - gone :]
+        return held, iter(held.tolist())
+    return held, _leaving(held.tolist(), range(gone + len(held), n), rng)
+
+
+def _leaving(held: list[int], others: range, rng: np.random.Generator) -> Iterator[int]:
+    """The samples that leave a full buffer, which holds `held`, while `others` enter it and then at the end."""
+    for first in range(0, len(others), _CHUNK):
+        entering = others[first : first + _CHUNK]
+        for place, sample in zip(rng.integers(0, len(held), len(entering)).tolist(), entering, strict=True):
+            yield held[place]
+            held[place] = sample
+    yield from rng.permutation(held).tolist()
 
 
 def _overlaps(ends: Int[np.ndarray, " s"], start: int, stop: int) -> list[tuple[int, int, int]]:

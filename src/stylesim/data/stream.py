@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Int, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
@@ -147,13 +147,10 @@ def read_in_order(line: Line, epoch: int, rank: int, worker: int, skip: int = 0)
     Reads the stretches from front to back and holds what is not due yet, never more than the plan's buffer.
     Shards that hold only skipped slots are not opened.
     """
-    due = line.plan.order(epoch, rank, worker)
-    wanted = np.ones(len(due), bool)
-    wanted[due[:skip]] = False
-    stretches = line.plan.stretches(epoch, rank, worker)
-    reading = _read_wanted(line.source, stretches, wanted)
+    waiting, due = line.plan.order(epoch, rank, worker, skip)
+    reading = _read_wanted(line.source, line.plan.stretches(epoch, rank, worker), np.sort(waiting), skip)
     held: dict[int, Slot] = {}
-    for position in due[skip:].tolist():
+    for position in due:
         while position not in held:
             at, slot = next(reading)
             held[at] = slot
@@ -161,18 +158,19 @@ def read_in_order(line: Line, epoch: int, rank: int, worker: int, skip: int = 0)
 
 
 def _read_wanted(
-    source: Source, stretches: Sequence[Stretch], wanted: Bool[np.ndarray, " n"]
+    source: Source, stretches: Sequence[Stretch], waiting: Int[np.ndarray, " b"], skip: int
 ) -> Iterator[tuple[int, Slot]]:
-    """(position, slot) of the wanted positions of stretches laid end to end."""
-    begin = 0
+    """(position, slot) of stretches laid end to end: of the positions that are `waiting` (sorted) in a buffer
+    which `skip` samples have left, and of all behind it."""
+    begin, behind = 0, skip + len(waiting)
     for number, start, stop in stretches:
-        needed = np.flatnonzero(wanted[begin : begin + stop - start])
-        if len(needed):
-            first, last = int(needed[0]), int(needed[-1]) + 1
-            for offset, slot in enumerate(source.read(number, start + first, start + last), first):
-                if wanted[begin + offset]:
-                    yield begin + offset, slot
-        begin += stop - start
+        end = begin + stop - start
+        old = waiting[np.searchsorted(waiting, begin) : np.searchsorted(waiting, end)]
+        wanted = {*old.tolist(), *range(max(begin, behind), end)}
+        if wanted:
+            slots = source.read(number, start + min(wanted) - begin, start + max(wanted) + 1 - begin)
+            yield from ((at, slot) for at, slot in enumerate(slots, min(wanted)) if at in wanted)
+        begin = end
 
 
 @dataclass
