@@ -1,0 +1,195 @@
+"""Every pair of descriptors above a similarity: exactly, without a table of all by all, or by an index."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from stylesim.retrieval.search import _NUMBERS, _check, _lengths, _matmul_precision, _rounded, _table, _ways
+
+FEW = 1 << 28
+"""Comparisons that are done before a shorter table would have been made."""
+WIDTHS = (64, 96, 128, 160, 192, 256, 320, 384)
+"""Columns that a shorter table may have; matrix units like multiples of 32."""
+SAMPLE = 4096
+LONGEST = 4096
+"""Numbers of a descriptor beyond which no axes are fitted: a Gram matrix has 100,000 and more."""
+DECISION = 400.0
+"""What it costs to decide on one pair, in products of one pair among a block's (measured)."""
+
+
+class Pairs(NamedTuple):
+    """Some of the pairs, ordered by neither side."""
+
+    left: Int[np.ndarray, " p"]
+    """Rows of `ours`, int64."""
+    right: Int[np.ndarray, " p"]
+    """Rows of `theirs`; within one set, the greater row of the two."""
+    similarities: Float[np.ndarray, " p"]
+    """Inner products, float64."""
+    done: int
+    """Rows of `ours`, from the first, all of whose pairs have been given when these are taken."""
+
+
+def pairs_above(
+    ours: Float[Tensor | np.ndarray, "n d"],
+    theirs: Float[Tensor | np.ndarray, "m d"] | None = None,
+    *,
+    threshold: float,
+    start: int = 0,
+    device: str | torch.device = "cpu",
+    block: int = 2048,
+) -> Iterator[Pairs]:
+    """The pairs whose inner product exceeds `threshold`, block by block; without `theirs`, those within one set, once.
+
+    Which pairs there are depends neither on `block` nor on the hardware: `device` proposes them in the shortest floats
+    it is fast with, by as much below the threshold as these can be off, and float64 decides. Large sets are proposed
+    from a table of fewer columns whose products are bounds of the true ones (`_bounds`), so that what is far apart
+    costs less. Blocks without a pair are passed over, except the last one of their rows, which tells `done`.
+
+    `start`: rows of `ours` that are done already. In memory are the shorter tables (4 bytes x a third or so of the
+    numbers), a block of products (4 `block`^2 bytes) and the pairs of one block; arrays on disk are read as needed.
+
+    Raises StylesimError for shapes that disagree, and for NaN or infinity.
+    """
+    tables = [_table(x) for x in (ours, theirs) if x is not None]
+    _check(tables[0], tables[-1], 1)
+    for name, table in zip(("descriptors", "other descriptors"), tables, strict=False):
+        _lengths(name, table)
+    if not (len(tables[0]) and len(tables[-1])):
+        return
+    device = "cpu" if torch.device(device).type == "mps" else device  # search does the same
+    bounds = _bounds(tables, threshold)
+    way = _ways(bounds[0], bounds[-1], torch.device(device))[0]
+    least, within = threshold - way.doubt, theirs is None
+    for top in range(start, len(tables[0]), block):
+        rows = bounds[0][top : top + block].to(device, way.dtype)
+        for edge in range(top if within else 0, len(tables[-1]), block):
+            with _matmul_precision(way.matmul):
+                products = rows @ bounds[-1][edge : edge + block].to(device, way.dtype).T
+            left, right = _where_above(products, least)
+            left, right = left + top, right + edge
+            if within:
+                left, right = left[left < right], right[left < right]
+            found = _decide(tables[0], tables[-1], left, right, threshold)
+            ended = edge + block >= len(tables[-1])
+            if ended or len(found[0]):
+                yield Pairs(*found, done=min(top + block, len(tables[0])) if ended else top)
+
+
+def _where_above(products: Float[Tensor, "b c"], least: float) -> tuple[Int[np.ndarray, " p"], Int[np.ndarray, " p"]]:
+    """Row and column of the products above `least`."""
+    some = (products.amax(dim=1) > least).nonzero().flatten()  # most rows have none, and this is one quick pass
+    row, column = (products[some] > least).nonzero(as_tuple=True)
+    return some[row].cpu().numpy(), column.cpu().numpy()
+
+
+def _decide(
+    ours: Float[Tensor, "n d"],
+    theirs: Float[Tensor, "m d"],
+    left: Int[np.ndarray, " p"],
+    right: Int[np.ndarray, " p"],
+    threshold: float,
+) -> tuple[Int[np.ndarray, " q"], Int[np.ndarray, " q"], Float[np.ndarray, " q"]]:
+    """Of the proposed pairs those whose float64 product exceeds the threshold, a bounded number at a time."""
+    similarities = np.empty(len(left))
+    step = max(1, _NUMBERS // (4 * ours.shape[1]))
+    for first in range(0, len(left), step):
+        part = slice(first, first + step)
+        x, y = (table.numpy()[rows[part]].astype(np.float64) for table, rows in ((ours, left), (theirs, right)))
+        similarities[part] = _rounded(np.vecdot(x, y))
+    there = similarities > threshold
+    return left[there], right[there], similarities[there]
+
+
+def _bounds(tables: list[Tensor], threshold: float) -> list[Tensor]:
+    """Tables of fewer columns whose inner products are those of the descriptors or greater; or the tables themselves.
+
+    With P the projection on the leading axes of an (uncentred) PCA, <x, y> <= <Px, Py> + |x - Px| |y - Py| by Cauchy
+    and Schwarz: an inner product again, of the coordinates and one number more. The width is the one that is cheapest
+    on a sample: a narrow table has short products, but leaves more pairs to decide.
+    """
+    d = tables[0].shape[1]
+    if len(tables[0]) * len(tables[-1]) < FEW or not min(WIDTHS) < d <= LONGEST:
+        return tables
+    samples = [_sample(table).double() for table in tables]
+    second_moment = torch.stack([x.T @ x for x in samples]).sum(dim=0)
+    axes = torch.linalg.eigh(second_moment).eigenvectors.flip(1)
+    # Two halves, or each image of a set would be compared with itself.
+    left, right = samples[0][: SAMPLE // 2], samples[-1][-(SAMPLE // 2) :]
+
+    def cost(width: int) -> float:
+        a, b = (left, right) if width == d else (_bound(x, axes[:, : width - 1]) for x in (left, right))
+        return width + DECISION * d * float((a @ b.T > threshold).double().mean())
+
+    width = min((d, *(width for width in WIDTHS if width < d)), key=cost)
+    if width == d:
+        return tables
+    with _matmul_precision("highest"):
+        return [torch.cat([_bound(part, axes[:, : width - 1]) for part in table.split(8192)]) for table in tables]
+
+
+def _bound(x: Float[Tensor, "n d"], axes: Float[Tensor, "d w-1"]) -> Float[Tensor, "n w"]:
+    """Coordinates on the axes, and the length of what they leave out; float32."""
+    leading = x.float() @ axes.float()
+    squares = x.double().square().sum(dim=1)
+    left_out = (squares - leading.double().square().sum(dim=1)).clamp(min=0)
+    # The coordinates are rounded; sqrt(a + e) sqrt(b + e) >= sqrt(a b) + e makes up for it on either side.
+    slack = 4 * (x.shape[1] + 2) * torch.finfo(torch.float32).eps
+    return torch.cat([leading, (left_out + slack * squares).sqrt().float()[:, None]], dim=1)
+
+
+def _sample(table: Float[Tensor, "n d"]) -> Float[Tensor, "s d"]:
+    return table[torch.from_numpy(np.random.default_rng(0).permutation(len(table))[:SAMPLE])]
+
+
+class IndexedPairs(NamedTuple):
+    """Pairs that an index has found, and how far that can be trusted."""
+
+    pairs: Pairs
+    recall: float
+    """Share of the true pairs of `sampled` rows that are among them, in [0, 1]; 1 where these have none."""
+    sampled: int
+
+
+def indexed_pairs(
+    descriptors: Float[np.ndarray, "n d"],
+    *,
+    threshold: float,
+    kind: Literal["ivf", "hnsw", "pq"],
+    k: int = 64,
+    sample: int = 1000,
+) -> IndexedPairs:
+    """Pairs within one set among the `k` nearest that an index finds for each row: for sets of many millions.
+
+    What is found is above the threshold (float64 decides); what is missed the recall tells, measured against
+    `pairs_above` for a random `sample` of rows. A row with more than k - 1 pairs has some of them missed: a crowd of
+    look-alikes is connected all the same. Raises StylesimError as `build_index` does.
+    """
+    from stylesim.retrieval.index import approximate_search, build_index
+
+    n, k = len(descriptors), min(k, len(descriptors))
+    near = approximate_search(build_index(descriptors, kind), descriptors, k, sample=1).neighbours.indices.numpy()
+    codes = _codes(np.repeat(np.arange(n), k), near.reshape(-1), n)
+    table = _table(descriptors)
+    pairs = Pairs(*_decide(table, table, codes // n, codes % n, threshold), done=n)
+
+    chosen = np.sort(np.random.default_rng(0).permutation(n)[:sample])
+    blocks = [
+        _codes(chosen[p.left], p.right, n) for p in pairs_above(descriptors[chosen], descriptors, threshold=threshold)
+    ]
+    true = np.unique(np.concatenate(blocks))
+    found = np.isin(true, pairs.left * n + pairs.right)
+    return IndexedPairs(pairs, float(found.mean()) if len(true) else 1.0, len(chosen))
+
+
+def _codes(rows: Int[np.ndarray, " p"], others: Int[np.ndarray, " p"], n: int) -> Int[np.ndarray, " c"]:
+    """One number for each pair of different rows, whichever of the two comes first, ascending; -1 is no row."""
+    there = (others >= 0) & (others != rows)
+    rows, others = rows[there], others[there]
+    return np.unique(np.minimum(rows, others) * n + np.maximum(rows, others))
