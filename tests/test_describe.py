@@ -91,6 +91,16 @@ def test_greyscale_takes_the_colour_out():
     assert grey[0] @ grey[1] > 0.999 > quiet(Projection(), source).descriptors.prod(axis=0).sum()
 
 
+def test_with_flips_an_image_and_its_mirror_image_have_the_mean_of_their_descriptors():
+    image = Image.open(BytesIO(jpeg(3))).convert("RGB").resize((16, 16))  # so that no crop is off centre
+    mirror = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    source = [Item("image", image, [], None, "r"), Item("mirror", mirror, [], None, "r")]
+    plain, flipped = (quiet(Projection(), source, flips=flips).descriptors for flips in (False, True))
+    mean = plain.sum(axis=0) / np.linalg.norm(plain.sum(axis=0))
+    assert plain[0] @ plain[1] < 0.99
+    np.testing.assert_allclose(flipped, [mean, mean], atol=1e-6)
+
+
 def test_nothing_to_describe_is_refused_with_the_first_reason():
     with pytest.raises(StylesimError, match="there are none"):
         quiet(Projection(), [])

@@ -75,6 +75,7 @@ def test_other_weights_settings_images_or_labels_are_described_anew(pictures: Pa
     assert described(Counting()) == 16
     assert described(Counting(seed=1)) == 16
     assert described(Counting(), precision="bf16") == 16
+    assert described(Counting(), flips=True) == 32
     configured = Counting()
     configured.config = {"_target_": "a factory", "layer": "another"}
     assert described(configured) == 16

@@ -46,6 +46,7 @@ _ENTRY: dict[str, tuple[Any, ...]] = {
     "allow_untrained": (True, False),
     "device": ("auto", "cpu", "cuda", "mps"),
     "precision": (None, "bf16", "fp16"),
+    "flips": (True, False),
     "batch_size": (int,),
     "csd_weights": (str,),
     "parquet": (None, str),

@@ -18,6 +18,7 @@ import torch
 import torch.distributed as dist
 from jaxtyping import Float, UInt8
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from stylesim.encoders.base import pick_device
 from stylesim.errors import StylesimError
@@ -55,6 +56,7 @@ def describe(
     device: str | torch.device = "auto",
     greyscale: bool = False,
     precision: Literal["bf16", "fp16"] | None = None,
+    flips: bool = False,
     progress: bool = True,
     rank: int = 0,
     world: int = 1,
@@ -65,7 +67,8 @@ def describe(
     left out and named in `meta["damaged"]` with the reason. With `out` the set is written there piece by
     piece: interrupted and called again with the same images and encoder, it goes on where it stopped.
     `greyscale` takes the colour out of every image first. `device`: "auto" is CUDA, MPS or CPU; the encoder
-    moves there and stays. `precision`: autocast.
+    moves there and stays. `precision`: autocast. `flips`: a descriptor is the normalised mean of the image's
+    and of its mirror image's, for twice the work.
 
     With `world` > 1, `items` is the *whole* source in every process, and this one describes batches
     rank::world (to `<out>-<rank>-of-<world>`): put the shares together with `gather_descriptor_set`.
@@ -78,6 +81,7 @@ def describe(
         "encoder": asdict(encoder.provenance) | {"preprocessing": asdict(encoder.preprocessing)},
         "greyscale": greyscale,
         "precision": precision,
+        "flips": flips,
     }
     if out is None:
         writer = DescriptorBuffer(encoder.dim, meta)
@@ -93,7 +97,7 @@ def describe(
     ):
         for batch in _prepared(share, encoder.preprocessing, greyscale):
             good = [one for one in batch if one.image is not None]
-            vectors = _encode(encoder, good, device, precision)
+            vectors = _encode(encoder, good, device, precision, flips)
             bad = set(bad_descriptors(vectors).tolist())
             damaged += [(one.item.id, one.reason) for one in batch if one.image is None]
             damaged += [(good[i].item.id, "its descriptor is not finite, or zero") for i in sorted(bad)]
@@ -193,13 +197,16 @@ def _prepared(
 
 
 def _encode(
-    encoder: StyleEncoder, batch: list[_Prepared], device: torch.device, precision: str | None
+    encoder: StyleEncoder, batch: list[_Prepared], device: torch.device, precision: str | None, flips: bool
 ) -> Float[np.ndarray, "b d"]:
     if not (images := [one.image for one in batch if one.image is not None]):
         return np.empty((0, encoder.dim), dtype=np.float32)
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}[precision] if precision else None
+    inputs = encoder.preprocessing.normalise(torch.stack(images).to(device)).to(encoder.dtype)
     with torch.autocast(device.type, dtype) if dtype else nullcontext():
-        vectors = encoder(encoder.preprocessing.normalise(torch.stack(images).to(device)).to(encoder.dtype))
+        vectors = encoder(inputs)
+        if flips:
+            vectors = normalize(vectors + encoder(inputs.flip(3)), dim=1)
     return vectors.float().cpu().numpy()
 
 

@@ -55,7 +55,13 @@ def embed(encoder: StyleEncoder, roots: list[Root], out: Path, cfg: DictConfig) 
     from stylesim.describe import describe
 
     described = describe(
-        encoder, open_items(roots), out, batch_size=cfg.batch_size, device=cfg.device, precision=cfg.precision
+        encoder,
+        open_items(roots),
+        out,
+        batch_size=cfg.batch_size,
+        device=cfg.device,
+        precision=cfg.precision,
+        flips=cfg.flips,
     )
     write_json(out / ROOTS, {r.name: r.location if r.folder is None else str(r.folder.absolute()) for r in roots})
     for name, reason in described.damaged[:NAMED]:

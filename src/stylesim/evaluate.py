@@ -58,6 +58,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
         descriptors=cfg.descriptors,
         device=cfg.device,
         precision=cfg.precision,
+        flips=cfg.flips,
         batch_size=cfg.batch_size,
     )
     if is_main_process():

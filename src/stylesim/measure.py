@@ -50,7 +50,7 @@ def measure(
         cache: A folder that keeps DescriptorSets across runs: the same encoder, images and settings are described
             once. `folder` then holds links to them.
         rank, world: This process's share of the describing and of the search; every process gets all figures.
-        describing: Further arguments of `describe` (batch size, device, precision, progress).
+        describing: Further arguments of `describe` (batch size, device, precision, flips, progress).
 
     Raises:
         StylesimError: If there is no encoder and no DescriptorSet for a retrieval set.
@@ -77,7 +77,8 @@ def measure(
                     described[name] = _describe(encoder, open_items([root]), greyscale, path, rank, world, describing)
                 else:
                     items = open_items([root])
-                    key = _key(encoder, digest, root, items, greyscale, describing.get("precision"))
+                    settings = [greyscale, describing.get("precision"), describing.get("flips", False)]
+                    key = _key(encoder, digest, root, items, settings)
                     kept = Path(cache).absolute() / f"{name}-{key}"
                     described[name] = _cached(encoder, items, greyscale, kept, rank, world, describing)
                     if path is not None and rank == 0:
@@ -165,7 +166,7 @@ def _link(path: Path, kept: Path) -> None:
     path.symlink_to(kept, target_is_directory=True)
 
 
-def _key(encoder: StyleEncoder, digest: str, root: Root, items: Items, greyscale: bool, precision: str | None) -> str:
+def _key(encoder: StyleEncoder, digest: str, root: Root, items: Items, settings: list[Any]) -> str:
     """16 hex digits of everything that a set of descriptors depends on, without opening an image.
 
     Shards count by the SHA-256 of their index, files by path, size and time of change, both with their labels.
@@ -179,7 +180,7 @@ def _key(encoder: StyleEncoder, digest: str, root: Root, items: Items, greyscale
     # The factory's arguments choose the layer, say, which neither weights nor preprocessing tell. (A class of the
     # user's own has no factory: its name, in the provenance, has to tell its arguments.)
     made = [version("stylesim"), type(encoder).__qualname__, digest, encoder.config]
-    made += [asdict(encoder.preprocessing), greyscale, precision]
+    made += [asdict(encoder.preprocessing), *settings]
     return hashlib.sha256(json.dumps([made, root.name, images]).encode()).hexdigest()[:16]
 
 
