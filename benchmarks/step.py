@@ -84,7 +84,8 @@ def measure(name: str, given: argparse.Namespace, device: torch.device) -> dict[
             images = encoder.preprocessing.normalise(views.flatten(0, 1)).contiguous(memory_format=torch.channels_last)
             descriptors = encoder(images).unflatten(0, views.shape[:2])
         with clock.part("loss"):
-            total, _ = csd_loss(*gather_batch(descriptors, tags), 0.1, 1.0, 0.2)
+            gathered, all_tags, mine = gather_batch(descriptors, tags)
+            total, _ = csd_loss(gathered, all_tags, 0.1, 1.0, 0.2, anchors=mine)
         with clock.part("backward"):
             total.backward()
         with clock.part("optimiser"):
@@ -127,7 +128,7 @@ def loss_share(encoder: CSDEncoder, given: argparse.Namespace, device: torch.dev
     clock = Clock(device)
     for _ in range(2):  # the first one warms up
         start = clock.now()
-        csd_loss(*gather_batch(descriptors, tags), 0.1, 1.0, 0.2)[0].backward()
+        csd_loss(descriptors, tags, 0.1, 1.0, 0.2)[0].backward()
         seconds = clock.now() - start
     return seconds / (seconds + 2 * images / rate)  # pyright: ignore[reportPossiblyUnboundVariable]
 

@@ -14,7 +14,8 @@ from torch.nn.functional import normalize
 from torch.nn.parallel import DistributedDataParallel
 
 from stylesim.errors import StylesimError
-from stylesim.learning.gather import gather_batch
+from stylesim.learning import losses
+from stylesim.learning.gather import gather_batch, sum_shares
 from stylesim.learning.losses import csd_loss
 
 SIZES = {1: [(7,)], 2: [(4, 4), (5, 2), (0, 6)], 3: [(3, 3, 3), (4, 1, 2), (3, 0, 4), (0, 0, 0)]}
@@ -49,13 +50,14 @@ def learn(model: nn.Module, images: Tensor, tags: Tensor, gradient, reference: b
     v, b, _ = images.shape
     leaf = images.clone().requires_grad_()
     local = model(leaf.flatten(0, 1)).unflatten(0, (v, b))
-    views, all_tags = gather_batch(local, tags, gradient)
-    total, parts = csd_loss(views, all_tags, 0.1, 5.0, 1.0, reference)
+    views, all_tags, mine = gather_batch(local, tags)
+    share, parts = csd_loss(views, all_tags, 0.1, 5.0, 1.0, reference, anchors=mine)
+    total, *shown = sum_shares(torch.stack([share, *parts.values()]), gradient)
     model.zero_grad(set_to_none=True)
     total.backward()  # and not autograd.grad, which would pass DDP by
     return {
         "loss": total.detach(),
-        "parts": parts,
+        "parts": dict(zip(parts, (part.detach() for part in shown), strict=True)),
         "views": views.detach().clone(),
         "tags": all_tags,
         "gradients": [parameter.grad for parameter in model.parameters()],
@@ -65,6 +67,7 @@ def learn(model: nn.Module, images: Tensor, tags: Tensor, gradient, reference: b
 
 def work(rank: int, world: int, folder: str) -> None:
     torch.set_num_threads(1)
+    losses.PAIRS_AT_ONCE = 11  # an anchor at a time, or a few, unlike the process that holds the whole batch
     dist.init_process_group("gloo", store=dist.FileStore(f"{folder}/store{world}", world), rank=rank, world_size=world)
     model = DistributedDataParallel(Encoder())
     found = {}
@@ -74,7 +77,7 @@ def work(rank: int, world: int, folder: str) -> None:
             mine = slice(sum(sizes[:rank]), sum(sizes[: rank + 1]))
             found[sizes, gradient, reference] = learn(model, images[:, mine], tags[mine], gradient, reference)
     # An empty vocabulary travels too, and integers keep their type.
-    views, tags = gather_batch(torch.ones(2, rank + 1, 3), torch.zeros(rank + 1, 0, dtype=torch.bool))
+    views, tags, _ = gather_batch(torch.ones(2, rank + 1, 3), torch.zeros(rank + 1, 0, dtype=torch.bool))
     found["no tags"] = (views.shape, tags.shape, tags.dtype)
     torch.save(found, f"{folder}/{world}-{rank}.pt")
     dist.destroy_process_group()
@@ -109,6 +112,7 @@ def test_every_process_computes_the_loss_of_the_whole_batch(found, sizes, gradie
         assert torch.equal(here["tags"], expected["tags"])
         torch.testing.assert_close(here["loss"], expected["loss"], atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(here["parts"], expected["parts"], atol=1e-5, rtol=1e-5)
+        assert torch.equal(here["loss"], found[len(sizes), 0][sizes, gradient, reference]["loss"])
 
 
 @pytest.mark.parametrize(("sizes", "gradient", "reference"), CASES)
@@ -134,11 +138,13 @@ def test_untagged_images_are_gathered(found):
 
 def test_without_a_process_group_nothing_happens():
     images, tags = global_batch(3)
-    views, same = gather_batch(images, tags)
+    views, same, mine = gather_batch(images, tags)
     assert views is images
     assert same is tags
+    assert mine == slice(0, 3)
+    assert sum_shares(share := torch.ones(2)) is share
 
 
 def test_an_unknown_gradient_is_refused():
     with pytest.raises(StylesimError, match="choose 'exact' or 'reference'"):
-        gather_batch(*global_batch(3), gradient="referense")  # type: ignore[arg-type]
+        sum_shares(torch.ones(2), gradient="referense")  # type: ignore[arg-type]

@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import normalize
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from stylesim.errors import StylesimError
+from stylesim.learning import losses
 from stylesim.learning.losses import (
     content_loss,
     contrastive_loss,
@@ -131,6 +133,44 @@ def test_gradcheck(reference):
         views = normalize(views + 2, dim=-1)
     total = lambda v: csd_loss(v, tags, 0.5, 2.0, 1.0, reference)[0]  # noqa: E731
     assert torch.autograd.gradcheck(total, views.requires_grad_(), atol=1e-5)
+
+
+@settings(max_examples=25)
+@given(seed=st.integers(0, 10_000), reference=st.booleans(), cut=st.integers(0, 7), at_once=st.integers(1, 60))
+def test_shares_of_anchors_add_up_however_many_pairs_are_compared_at_once(seed, reference, cut, at_once):
+    views, tags = batch(seed)
+    leaf = views.clone().requires_grad_()
+
+    def loss(anchors: slice) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        total, parts = csd_loss(leaf, tags, 0.1, 5.0, 1.0, reference, anchors)
+        return total.detach(), parts, torch.autograd.grad(total, leaf)[0]
+
+    whole = loss(slice(None))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(losses, "PAIRS_AT_ONCE", at_once)
+        here, there = loss(slice(0, cut)), loss(slice(cut, len(tags)))
+    torch.testing.assert_close(here[0] + there[0], whole[0])
+    torch.testing.assert_close({name: here[1][name] + there[1][name] for name in here[1]}, whole[1])
+    torch.testing.assert_close(here[2] + there[2], whole[2])
+
+
+@pytest.mark.parametrize("reference", [False, True])
+def test_nothing_grows_with_the_square_of_the_batch(reference, monkeypatch):
+    class Largest(TorchDispatchMode):
+        elements = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            result = func(*args, **(kwargs or {}))
+            sizes = [part.numel() for part in torch.utils._pytree.tree_leaves(result) if isinstance(part, Tensor)]
+            self.elements = max(self.elements, *sizes, 0)
+            return result
+
+    monkeypatch.setattr(losses, "PAIRS_AT_ONCE", 3000)
+    views, tags = batch(seed=9, n=500)
+    with Largest() as largest:
+        total, _ = csd_loss(views.requires_grad_(), tags, 0.1, 5.0, 1.0, reference)
+        total.backward()
+    assert largest.elements == max(views.numel(), tags.numel()) == 5000 > 3000
 
 
 @settings(max_examples=25)

@@ -14,7 +14,7 @@ from stylesim.data.batch import Batch
 from stylesim.encoders import StyleEncoder
 from stylesim.errors import StylesimError
 from stylesim.learning.clip import clip_gradients
-from stylesim.learning.gather import gather_batch
+from stylesim.learning.gather import gather_batch, sum_shares
 from stylesim.learning.losses import content_loss, reversal_strength
 
 
@@ -30,7 +30,8 @@ class StyleModule(lightning.LightningModule):
 
     Args:
         encoder: Images to descriptors.
-        loss: `(views [v n d], tags [n t]) -> (total, parts)`; None for an encoder that only describes.
+        loss: `(views [v n d], tags [n t], anchors=) -> (total, parts)`: the share of the images `anchors` in the loss
+            of the global batch (see `losses.csd_loss`); None for an encoder that only describes.
         optim: `(encoder, global_batch=, max_steps=) -> (optimizer, scheduler)`.
         gather: Gradient across ranks, `exact`, or `reference` (the published code's: divided by the world size).
         clip_norm: Largest gradient norm; None does not clip.
@@ -107,16 +108,18 @@ class StyleModule(lightning.LightningModule):
         style, content = self.encoder.heads(images, alpha=alpha)
         heads = [h.unflatten(0, (n_views, n)) for h in (style, content) if h is not None]
         # One gather: the content head's views, if there are any, travel behind the style head's.
-        views, tags = gather_batch(torch.cat(heads), batch.tags, self.gather)
-        total, parts = self.loss(views[:n_views], tags)
+        views, tags, mine = gather_batch(torch.cat(heads), batch.tags)
+        total, parts = self.loss(views[:n_views], tags, anchors=mine)
         if self.content_weight:
             settings = {k: v for k, v in self.loss.keywords.items() if k in ("temperature", "reference")}  # type: ignore[attr-defined]
-            parts["content"] = content_loss(views[n_views:], **settings)
+            parts["content"] = content_loss(views[n_views:], anchors=mine, **settings)
             total = total + self.content_weight * parts["content"]
+        total, *shown = sum_shares(torch.stack([total, *(part.detach() for part in parts.values())]), self.gather)
         self._refuse_non_finite(total, batch)
         # The loss is that of the global batch, the same on every rank; so is this count.
         self.samples_seen += len(tags)
-        self.log_dict({"train/loss": total.detach()} | {f"train/{k}": v.detach() for k, v in parts.items()})
+        figures = zip(["loss", *parts], (total, *shown), strict=True)
+        self.log_dict({f"train/{name}": figure.detach() for name, figure in figures})
         self.log("train/loss_shown", total.detach(), prog_bar=True, logger=False)
         self.log("samples_seen", float(self.samples_seen))
         return total
