@@ -16,6 +16,7 @@ import random
 import tarfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -77,7 +78,8 @@ class Sample(NamedTuple):
     aesthetic: float
 
 
-def read_pictures(split: str) -> list[Picture]:
+@cache
+def read_pictures(split: str) -> tuple[Picture, ...]:
     """The pictures of a split whose subjects name nothing that the curation looks for."""
     pictures = []
     for path in sorted((STYLECROSS / split).glob("*.tar.gz")):
@@ -89,7 +91,7 @@ def read_pictures(split: str) -> list[Picture]:
             groups = dict(tag.split(":", 1) for tag in labels["tags"])
             if not SPEAKING & set(subject_of(labels["content"]).split()):
                 pictures.append(Picture(key, groups["set"], groups["manner"], labels["content"], members[name]))
-    return pictures
+    return tuple(pictures)
 
 
 def draw_samples(count: int, seed: int) -> list[Sample]:
