@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stylesim.errors import StylesimError
-from stylesim.retrieval.gap import discrimination_gap, similarity_profile, verification_auc
+from stylesim.retrieval.descriptors import DescriptorSet, item_table
+from stylesim.retrieval.gap import discrimination_gap, separation, similarity_profile, verification_auc
+from stylesim.retrieval.readouts import Csls
 
 
 def artists(seed: int, sizes: tuple[int, ...] = (5, 4, 7), noise: float = 0.6) -> tuple[np.ndarray, list[str]]:
@@ -73,6 +75,49 @@ def test_a_label_that_is_two_is_found_out_and_the_bootstrap_says_how_surely():
     assert ((low < middle) & (middle < high)).all()
     again = discrimination_gap(x, labels, variant="pairwise").set_index("label")
     assert again.equals(found)
+
+
+@settings(max_examples=10)
+@given(st.integers(0, 99))
+def test_csls_gaps_and_pairs_are_those_of_its_formula(seed):
+    x, labels = artists(seed)
+    cosine, k = x @ x.T, 3
+    np.fill_diagonal(cosine, -np.inf)
+    r = np.sort(cosine, axis=1)[:, -k:].mean(axis=1)
+    score = 2 * cosine - r[:, None] - r
+    pairwise = discrimination_gap(x, labels, variant="pairwise", csls=k, resamples=10).set_index("label")
+    prototype = discrimination_gap(x, labels, csls=k, resamples=10).set_index("label")
+    means = {name: x[[i for i, label in enumerate(labels) if label == name]].mean(axis=0) for name in set(labels)}
+    means = {name: mean / np.linalg.norm(mean) for name, mean in means.items()}
+    hub = {name: np.sort(x @ mean)[-k:].mean() for name, mean in means.items()}
+    for name in set(labels):
+        mine = np.array([label == name for label in labels])
+        own = score[np.ix_(mine, mine)][~np.eye(mine.sum(), dtype=bool)].mean()
+        others = [score[np.ix_(mine, np.array(labels) == other)].mean() for other in set(labels) - {name}]
+        assert pairwise.loc[name, "gap"] == pytest.approx(own - max(others), abs=1e-5)
+        rest = [x[mine & (np.arange(len(x)) != i)].mean(axis=0) for i in np.flatnonzero(mine)]
+        own = np.mean([2 * a @ b / np.linalg.norm(b) for a, b in zip(x[mine], rest, strict=True)]) - hub[name]
+        others = [2 * (x[mine] @ means[other]).mean() - hub[other] for other in set(labels) - {name}]
+        assert prototype.loc[name, "gap"] == pytest.approx(own - max(others), abs=1e-5)
+    alike = np.array(labels)[:, None] == np.array(labels)
+    upper = np.triu(np.ones_like(alike), 1)
+    same, different = score[upper & alike], score[upper & ~alike]
+    assert verification_auc(x, labels, csls=k).auc == pytest.approx((same[:, None] > different).mean(), abs=1e-4)
+
+
+def test_separation_counts_labels_nearer_to_another_and_leaves_out_images_of_several():
+    x, labels = artists(4, (20, 20, 20), noise=0.3)
+    rows = [(str(i), [f"set:{label}"], None, "r", i) for i, label in enumerate(labels)]
+    rows += [("none", [], None, "r", 60), ("both", ["set:a", "set:b"], None, "r", 61)]
+    images = DescriptorSet(np.concatenate([x, x[:2]]), item_table(rows), {})
+    found = separation(images, "set:*")
+    assert found.pairs == verification_auc(x, labels)
+    assert sorted(found.labels["variant"].unique()) == ["pairwise", "prototype"]
+    assert found.labels["images"].eq(20).all()
+    assert found.figures == {"auc": found.pairs.auc, "negative_gaps_pairwise": 0.0, "negative_gaps_prototype": 0.0}
+    assert separation(images, "set:*", Csls(5)).pairs == verification_auc(x, labels, csls=5)
+    confused = DescriptorSet(images.descriptors, images.items.assign(tags=list(reversed(images.items["tags"]))), {})
+    assert separation(confused, "set:*").figures["negative_gaps_pairwise"] > 0
 
 
 def test_a_label_of_one_image_has_no_gap():
