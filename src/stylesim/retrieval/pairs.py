@@ -121,7 +121,7 @@ def _bounds(tables: list[Tensor], threshold: float) -> list[Tensor]:
     second_moment = torch.stack([x.T @ x for x in samples]).sum(dim=0)
     axes = torch.linalg.eigh(second_moment).eigenvectors.flip(1)
     # Two halves, or each image of a set would be compared with itself.
-    left, right = samples[0][: SAMPLE // 2], samples[-1][-(SAMPLE // 2) :]
+    left, right = samples[0][: SAMPLE // 2].float(), samples[-1][-(SAMPLE // 2) :].float()
 
     def cost(width: int) -> float:
         a, b = (left, right) if width == d else (_bound(x, axes[:, : width - 1]) for x in (left, right))
