@@ -77,6 +77,8 @@ class Stage:
     redo: bool = False
     """Throw away what other settings, or another input, have left here."""
     show: bool = True
+    schema: pa.Schema = SCHEMA
+    """The columns of its parts; other than SCHEMA for what only the stage itself reads."""
 
     def begin(self, **inputs: str) -> dict[str, Any] | None:
         """Enter the folder: the counts of the stage where it is done already, otherwise None.
@@ -137,7 +139,7 @@ class Stage:
 
     def write(self, number: int, piece: Piece) -> None:
         """Write part `number` and what it has dropped, whole or not at all; its counts go into its metadata."""
-        kept = conform(piece.kept).replace_schema_metadata({"counts": json.dumps(dict(sorted(piece.counts.items())))})
+        kept = conform(piece.kept, self.schema).replace_schema_metadata({"counts": json.dumps(dict(sorted(piece.counts.items())))})
         if piece.dropped is not None:
             _write_parquet(piece.dropped.select(["id", "reason"]), self.folder / f"dropped-{number:05d}.parquet")
         _write_parquet(kept, self.part(number))
@@ -159,13 +161,13 @@ class Stage:
         return dict(counts)
 
 
-def conform(table: pa.Table) -> pa.Table:
-    """The table with exactly the columns of SCHEMA; those it lacks are null."""
+def conform(table: pa.Table, schema: pa.Schema = SCHEMA) -> pa.Table:
+    """The table with exactly the columns of a schema; those it lacks are null."""
     columns = [
         table[field.name].cast(field.type) if field.name in table.column_names else pa.nulls(len(table), field.type)
-        for field in SCHEMA
+        for field in schema
     ]
-    return pa.table(columns, schema=SCHEMA)
+    return pa.table(columns, schema=schema)
 
 
 def parts(folder: Path) -> list[Path]:
