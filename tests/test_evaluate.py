@@ -39,6 +39,17 @@ def test_a_control_is_scored_and_scored_again_from_its_descriptors_without_a_mod
     assert evaluate.main(evaluation("model=csd_vitl", f"descriptors={kept}")) == figures
 
 
+def test_gaps_of_labels_stand_beside_the_figures_when_asked_for(evaluation: Callable[..., DictConfig]) -> None:
+    cfg = evaluation("model=color_histogram", "model.image_size=48", "gaps=true", "readout=csls", "readout.k=3")
+    figures = evaluate.main(cfg)
+    assert figures["validation/auc"] > 0.99, "three styles of three colours"
+    assert figures["validation/negative_gaps_pairwise"] == figures["validation/negative_gaps_prototype"] == 0
+    gaps = pd.read_csv(Path(cfg.run_dir) / "gaps.csv")
+    assert gaps.groupby("variant")["label"].nunique().to_dict() == {"pairwise": 3, "prototype": 3}
+    assert (gaps[["encoder", "set"]].drop_duplicates().to_numpy() == [["model", "validation"]]).all()
+    assert gaps["gap"].gt(0).all()
+
+
 def test_a_folder_that_has_finished_is_not_run_again_unless_the_configuration_is_another(
     evaluation: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:

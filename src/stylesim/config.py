@@ -47,6 +47,7 @@ _ENTRY: dict[str, tuple[Any, ...]] = {
     "device": ("auto", "cpu", "cuda", "mps"),
     "precision": (None, "bf16", "fp16"),
     "flips": (True, False),
+    "gaps": (True, False),
     "batch_size": (int,),
     "csd_weights": (str,),
     "parquet": (None, str),
@@ -55,7 +56,7 @@ _ENTRY: dict[str, tuple[Any, ...]] = {
     "runs": (str,),
     "against": (None, str),
     "wandb": (None, str),
-    "source": (str,),
+    "source": (str, DictConfig),
     "folder": (str,),
     "out": (None, str),
     "shard_size": (int,),
@@ -63,6 +64,7 @@ _ENTRY: dict[str, tuple[Any, ...]] = {
     "gzip": (True, False),
     "processes": (None, int),
     "verify": (True, False),
+    "redo": (True, False),
 }
 
 _COUNTS = ("batch_size", "shard_size", "max_size", "processes", "neighbours")
@@ -80,6 +82,7 @@ def embedded(path: str) -> str:
 
 
 OmegaConf.register_new_resolver("embedded", embedded, replace=True)
+OmegaConf.register_new_resolver("conf", lambda group: str(conf_dir() / group), replace=True)
 
 
 def check_config(cfg: DictConfig) -> None:

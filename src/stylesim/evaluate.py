@@ -19,6 +19,7 @@ from stylesim.launch import is_main_process, run, write_json
 if TYPE_CHECKING:
     from stylesim.encoders import StyleEncoder
     from stylesim.retrieval.evaluate import Retrieval
+    from stylesim.retrieval.readouts import Readout
     from stylesim.retrieval.spec import RetrievalSpec
 
 FINISHED = "finished.json"
@@ -27,9 +28,9 @@ FINISHED = "finished.json"
 def main(cfg: DictConfig) -> dict[str, float]:
     """Score an encoder on the retrieval sets of a data module; returns its figures, controls under `<control>/`.
 
-    Leaves in `cfg.run_dir`: `descriptors/<encoder>/<images>/`, `per_query.parquet`, `table.csv`, `report.html`. A run
-    folder that has finished with this configuration is not run again: so a sweep that is started again in its folder
-    (`hydra.sweep.dir=...`) goes on where it stopped.
+    Leaves in `cfg.run_dir`: `descriptors/<encoder>/<images>/`, `per_query.parquet`, `table.csv`, `report.html`, and
+    `gaps.csv` if asked for. A run folder that has finished with this configuration is not run again: so a sweep that is
+    started again in its folder (`hydra.sweep.dir=...`) goes on where it stopped.
 
     Raises:
         StylesimError: If the weights, the images or the descriptors are missing, or the head has never been trained.
@@ -99,9 +100,27 @@ def evaluate_and_report(
         from stylesim.report.run import write_run_report
         from stylesim.report.runs import write_per_query
 
+        if cfg.get("gaps"):
+            _write_gaps(run_dir, results, readout)
         write_per_query(run_dir, results)
         write_run_report(run_dir, results, movements=movements, loggers=loggers or [])
     return _flat(results)
+
+
+def _write_gaps(run_dir: Path, results: Mapping[str, Mapping[str, Retrieval]], readout: Readout | None) -> None:
+    """How well each gallery's labels are separated: `gaps.csv` for every label, and figures of each set."""
+    import pandas as pd
+
+    from stylesim.retrieval.gap import separation
+
+    tables = []
+    for encoder, sets in results.items():
+        for name, retrieval in sets.items():
+            found = separation(retrieval.gallery, retrieval.spec.relevant, readout)
+            retrieval.figures.update(found.figures)
+            tables.append(found.labels.assign(encoder=encoder, set=name))
+    run_dir.mkdir(parents=True, exist_ok=True)
+    pd.concat(tables, ignore_index=True).to_csv(run_dir / "gaps.csv", index=False)
 
 
 def _encoders(cfg: DictConfig, checkpoint: str | Path | None) -> dict[str, Callable[[], StyleEncoder]]:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -79,6 +81,21 @@ def test_figures_count_the_whole_gallery_after_exclusion_for_any_block(seed, sev
         assert sorted(found) == pool
         assert result.relevance[q].sum() == len(right)
     assert result.figures["chance_recall@1"] == pytest.approx(np.mean(chances))
+
+
+def test_groups_of_tags_score_the_same_neighbours_as_their_own_spec_would():
+    queries = drawings()
+    families = [[*tags, f"family:{int(tags[0][-1]) // 2}", "medium:ink"] for tags in queries.items["tags"]]
+    queries = DescriptorSet(queries.descriptors, queries.items.assign(tags=families), {})
+    plain = RetrievalSpec(["d"], relevant="set:*", distinct="content", ks=(1, 4))
+    found = evaluate_retrieval(queries, None, replace(plain, groups=("family", "medium"))).figures
+    family = evaluate_retrieval(queries, None, replace(plain, relevant="family:*")).figures
+    assert found["family_map@4"] == family["map@4"] != found["map@4"]
+    assert found["family_precision@4"] > found["precision@4"]
+    assert found["medium_precision@4"] == 1
+    assert {name.split("_")[0] for name in found if name.endswith("recall@4")} == {"recall@4", "family", "medium"}
+    with pytest.raises(StylesimError, match="artist:"):
+        evaluate_retrieval(queries, None, replace(plain, groups=("artist",)))
 
 
 def test_limit_is_a_fixed_sample_of_the_queries_and_leaves_the_gallery_whole():

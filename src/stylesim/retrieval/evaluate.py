@@ -86,6 +86,11 @@ def evaluate_retrieval(
         "gallery": len(gallery),
         "queries_without_relevant": int((n_relevant == 0).sum()),
     }
+    for group in spec.groups:
+        relevant = label_groups(queries.items, gallery.items, f"{group}:*")
+        n_relevant, _ = _count(queries, gallery, relevant, distinct, block)
+        scored = mean_metrics(query_metrics(_relevance(relevant, neighbours.indices), n_relevant, ks))
+        figures |= {f"{group}_{name}": value for name, value in scored.items()}
     return Retrieval(figures, per_query, neighbours, relevance, queries, gallery, spec)
 
 

@@ -19,7 +19,8 @@ class RetrievalSpec:
     share with the query to be considered at all: "content" or "source", or a glob over tags ("set:*"); one
     shared value is enough. `greyscale`: describe the images without colour. `every_n_steps`: how often a
     training run asks (None: only at its end). `limit`: at most that many queries, a fixed sample: the first
-    by the SHA-1 of their ids.
+    by the SHA-1 of their ids. `groups`: groups of tags ("medium" for "medium:oil") that the same neighbours are
+    scored by as well, a shared tag of the group being right: figures `medium_recall@1` and so on.
     """
 
     query: Sequence[str]
@@ -30,6 +31,7 @@ class RetrievalSpec:
     ks: Sequence[int] = (1, 10, 100)
     every_n_steps: int | None = None
     limit: int | None = None
+    groups: Sequence[str] = ()
 
     def swapped(self) -> RetrievalSpec:
         """The control: same content in another style, where this one asks for same style in another content.
@@ -37,7 +39,7 @@ class RetrievalSpec:
         A descriptor of style should score low here. Without a `distinct` of its own, "content" is what is
         asked for.
         """
-        return replace(self, relevant=self.distinct or "content", distinct=self.relevant)
+        return replace(self, relevant=self.distinct or "content", distinct=self.relevant, groups=())
 
     def sample(self, ids: Sequence[str]) -> list[int]:
         """Positions of the queries asked, ascending: all, or `limit` of them."""
