@@ -139,7 +139,9 @@ class Stage:
 
     def write(self, number: int, piece: Piece) -> None:
         """Write part `number` and what it has dropped, whole or not at all; its counts go into its metadata."""
-        kept = conform(piece.kept, self.schema).replace_schema_metadata({"counts": json.dumps(dict(sorted(piece.counts.items())))})
+        kept = conform(piece.kept, self.schema).replace_schema_metadata(
+            {"counts": json.dumps(dict(sorted(piece.counts.items())))}
+        )
         if piece.dropped is not None:
             _write_parquet(piece.dropped.select(["id", "reason"]), self.folder / f"dropped-{number:05d}.parquet")
         _write_parquet(kept, self.part(number))
