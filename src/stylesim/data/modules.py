@@ -19,6 +19,7 @@ import pandas as pd
 
 from stylesim.data.folder import Folder, hold_out, read_items
 from stylesim.data.index import Index, load_index
+from stylesim.data.place import order_of, re_enter
 from stylesim.data.plan import Plan
 from stylesim.data.roots import Root, name_roots
 from stylesim.data.stream import Joined, Line, Stream, StreamLoader
@@ -42,6 +43,7 @@ class StyleDataModule(L.LightningDataModule, ABC):
     """
 
     buffer = 0
+    balance: str | None = None
 
     def __init__(
         self,
@@ -63,6 +65,7 @@ class StyleDataModule(L.LightningDataModule, ABC):
         self.tags, self.probes, self.max_damaged = list(tags), dict(probes or {}), max_damaged
         self.repeat_batches = repeat_batches
         self._position: int | None = None
+        self._place: dict[str, Any] = {}
 
     @abstractmethod
     def open_root(self, root: Root) -> Index | Folder:
@@ -93,29 +96,56 @@ class StyleDataModule(L.LightningDataModule, ABC):
 
     @property
     def position(self) -> int:
-        """Micro-batches that this rank has already consumed: what a resumed stream starts at."""
+        """The micro-batch of the stream that this rank reads next: what a resumed stream starts at."""
         if self._position is None and self.trainer is not None:
-            return self.trainer.global_step * self.trainer.accumulate_grad_batches
+            return self.trainer.global_step * self.trainer.accumulate_grad_batches + self._place.get("offset", 0)
         return self._position or 0
 
     @position.setter
     def position(self, position: int) -> None:
         self._position = position
 
+    def state_dict(self) -> dict[str, Any]:
+        """The order of the stream and where the run has entered it, kept in its checkpoints."""
+        return self._place
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._place = state_dict
+
     def train_dataloader(self) -> StreamLoader:
         """Micro-batches from `position` to the trainer's last step (without one: to the end of an epoch)."""
-        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        trainer = self.trainer
+        rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         lines = self.lines(world)
-        stop = max(line.plan.steps for line in lines)
-        if self.trainer is not None:
-            if self.trainer.max_steps < 0:
+        done, stop = None, max(line.plan.steps for line in lines)
+        if trainer is not None:
+            if trainer.max_steps < 0:
                 raise StylesimError("the length of a run is counted in steps: set trainer.max_steps")
-            stop = self.trainer.max_steps * self.trainer.accumulate_grad_batches
+            self._enter([line.plan for line in lines])
+            done = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+            stop = self.position + (trainer.max_steps - trainer.global_step) * trainer.accumulate_grad_batches
         columns = {tag: column for column, tag in enumerate(self.vocabulary)}
         tags = {tag: columns.get(tag) for tag in self._known_tags}
         stream = Stream(lines, self.views, tags, rank, self.position, stop)
-        self.loader = StreamLoader(stream, self.workers, self.repeat_batches)
+        self.loader = StreamLoader(stream, self.workers, self.repeat_batches, done)
         return self.loader
+
+    def _enter(self, plans: Sequence[Plan]) -> None:
+        """Find the place of a resumed run, and note it for the next time."""
+        trainer = self.trainer
+        assert trainer is not None
+        step, accumulation = trainer.global_step, trainer.accumulate_grad_batches
+        if (done := trainer.fit_loop.epoch_loop.batch_progress.current.ready) % accumulation:
+            raise StylesimError(
+                f"the run that is resumed has done {done} micro-batches, which"
+                f" trainer.accumulate_grad_batches={accumulation} does not divide: choose a divisor"
+            )
+        order, steps = order_of(plans, self.balance), max(plan.steps for plan in plans)
+        start, sentence = re_enter(self._place, order, steps, step) if self._place else (step * accumulation, None)
+        if sentence and trainer.is_global_zero:
+            print(f"stylesim: {sentence}.", flush=True)
+        offset = start - step * accumulation
+        self._place = {"order": order, "steps": steps, "accumulation": accumulation, "offset": offset}
 
     def lines(self, world: int) -> tuple[Line, ...]:
         """What the streams of `world` ranks read, and in which order."""

@@ -186,11 +186,14 @@ class StreamLoader:
     """Worker processes: 0 reads in this one, as one worker would."""
     repeat: int = 0
     """Serve the first so many micro-batches again and again; 0 goes on through the stream."""
+    done: int | None = None
+    """Micro-batches that the trainer has counted so far; None: as many as the stream has before its start."""
     seconds_waited: float = 0.0
     """How long whoever iterates has waited for batches so far."""
 
     def __len__(self) -> int:
-        return self.stream.stop
+        done = self.stream.start if self.done is None else self.done
+        return done + self.stream.stop - self.stream.start
 
     def __iter__(self) -> Iterator[Batch]:
         batches = self._read(self.stream) if not self.repeat else self._repeated()
