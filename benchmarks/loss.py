@@ -80,9 +80,11 @@ def measure(given: argparse.Namespace, device: torch.device) -> None:
 
 
 def now(device: torch.device) -> float:
+    """Seconds: of the wall on a GPU, of this process alone on a CPU, which others may be using."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return time.perf_counter()
+        return time.perf_counter()
+    return time.process_time()
 
 
 def peak(device: torch.device) -> float:

@@ -28,6 +28,5 @@ def _advice(batch_size: int) -> StylesimError:
     return StylesimError(
         f"Out of memory with data.batch_size={batch_size} per process. Try data.batch_size={half}, or"
         " learning.grad_checkpointing=true, or trainer.precision=bf16-mixed."
-        " (trainer.accumulate_grad_batches=2 beside it keeps the optimiser's batch, but a contrastive loss"
-        " then sees the negatives of the smaller batch only.)"
+        f" learning.grad_cache={half} keeps the batch with all its negatives, and encodes {half} images at once."
     )

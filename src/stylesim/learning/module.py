@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 import lightning
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from stylesim.data.batch import Batch
 from stylesim.encoders import StyleEncoder
@@ -22,8 +23,8 @@ class StyleModule(lightning.LightningModule):
     """A style encoder under a contrastive loss (arXiv 2404.01292, section 4).
 
     Optimisation is Lightning's automatic one. Gradient accumulation adds gradients and *does not enlarge the set of
-    negatives*: each micro-batch is contrasted within itself (and across ranks). Caching gradients to enlarge it needs
-    no manual optimisation either, since it is non-reentrant checkpointing of the encoder by chunks of the batch.
+    negatives*: each micro-batch is contrasted within itself (and across ranks). What enlarges it in the same memory is
+    `grad_cache`.
 
     The encoder stays in `eval()` while it trains, as in the published code: no dropout, frozen batch statistics. That
     is also what makes a micro-batch's gradient independent of how it is cut over ranks.
@@ -39,6 +40,9 @@ class StyleModule(lightning.LightningModule):
         content_weight: Weight of the adversarial content path (the paper's lambda_c); needs an encoder with a content
             head. It contrasts the style views; the published code gives it views of its own, one changed in colour.
         grad_checkpointing: Recompute activations in the backward pass: less memory, about a third more time.
+        grad_cache: Images whose activations the encoder holds at once; None is the whole batch. The batch is described
+            chunk by chunk, compared as a whole, and each chunk described again when its gradient is due: about a third
+            more time, for a batch as large as its descriptors allow (GradCache, arXiv 2101.06983).
         compile: `torch.compile` the encoder in place (checkpoint keys keep their names).
     """
 
@@ -53,6 +57,7 @@ class StyleModule(lightning.LightningModule):
         clip_mode: Literal["global", "per_tensor"] = "global",
         content_weight: float = 0.0,
         grad_checkpointing: bool = False,
+        grad_cache: int | None = None,
         compile: bool = False,
     ) -> None:
         super().__init__()
@@ -62,12 +67,15 @@ class StyleModule(lightning.LightningModule):
         self.clip_norm = clip_norm
         self.clip_mode: Literal["global", "per_tensor"] = clip_mode
         self.content_weight = content_weight
+        self.grad_cache = grad_cache
         self.samples_seen = 0
         if content_weight and getattr(encoder, "content_head", None) is None:
             raise StylesimError(
                 f"learning.content_weight={content_weight} needs a content head, which {encoder.provenance.name}"
                 " has not: add model.content_head=true, or set learning.content_weight=0."
             )
+        if grad_cache is not None and grad_cache < 1:
+            raise StylesimError(f"learning.grad_cache={grad_cache} images at once are none: give 1 at least, or null.")
         if grad_checkpointing:
             encoder.set_grad_checkpointing(True)
         # Convolutions on a CPU are nearly twice as fast in this order, and no slower on a GPU.
@@ -101,14 +109,10 @@ class StyleModule(lightning.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         assert self.loss is not None
-        n_views, n = batch.views.shape[:2]
-        images = self.encoder.preprocessing.normalise(batch.views.flatten(0, 1))
-        images = images.contiguous(memory_format=torch.channels_last)
+        n_views = len(batch.views)
         alpha = reversal_strength(self.trainer.global_step / max(1, self.trainer.max_steps))
-        style, content = self.encoder.heads(images, alpha=alpha)
-        heads = [h.unflatten(0, (n_views, n)) for h in (style, content) if h is not None]
         # One gather: the content head's views, if there are any, travel behind the style head's.
-        views, tags, mine = gather_batch(torch.cat(heads), batch.tags)
+        views, tags, mine = gather_batch(self.describe_views(batch.views, alpha), batch.tags)
         total, parts = self.loss(views[:n_views], tags, anchors=mine)
         if self.content_weight:
             settings = {k: v for k, v in self.loss.keywords.items() if k in ("temperature", "reference")}  # type: ignore[attr-defined]
@@ -123,6 +127,23 @@ class StyleModule(lightning.LightningModule):
         self.log("train/loss_shown", total.detach(), prog_bar=True, logger=False)
         self.log("samples_seen", float(self.samples_seen))
         return total
+
+    def describe_views(self, views: UInt8[Tensor, "v b 3 h w"], alpha: float) -> Float[Tensor, "w b d"]:
+        """Style descriptors of raw views, and behind them the content descriptors of those with such a head."""
+
+        def describe(some: UInt8[Tensor, "v c 3 h w"]) -> Float[Tensor, "w c d"]:
+            images = self.encoder.preprocessing.normalise(some.flatten(0, 1))
+            heads = self.encoder.heads(images.contiguous(memory_format=torch.channels_last), alpha=alpha)
+            return torch.cat([head.unflatten(0, some.shape[:2]) for head in heads if head is not None])
+
+        if self.grad_cache is None:
+            return describe(views)
+        # Backward recomputes one chunk after the other, and a parameter's gradient is whole when they are through:
+        # DDP, clipping and accumulation see an ordinary step. Nothing in an encoder that is in eval() is random.
+        chunks = views.split(self.grad_cache, dim=1)
+        return torch.cat(
+            [checkpoint(describe, c, use_reentrant=False, preserve_rng_state=False) for c in chunks], dim=1
+        )
 
     def _refuse_non_finite(self, total: Tensor, batch: Batch) -> None:
         if torch.isfinite(total):

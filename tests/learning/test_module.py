@@ -1,0 +1,194 @@
+"""Caching gradients: the step of the whole batch, in the memory of a chunk, on one process and on two of gloo."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from omegaconf import DictConfig
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from stylesim import train
+from stylesim.data.batch import Batch
+from stylesim.encoders.base import Preprocessing, Provenance
+from stylesim.encoders.csd import CSDEncoder
+from stylesim.errors import StylesimError
+from stylesim.learning.clip import clip_gradients
+from stylesim.learning.losses import csd_loss
+from stylesim.learning.module import StyleModule
+
+CHUNKS = (None, 1, 2, 3, 100)
+SIZES = ((5, 3), (4, 0))  # images of each rank: of the first micro-batch, and of one that leaves a rank without any
+
+
+class Backbone(nn.Module):
+    """Activations that are large beside the images, and a parameter that takes no part."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers = [nn.Sequential(nn.Conv2d(32 if i else 3, 32, 3, padding=1), nn.GELU()) for i in range(3)]
+        self.layers = nn.Sequential(*layers, nn.BatchNorm2d(32), nn.Dropout(0.5))
+        self.unused = nn.Linear(2, 2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layers(images).mean(dim=(2, 3))
+
+
+def module_of(grad_cache: int | None) -> StyleModule:
+    torch.manual_seed(0)
+    heads = torch.randn(32, 4), torch.randn(32, 4)
+    encoder = CSDEncoder(Backbone(), *heads, Preprocessing(8), Provenance("small", "random"))
+    loss = partial(csd_loss, temperature=0.1, supervised_weight=1.0, ssl_weight=0.2)
+    module = StyleModule(encoder, loss, content_weight=0.3, grad_cache=grad_cache)
+    module._trainer = SimpleNamespace(global_step=3, max_steps=10)  # type: ignore[assignment]
+    module.log = module.log_dict = lambda *_, **__: None  # type: ignore[method-assign]
+    return module.train()
+
+
+def batch_of(images: slice, micro: int, of: int) -> Batch:
+    generator = torch.Generator().manual_seed(micro)
+    views = torch.randint(256, (2, of, 3, 8, 8), dtype=torch.uint8, generator=generator)
+    tags = torch.rand(of, 5, generator=generator) < 0.3
+    mine = tags[images]
+    return Batch(views[:, images], mine, [str(i) for i in range(len(mine))], [])
+
+
+class Step(nn.Module):
+    """What Lightning makes DDP's forward do."""
+
+    def __init__(self, module: StyleModule) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, batch: Batch) -> Tensor:
+        return self.module.training_step(batch, 0)
+
+
+def learn(rank: int, grad_cache: int | None) -> dict[str, object]:
+    """Two accumulated micro-batches under DDP, clipped: gradients, and what DDP made of them."""
+    module = module_of(grad_cache)
+    ready: dict[str, int] = {}
+    for name, parameter in module.named_parameters():
+        parameter.register_post_accumulate_grad_hook(lambda _, name=name: ready.update({name: ready.get(name, 0) + 1}))
+    model = DistributedDataParallel(Step(module), find_unused_parameters=True)
+    sent: list[int] = []
+
+    def send(state, bucket):  # DDP wants no annotations that are strings
+        sent.append(bucket.buffer().numel())
+        dist.all_reduce(bucket.buffer().div_(2))
+        done = torch.futures.Future()
+        done.set_result(bucket.buffer())
+        return done
+
+    model.register_comm_hook(None, send)
+    losses = []
+    for micro, sizes in enumerate(SIZES):
+        with model.no_sync() if micro == 0 else nullcontext():
+            loss = model(batch_of(slice(sum(sizes[:rank]), sum(sizes[: rank + 1])), micro, sum(sizes)))
+            loss.backward()
+        losses.append(loss.detach())
+    norm = clip_gradients(module.parameters(), 0.1)
+    gradients = {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
+    return {"losses": losses, "norm": norm, "gradients": gradients, "ready": ready, "sent": sent}
+
+
+def work(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", store=dist.FileStore(f"{folder}/store", 2), rank=rank, world_size=2)
+    torch.save({chunk: learn(rank, chunk) for chunk in CHUNKS}, f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
+    folder = tmp_path_factory.mktemp("cached")
+    mp.get_context("forkserver").set_forkserver_preload(["torch._dynamo", "stylesim.learning.module"])
+    mp.start_processes(work, args=(str(folder),), nprocs=2, start_method="forkserver")
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("chunk", CHUNKS[1:])
+def test_on_two_processes_a_cached_step_is_the_step_of_the_whole_batch(found, chunk, rank):
+    cached, whole = found[rank][chunk], found[rank][None]
+    torch.testing.assert_close(cached["losses"], whole["losses"], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(cached["norm"], whole["norm"], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(cached["gradients"], whole["gradients"], atol=1e-5, rtol=1e-5)
+    assert whole["norm"] > 0.1, "the clipping had nothing to do"
+    assert cached["sent"] == whole["sent"], "as many numbers are sent, in as many parts"
+    used = [name for name in cached["ready"] if "unused" not in name]
+    assert len(used) == 10  # four layers' weights and biases, and two heads
+    assert all(cached["ready"][name] == len(SIZES) for name in used), "a gradient is whole when DDP sees it"
+
+
+def test_two_processes_step_alike(found):
+    for chunk in CHUNKS:
+        assert found[0][chunk]["losses"] == found[1][chunk]["losses"]
+        for name, gradient in found[0][chunk]["gradients"].items():
+            assert torch.equal(gradient, found[1][chunk]["gradients"][name])
+
+
+class Alive(TorchDispatchMode):
+    """The most bytes of tensors that were alive at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.storages: dict[int, tuple[StorageWeakRef, int]] = {}
+        self.most = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for part in torch.utils._pytree.tree_leaves(result):
+            if isinstance(part, Tensor):
+                storage = part.untyped_storage()
+                self.storages[storage._cdata] = StorageWeakRef(storage), storage.nbytes()
+        self.storages = {k: (alive, size) for k, (alive, size) in self.storages.items() if not alive.expired()}
+        self.most = max(self.most, sum(size for _, size in self.storages.values()))
+        return result
+
+
+def test_memory_grows_with_the_chunk_and_not_with_the_batch():
+    def most(grad_cache: int | None, images: int) -> int:
+        module = module_of(grad_cache)
+        with Alive() as alive:
+            module.training_step(batch_of(slice(0, images), 0, images), 0).backward()
+        return alive.most
+
+    growth = {chunk: most(chunk, 32) - most(chunk, 16) for chunk in (None, 4)}
+    assert growth[4] < growth[None] / 20
+    assert most(4, 32) < most(None, 8)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["trainer.accumulate_grad_batches=2", "learning.clip_norm=0.5", "optim.head_lr=1.0", "optim.backbone_lr=1.0"],
+        ["model.content_head=true", "learning.content_weight=0.5", "learning.grad_checkpointing=true"],
+    ],
+)
+def test_a_run_with_cached_gradients_ends_with_the_weights_of_one_without(
+    more: list[str], composed: Callable[..., DictConfig]
+):
+    def weights(grad_cache: str) -> dict[str, Tensor]:
+        cfg = composed("~data.probes.validation", "trainer.max_steps=3", f"learning.grad_cache={grad_cache}", *more)
+        cfg.run_dir += grad_cache
+        train.main(cfg)
+        return load_file(Path(cfg.run_dir) / "checkpoints" / "last.safetensors")
+
+    torch.testing.assert_close(weights("4"), weights("null"), atol=1e-5, rtol=1e-5)
+
+
+def test_a_chunk_of_nothing_is_refused():
+    with pytest.raises(StylesimError, match=r"learning\.grad_cache=0"):
+        module_of(0)
