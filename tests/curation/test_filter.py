@@ -1,0 +1,116 @@
+"""What the filter keeps is what its rules, applied one row at a time, keep."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from corpus import picture
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from stylesim.curation.filter import REASONS, filter_images
+from stylesim.curation.stage import SCHEMA, Piece, Stage, conform, read_stage
+
+
+def stage_of(tables: list[list[dict[str, Any]]], folder: Path) -> Stage:
+    """A finished stage with these rows in its parts."""
+    stage = Stage(folder, {}, processes=1, show=False)
+    assert stage.begin() is None
+    for number, rows in enumerate(tables):
+        stage.write(number, Piece(conform(pa.Table.from_pylist(rows, SCHEMA)), {"images": len(rows)}))
+    stage.finish({})
+    return stage
+
+
+def filtered(source: Path, folder: Path, **options: Any) -> tuple[dict[str, Any], dict[str, list[str]], dict[str, str]]:
+    stage = Stage(folder, options, source, processes=1, show=False)
+    counts = filter_images(stage, **options)
+    rows = read_stage(folder).to_pylist()
+    dropped = [row for file in sorted(folder.glob("dropped-*")) for row in pq.read_table(file).to_pylist()]
+    return counts, {row["id"]: row["tags"] for row in rows}, {row["id"]: row["reason"] for row in dropped}
+
+
+rows = st.lists(
+    st.fixed_dictionaries(
+        {
+            "width": st.none() | st.integers(1, 40),
+            "height": st.integers(1, 40),
+            "aesthetic": st.none() | st.sampled_from([4.0, 5.5, 7.0]),
+            "nsfw": st.none() | st.sampled_from(["NSFW", "unlikely", "0.9000", "0.1000"]),
+            "tags": st.none() | st.lists(st.sampled_from("abcde"), max_size=4),
+        }
+    ),
+    max_size=30,
+)
+
+
+@settings(max_examples=25)
+@given(rows, rows, st.sampled_from([None, 4, 8]), st.sampled_from([1, 3]), st.sampled_from([None, ["nsfw"], 0.5]))
+def test_the_filter_is_its_rules_row_by_row(tmp_path_factory, first, second, most, least, nsfw):
+    tmp_path = tmp_path_factory.mktemp("filter")
+    given_rows = [{"id": f"{n}", **row} for n, row in enumerate(first + second)]
+    source = stage_of([given_rows[: len(first)], given_rows[len(first) :]], tmp_path / "2-tags").folder
+    rules = {"min_size": 10, "min_aesthetic": 5.0, "nsfw": nsfw}
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("plot", "_write_samples"):  # nobody looks at them here
+            patch.setattr(f"stylesim.curation.filter.{name}", lambda *_, **__: None)
+        options = rules | {"max_tag_images": most, "min_tag_images": least}
+        counts, kept, dropped = filtered(source, tmp_path / "3-filter", **options)
+
+    def broken(row: dict[str, Any]) -> str | None:
+        unsafe = ("NSFW",) if isinstance(nsfw, list) else ("0.9000",) if nsfw else ()
+        if row["width"] is not None and min(row["width"], row["height"]) < 10:
+            return "small"
+        if row["aesthetic"] is not None and row["aesthetic"] < 5:
+            return "low_aesthetic"
+        if row["nsfw"] in unsafe:
+            return "nsfw"
+        return None if row["tags"] else "untagged"
+
+    passing = [row for row in given_rows if broken(row) is None]
+    images = Counter(tag for row in passing for tag in set(row["tags"]))
+    good = {tag for tag, n in images.items() if least <= n <= (most or n)}
+    thinned = {row["id"]: [t for t in dict.fromkeys(row["tags"]) if t in good] for row in passing}
+    assert kept == {name: tags for name, tags in thinned.items() if tags}
+    assert dropped == {row["id"]: broken(row) or "only_dropped_tags" for row in given_rows if row["id"] not in kept}
+    assert counts["images"] == len(kept)
+    assert counts["before"] == len(given_rows) == len(kept) + len(dropped)
+    assert {reason: counts[reason] for reason in REASONS} == {**dict.fromkeys(REASONS, 0), **Counter(dropped.values())}
+    assert (counts["tags_before"], counts["tags"]) == (len(images), len(good))
+    assert counts.get("size_unknown", 0) == sum(row["width"] is None for row in given_rows)
+
+
+def test_what_is_left_to_look_at_and_twice_the_same_bytes(tmp_path: Path):
+    files = []
+    for number in range(6):
+        file = tmp_path / f"{number}.jpg"
+        file.write_bytes(picture(number))
+        files.append({"id": f"{number}", "image": str(file), "width": 40 - number, "height": 30, "tags": ["a"]})
+    files[0]["tags"], files[1]["width"] = ["b"], 8
+    files[2]["image"] = str(tmp_path / "gone.jpg")
+    source = stage_of([files, []], tmp_path / "2-tags").folder
+    for name in ("once", "twice"):
+        filtered(source, tmp_path / name, min_tag_images=2, min_size=16)
+    once, twice = ({f.name: f.read_bytes() for f in (tmp_path / name).iterdir()} for name in ("once", "twice"))
+    assert once == twice
+    assert once["tags.csv"].decode().splitlines() == ['"tag","images","kept"', '"a",4,true', '"b",1,false']
+    for name in ("tags.png", "sizes.png", "samples.png"):
+        assert Image.open(tmp_path / "once" / name).size > (100, 100)
+
+
+def test_nothing_in_is_nothing_out(tmp_path: Path):
+    source = stage_of([], tmp_path / "2-tags").folder
+    counts, kept, dropped = filtered(source, tmp_path / "3-filter")
+    assert (kept, dropped, counts["tags"]) == ({}, {}, 0)
+    unseen = stage_of([[{"id": "x", "tags": None}]], tmp_path / "other").folder
+    counts, kept, dropped = filtered(unseen, tmp_path / "4-filter", nsfw=0.5)
+    assert dropped == {"x": "untagged"}
+    assert counts["nsfw_unknown"] == 1
+    with pytest.raises(ValueError, match="not finished"):
+        filtered(tmp_path / "none", tmp_path / "5-filter")
