@@ -1,0 +1,105 @@
+"""Images from URLs, by img2dataset's own command."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from stylesim.curation.columns import Slice
+from stylesim.curation.downloads import read_downloads
+from stylesim.curation.stage import Piece, Stage, digest, write_json
+from stylesim.errors import StylesimError
+
+SHARD = 10_000  # images of a tar, img2dataset's own default
+CARRIED = ("id", "aesthetic", "nsfw", "md5", "content", "tags")
+"""What img2dataset hands on with each image."""
+MISSING = (
+    "the images are fetched by img2dataset, and there is no such command on the PATH. It wants packages older than"
+    " ours, so give it an environment of its own: `uv tool install img2dataset`, or `pipx install img2dataset`."
+)
+
+
+def fetched(
+    stage: Stage,
+    read: Callable[[Slice], Piece],
+    pieces: Sequence[Slice],
+    *,
+    image_size: int,
+    threads: int,
+    **notes: Mapping[str, int],
+) -> dict[str, Any]:
+    """Stage 1 from URLs whose images img2dataset downloads: its short side at most `image_size` px, never enlarged.
+
+    The list of URLs goes to `<out>/0-urls`, the images to `<out>/0-images`, which no `redo` ever throws away.
+    Interrupted, img2dataset goes on with the tars that are not done; done, it is not asked again. URLs that it found
+    dead are counted and named in the dropped rows.
+
+    Raises:
+        StylesimError: If the command is missing or fails, or `0-images` holds the images of another list.
+    """
+    command = shutil.which("img2dataset")
+    if command is None:
+        raise StylesimError(MISSING)
+    urls = replace(stage, folder=stage.folder.parent / "0-urls", source=None)
+    plan = json.loads((stage.folder / "plan.json").read_text())
+    counts = urls.begin(**plan["inputs"])
+    if counts is None:
+        counts = urls.finish(urls.each(read, pieces))
+    images = stage.folder.parent / "0-images"
+    _download(command, urls.folder, images, image_size, threads, stage.processes)
+    found = read_downloads(stage, images)
+    return stage.finish(found | {f"listed_{name}": n for name, n in counts.items()}, reasons=_reasons(images), **notes)
+
+
+def _download(command: str, urls: Path, images: Path, image_size: int, threads: int, processes: int | None) -> None:
+    done = images / "done.json"
+    plan = {"urls": digest(urls), "image_size": image_size, "done": False}
+    if done.exists():
+        begun = json.loads(done.read_text())
+        if {**begun, "done": False} != plan:
+            raise StylesimError(
+                f"{images} holds images of other URLs, or of another size: move it away, or give another out=..."
+            )
+        if begun["done"]:
+            return
+    images.mkdir(parents=True, exist_ok=True)
+    write_json(done, plan)
+    options = {
+        "url_list": urls,
+        "input_format": "parquet",
+        "url_col": "url",
+        "caption_col": "caption",
+        "save_additional_columns": json.dumps(CARRIED),
+        "output_format": "webdataset",
+        "output_folder": images,
+        "number_sample_per_shard": SHARD,
+        "image_size": image_size,
+        "resize_mode": "keep_ratio",
+        "resize_only_if_bigger": True,
+        "processes_count": processes or 1,
+        "thread_count": threads,
+        "incremental_mode": "incremental",
+    }
+    try:
+        subprocess.run([command, *(f"--{name}={value}" for name, value in options.items())], check=True)
+    except subprocess.CalledProcessError as error:
+        raise StylesimError(
+            f"img2dataset ended with code {error.returncode}; its message stands above. The same command goes on with"
+            " what it has not fetched."
+        ) from error
+    write_json(done, plan | {"done": True})
+
+
+def _reasons(images: Path, most: int = 20) -> dict[str, int]:
+    """Why images are not there, by img2dataset's statistics, the most frequent first."""
+    reasons: dict[str, int] = {}
+    for file in images.glob("*_stats.json"):
+        for reason, count in json.loads(file.read_text())["status_dict"].items():
+            reasons[reason] = reasons.get(reason, 0) + count
+    reasons.pop("success", None)
+    return dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0]))[:most])
