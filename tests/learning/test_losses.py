@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import normalize
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from stylesim.errors import StylesimError
 from stylesim.learning import losses
@@ -161,7 +162,7 @@ def test_nothing_grows_with_the_square_of_the_batch(reference, monkeypatch):
 
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):
             result = func(*args, **(kwargs or {}))
-            sizes = [part.numel() for part in torch.utils._pytree.tree_leaves(result) if isinstance(part, Tensor)]
+            sizes = [part.numel() for part in tree_leaves(result) if isinstance(part, Tensor)]
             self.elements = max(self.elements, *sizes, 0)
             return result
 

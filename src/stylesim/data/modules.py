@@ -17,6 +17,7 @@ from typing import Any
 import lightning as L
 import pandas as pd
 
+from stylesim.data.balance import read_balance
 from stylesim.data.folder import Folder, hold_out, read_items
 from stylesim.data.index import Index, load_index
 from stylesim.data.place import order_of, re_enter
@@ -150,15 +151,19 @@ class StyleDataModule(L.LightningDataModule, ABC):
     def lines(self, world: int) -> tuple[Line, ...]:
         """What the streams of `world` ranks read, and in which order."""
         if self.weights is None:
-            joined = Joined(self.sources)
-            parts = [(joined, joined.counts, self.batch_size)]
+            parts = [(self.sources, self.batch_size)]
         else:
             shares = split_batch(self.batch_size, self.weights)
-            parts = [(source, source.counts, share) for source, share in zip(self.sources, shares, strict=True)]
+            parts = [([source], share) for source, share in zip(self.sources, shares, strict=True)]
         workers = max(self.workers, 1)
-        return tuple(
-            Line(source, Plan(counts, share, world, workers, self.seed, self.buffer)) for source, counts, share in parts
-        )
+        balance = read_balance(self.balance, self.batch_size) if self.balance else None
+        lines = []
+        for sources, share in parts:
+            joined = Joined(sources)
+            plan = Plan(joined.counts, share, world, workers, self.seed, self.buffer)
+            images = [sum(source.tags.get(tag, 0) for source in sources) for tag in self.vocabulary]
+            lines.append(Line(joined, plan, balance(images) if balance else None))
+        return tuple(lines)
 
     def retrieval_sets(self) -> dict[str, Any]:
         """`RetrievalSpec` of each probe, by name."""
@@ -168,12 +173,24 @@ class StyleDataModule(L.LightningDataModule, ABC):
 class ShardDataModule(StyleDataModule):
     """Trains on WebDataset shards with an `index.json`: local folders, http(s) prefixes or `pipe:` commands.
 
-    `shuffle_buffer`: encoded images that each worker holds to shuffle among.
+    `shuffle_buffer`: encoded images that each worker holds to shuffle among. `balance`: choose each micro-batch out of
+    these by the tags, instead of showing each image once in an epoch: `inverse_frequency`, or `PxK` for K images of
+    each of P tags (see `balance`). No image is then in a global batch twice, but the rare ones are in many of them,
+    with other views, and some of the frequent ones in none.
     """
 
-    def __init__(self, root: str | Sequence[str] | Mapping[str, float], *, shuffle_buffer: int = 2000, **options: Any):
+    def __init__(
+        self,
+        root: str | Sequence[str] | Mapping[str, float],
+        *,
+        shuffle_buffer: int = 2000,
+        balance: str | None = None,
+        **options: Any,
+    ):
         super().__init__(root, **options)
-        self.buffer = shuffle_buffer
+        self.buffer, self.balance = shuffle_buffer, balance
+        if balance:
+            read_balance(balance, self.batch_size)
 
     def open_root(self, root: Root) -> Index:
         return load_index(root)

@@ -48,7 +48,7 @@ class Plan:
     """Reading workers of each rank."""
     seed: int = 0
     buffer: int = 0
-    """Samples that the shuffle buffer of a reader may hold; under 2, nothing is shuffled but the shards."""
+    """Samples that a reader may hold, to shuffle or to choose among; under 2, nothing is shuffled but the shards."""
 
     def __post_init__(self) -> None:
         if self.steps == 0:
@@ -94,6 +94,18 @@ class Plan:
         holds and what follows once `skip` of them have gone (see `shuffled`)."""
         rng = np.random.default_rng([2, self.seed, epoch, rank, worker])
         return shuffled(self.batch * len(self.served(epoch, worker)), self.buffer, rng, skip)
+
+    def window(self, micro_batch: int) -> range:
+        """What this one, if it is balanced, may choose from: positions in the joined stretches of its reader.
+
+        As many as the buffer holds. Over an epoch they slide from the first positions of the reader to its last, by
+        a batch at most, so that each image has its chance, and the rare ones several.
+        """
+        served = self.served(micro_batch // self.steps, micro_batch % self.workers)
+        n = self.batch * len(served)
+        size = min(max(self.buffer, self.batch), n)
+        start = (n - size) * served.index(micro_batch) // max(1, len(served) - 1)
+        return range(start, start + size)
 
 
 def shuffled(

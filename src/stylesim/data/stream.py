@@ -5,16 +5,18 @@ from __future__ import annotations
 import hashlib
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int, UInt8
+from jaxtyping import Int, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from stylesim.data.balance import Balance
 from stylesim.data.batch import Batch
 from stylesim.data.plan import Plan, Stretch
 from stylesim.data.tars import Slot
@@ -53,10 +55,14 @@ class Joined:
 
 
 class Line(NamedTuple):
-    """A source, and the order in which it is read; `plan.batch` of each micro-batch come from it."""
+    """A source, and the order in which it is read; `plan.batch` of each micro-batch come from it.
+
+    With `balance` they are chosen by their tags, out of what the reader holds.
+    """
 
     source: Source
     plan: Plan
+    balance: Balance | None = None
 
 
 @dataclass(eq=False)
@@ -82,28 +88,36 @@ class Stream(IterableDataset):
         assert (info.num_workers if info else 1) == workers, "the plan was made for another number of workers"
         # After a resume DataLoader asks its worker 0 first again, whoever's turn it is in the plan.
         first = self.start + (info.id if info else 0)
-        slots = [self._slots(line, first) for line in self.lines]
+        shares = [self._shares(line, first) for line in self.lines]
         for _ in range(first, self.stop, workers):
-            yield self._batch(
-                [next(of) for line, of in zip(self.lines, slots, strict=True) for _ in range(line.plan.batch)]
-            )
+            yield self._batch([slot for share in shares for slot in next(share)])
 
-    def _slots(self, line: Line, first: int) -> Iterator[tuple[int, Slot]]:
-        """(epoch, slot) of this line for micro-batch `first` and all that its worker serves after it."""
+    def _shares(self, line: Line, first: int) -> Iterator[list[tuple[int, Slot]]]:
+        """What this line gives to micro-batch `first` and to all that its worker serves after it: (turn, slot).
+
+        The turn is what makes the views of an image that comes again different: its epoch, or where it may come
+        several times in one, the micro-batch.
+        """
         plan, worker = line.plan, first % line.plan.workers
         epoch = first // plan.steps
         while True:
             served = plan.served(epoch, worker)
-            skip = plan.batch * len(range(served.start, first, served.step))
-            for slot in read_in_order(line, epoch, self.rank, worker, skip):
-                yield epoch, slot
+            done = len(range(served.start, first, served.step))
+            if line.balance is None:
+                slots = read_in_order(line, epoch, self.rank, worker, plan.batch * done)
+                yield from ([(epoch, slot) for slot in islice(slots, plan.batch)] for _ in served[done:])
+            else:
+                chosen = read_balanced(line, epoch, self.rank, worker, self._columns_of, done)
+                yield from ([(m, slot) for slot in next(chosen)] for m in served[done:])
             epoch += 1
 
     def _batch(self, slots: Sequence[tuple[int, Slot]]) -> Batch:
         views, tags, keys, damaged = [], [], [], []
-        for epoch, slot in slots:
+        for turn, slot in slots:
             try:
-                row, pair = self._tag_row(slot), self._pair(epoch, slot)
+                row = np.zeros(self.columns, bool)
+                row[self._columns_of(slot)] = True
+                pair = self._pair(turn, slot)
             except StylesimError as error:
                 damaged.append((slot.key, str(error)))
                 continue
@@ -118,22 +132,20 @@ class Stream(IterableDataset):
             damaged=damaged,
         )
 
-    def _pair(self, epoch: int, slot: Slot) -> UInt8[Tensor, "2 3 s s"]:
-        """Views that depend on the image and the epoch alone, whichever reader makes them."""
+    def _pair(self, turn: int, slot: Slot) -> UInt8[Tensor, "2 3 s s"]:
+        """Views that depend on the image and the turn alone, whichever reader makes them."""
         if slot.image is None:
             raise StylesimError(slot.reason or "no image")
-        digest = hashlib.blake2b(f"{self.lines[0].plan.seed} {epoch} {slot.key}".encode(), digest_size=16).digest()
+        digest = hashlib.blake2b(f"{self.lines[0].plan.seed} {turn} {slot.key}".encode(), digest_size=16).digest()
         rng = np.random.Generator(np.random.PCG64(int.from_bytes(digest, "little")))
         return self.views(decode_rgb(slot.image, max_pixels=MAX_PIXELS), rng)
 
-    def _tag_row(self, slot: Slot) -> Bool[np.ndarray, " t"]:
-        row = np.zeros(self.columns, bool)
-        for tag in slot.labels.get("tags", ()):
-            if tag not in self.tags:
-                raise StylesimError(f"its tag {tag!r} is not in the index: index the shards again")
-            if self.tags[tag] is not None:
-                row[self.tags[tag]] = True
-        return row
+    def _columns_of(self, slot: Slot) -> list[int]:
+        """Columns of the selected tags of an image."""
+        tags = slot.labels.get("tags", ())
+        if strange := [tag for tag in tags if tag not in self.tags]:
+            raise StylesimError(f"its tag {strange[0]!r} is not in the index: index the shards again")
+        return [column for tag in tags if (column := self.tags[tag]) is not None]
 
     @property
     def columns(self) -> int:
@@ -155,6 +167,40 @@ def read_in_order(line: Line, epoch: int, rank: int, worker: int, skip: int = 0)
             at, slot = next(reading)
             held[at] = slot
         yield held.pop(position)
+
+
+def read_balanced(
+    line: Line, epoch: int, rank: int, worker: int, columns_of: Callable[[Slot], list[int]], done: int = 0
+) -> Iterator[list[Slot]]:
+    """The slots of each micro-batch of one reader in one epoch, without the first `done` batches.
+
+    They are chosen, by the columns of their tags, from the window that the plan gives each batch: what is chosen
+    depends on what lies in that window alone, so a resumed stream reads one window and has its place. Slots that
+    cannot be chosen, having no image or no valid tags, go with the first batch whose window reaches them.
+    """
+    plan, served = line.plan, line.plan.served(epoch, worker)
+    left = served[done:]
+    if line.balance is None or not left:
+        return
+    reached = plan.window(served[done - 1]).stop if done else 0
+    first = plan.window(left[0]).start
+    reading = _read_wanted(line.source, plan.stretches(epoch, rank, worker), np.empty(0, np.int64), first)
+    held: dict[int, tuple[Slot, list[int]]] = {}
+    for m in left:
+        window = plan.window(m)
+        lost = []
+        held = {at: image for at, image in held.items() if at in window}
+        for at, slot in islice(reading, window.stop - first):
+            try:
+                if slot.image is None:
+                    raise StylesimError(slot.reason or "no image")
+                held[at] = slot, columns_of(slot)
+            except StylesimError:
+                lost += [slot] if at >= reached else []
+        first = reached = window.stop
+        images, tags = [slot for slot, _ in held.values()], [columns for _, columns in held.values()]
+        places = line.balance(tags, plan.batch, np.random.default_rng([3, plan.seed, m, rank]))
+        yield [images[place] for place in places] + lost
 
 
 def _read_wanted(
