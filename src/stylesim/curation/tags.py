@@ -89,17 +89,15 @@ def matcher(recipe: Recipe) -> ExactMatcher | ReferenceMatcher:
 
 
 def _match(table: pa.Table, recipe: Recipe, given: Given) -> Piece:
-    find, counts = matcher(recipe).find, Counter[str]()
-    rows: list[list[str]] = []
-    for caption, tags in zip(table["caption"].to_pylist(), table["tags"].to_pylist(), strict=True):
-        if tags is not None and given == "keep":
-            rows.append(tags)
-            continue
-        found = find(caption) if caption else []
-        rows.append(list(dict.fromkeys([*tags, *found])) if tags and given == "add" else found)
+    tags, captions = table["tags"].to_pylist(), table["caption"].fill_null("").to_pylist()
+    asked = [n for n, row in enumerate(tags) if row is None or given != "keep"]
+    rows = [row or [] for row in tags]
+    for n, found in zip(asked, matcher(recipe).find_all([captions[n] for n in asked]), strict=True):
+        rows[n] = list(dict.fromkeys([*rows[n], *found])) if given == "add" else found
+    counts: Counter[str] = Counter()
     counts["images"] = len(rows)
     counts["untagged"] = sum(not row for row in rows)
-    counts["without_caption"] = pc.sum(pc.equal(pc.fill_null(table["caption"], ""), "")).as_py() or 0
+    counts["without_caption"] = captions.count("")
     counts["tagged_by_source"] = len(table) - table["tags"].null_count
     column = pa.array(rows, pa.list_(pa.string()))
     return Piece(table.set_column(table.column_names.index("tags"), "tags", column), counts)
