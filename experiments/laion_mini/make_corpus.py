@@ -13,6 +13,7 @@ import hashlib
 import io
 import json
 import random
+import shutil
 import tarfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -89,7 +90,7 @@ def read_pictures(split: str) -> tuple[Picture, ...]:
             key = name.removesuffix(".webp")
             labels = json.loads(members[f"{key}.json"])
             groups = dict(tag.split(":", 1) for tag in labels["tags"])
-            if not SPEAKING & set(subject_of(labels["content"]).split()):
+            if not any(word.removesuffix("s") in SPEAKING for word in subject_of(labels["content"]).split()):
                 pictures.append(Picture(key, groups["set"], groups["manner"], labels["content"], members[name]))
     return tuple(pictures)
 
@@ -237,8 +238,10 @@ def main() -> None:
     given = parser.parse_args()
     if given.out.exists():
         parser.error(f"{given.out} is there already: give another --out, or remove it")
-    samples = draw_samples(given.images, given.seed)
-    write_corpus(given.out, samples, given.seed)
+    samples, unfinished = draw_samples(given.images, given.seed), given.out.with_name(f".{given.out.name}.partial")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    write_corpus(unfinished, samples, given.seed)
+    unfinished.rename(given.out)
     counts = Counter(sample.kind for sample in samples)
     print(f"{given.out}: {len(samples):,} rows, " + ", ".join(f"{number} {kind}" for kind, number in counts.items()))
 

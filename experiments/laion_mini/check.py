@@ -1,0 +1,252 @@
+"""What each stage of the curation has found of what was planted, and what it has found besides.
+
+`python experiments/laion_mini/check.py --corpus outputs/laion_mini/corpus --work outputs/laion_mini/work` reads the
+truth of the corpus and the folders that `stylesim.curate` has left, and writes `check.csv`, `check.md` and
+`not_planted.png` into the work folder. It counts by itself: of the package it uses only the readers of a stage.
+
+A row of the table is a question with a right answer: `planted` of them there were (of what had come as far as this
+stage), `found` is what the stage said, `right` is how many of those were planted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import tarfile
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+from captions import OVERDONE
+from PIL import Image, ImageDraw
+
+from stylesim.curation.stage import SUMMARY, open_image_at, read_stage
+
+KINDS = ("copy", "crop", "flip", "recompressed", "resized")
+DUPLICATE = r"^(?:near-duplicate of|the pixels of) (.*)$"
+"""How the stage says for whom an image went."""
+CELL, COLUMNS, SHOWN = 96, 8, 48
+
+
+class Figure(NamedTuple):
+    stage: str
+    what: str
+    planted: int
+    found: int
+    right: int
+
+    @property
+    def precision(self) -> float | None:
+        return self.right / self.found if self.found else None
+
+    @property
+    def recall(self) -> float | None:
+        return self.right / self.planted if self.planted else None
+
+
+def figure(stage: str, what: str, planted: Iterable, found: Iterable) -> Figure:
+    planted, found = set(planted), set(found)
+    return Figure(stage, what, len(planted), len(found), len(planted & found))
+
+
+def dropped(folder: Path) -> pd.Series:
+    """Reason by id, without what stands behind its colon."""
+    tables = [pq.read_table(path).to_pandas() for path in sorted(folder.glob("dropped-*.parquet"))]
+    rows = pd.concat(tables) if tables else pd.DataFrame({"id": [], "reason": []})
+    return rows.set_index("id")["reason"].str.partition(":")[0]
+
+
+def of_sources(truth: pd.DataFrame, work: Path) -> list[Figure]:
+    kept = read_stage(work / "1-sources", ["id"])["id"].to_pylist()
+    dead = truth.index[truth.kind == "dead"]
+    return [figure("sources", "links that are dead", dead, set(truth.index) - set(kept))]
+
+
+def of_tags(truth: pd.DataFrame, work: Path) -> list[Figure]:
+    rows = read_stage(work / "2-tags", ["id", "tags"]).to_pandas().set_index("id")["tags"]
+    true = truth.loc[rows.index]
+    every = {(name, tag) for name, tags in true.tags.items() for tag in tags}
+    told = {(name, tag) for name, tags in rows.items() for tag in tags}
+    figures = [figure("tags", "all tags", every, told)]
+    for group in ("artist", "medium", "movement"):
+        figures.append(figure("tags", f"{group}s", *(_of(group, pairs) for pairs in (every, told))))
+    for naming in ("full", "alias", "misspelt"):
+        named = set(true.index[true.naming == naming])
+        pairs = ({(n, t) for n, t in _of("artist", some) if n in named} for some in (every, told))
+        figures.append(figure("tags", f"artists whose name is {naming}", *pairs))
+    decoys, false = set(true.index[true.decoy != ""]), {name for name, _ in told - every}
+    return [*figures, Figure("tags", "common words that were left alone", len(decoys), *[len(decoys - false)] * 2)]
+
+
+def _of(group: str, pairs: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+    return {(name, tag) for name, tag in pairs if tag.startswith(f"{group}:")}
+
+
+def of_filter(truth: pd.DataFrame, work: Path) -> list[Figure]:
+    """By the truth about the captions: what the matcher has missed before counts against the filter as well."""
+    folder = work / "3-filter"
+    summary = json.loads((folder / SUMMARY).read_text())
+    settings, reasons = summary["settings"], dropped(folder)
+    true = truth.loc[read_stage(work / "2-tags", ["id"])["id"].to_pylist()]
+    passing = true[~true.kind.isin(["tiny", "unloved"])]
+    counts = Counter(tag for tags in passing.tags for tag in tags)
+    rare = {tag for tag, n in counts.items() if n < settings["min_tag_images"]}
+    empty = passing.index[[set(tags) <= rare | {OVERDONE} for tags in passing.tags]]
+    table = pd.read_csv(folder / "tags.csv").set_index("tag")["images"]
+    return [
+        figure("filter", "too small", true.index[true.kind == "tiny"], reasons.index[reasons == "small"]),
+        figure("filter", "low score", true.index[true.kind == "unloved"], reasons.index[reasons == "low_aesthetic"]),
+        figure("filter", "over-represented tags", {OVERDONE}, summary["over_represented"]),
+        figure("filter", "rare tags", rare, table.index[table < settings["min_tag_images"]]),
+        figure(
+            "filter", "without a tag to keep", empty, reasons.index[reasons.isin(["untagged", "only_dropped_tags"])]
+        ),
+    ]
+
+
+class Pictures(NamedTuple):
+    """What came to the stage of duplicates and could be read."""
+
+    truth: pd.DataFrame
+    """With `keeper` beside it: the id of the picture that stayed in each one's place, null where none did."""
+    reasons: pd.Series
+
+
+def read_pictures(truth: pd.DataFrame, work: Path) -> Pictures:
+    folder = work / "4-deduplicate"
+    came = read_stage(work / "3-filter", ["id", "image"]).to_pandas().set_index("id")
+    tables = [pq.read_table(path).to_pandas() for path in sorted(folder.glob("dropped-*.parquet"))]
+    told = pd.concat(tables).set_index("id")["reason"]
+    kept = set(read_stage(folder, ["id"])["id"].to_pylist())
+    place = told.str.extract(DUPLICATE)[0]
+    keeper = [name if name in kept else place.get(name) for name in came.index]
+    rows = truth.loc[came.index].assign(image=came["image"], keeper=keeper)
+    reasons = dropped(folder)
+    return Pictures(rows[~rows.index.isin(reasons.index[reasons == "unreadable"])], reasons)
+
+
+def of_duplicates(pictures: Pictures) -> list[Figure]:
+    """Planted copies that share their keeper with another row of their picture, and whom the dropped were taken for."""
+    rows = pictures.truth.dropna(subset="keeper")
+    rows = rows.assign(n=rows.groupby("picture")["keeper"].transform("size"))
+    rows["joined"] = rows.groupby(["picture", "keeper"])["keeper"].transform("size")
+    figures = []
+    for kind in KINDS:
+        planted = rows[(rows.kind == kind) & (rows.n > 1)]
+        figures.append(figure("deduplicate", f"{kind}", planted.index, planted.index[planted.joined > 1]))
+    gone = rows[rows.index != rows.keeper]
+    right = gone.picture.to_numpy() == rows.picture.reindex(gone.keeper).to_numpy()
+    spare = len(rows) - rows.picture.nunique()
+    return [*figures, Figure("deduplicate", "images dropped for another", spare, len(gone), int(right.sum()))]
+
+
+def of_contamination(pictures: Pictures) -> list[Figure]:
+    true, reasons = pictures.truth, pictures.reasons
+    found = set(reasons.index[reasons == "contaminated"])
+    planted = {kind: set(true.index[true.kind == kind]) for kind in ("test", "recompressed test")}
+    each = [figure("decontaminate", f"{kind} images", ids, ids & found) for kind, ids in planted.items()]
+    return [*each, figure("decontaminate", "images dropped", set().union(*planted.values()), found)]
+
+
+def of_shards(work: Path) -> list[Figure]:
+    """What the shards hold, read with nothing but tarfile, against what the stage before has kept."""
+    kept = read_stage(work / "4-deduplicate", ["id", "tags"]).to_pylist()
+    packed = []
+    for path in sorted((work / "5-shards").glob("*.tar")):
+        with tarfile.open(path) as tar:
+            packed += [json.load(tar.extractfile(m)) for m in tar if m.name.endswith(".json")]  # type: ignore[arg-type]
+    planted, found = (
+        {(row[key], tag) for row in rows for tag in row["tags"]} for rows, key in ((kept, "id"), (packed, "id"))
+    )
+    return [figure("shard", "images and tags, as they were kept", planted, found)]
+
+
+class Strangers(NamedTuple):
+    """Two originals above the threshold that nobody planted."""
+
+    left: pd.Series
+    right: pd.Series
+    similarity: float
+
+
+def not_planted(pictures: Pictures, work: Path) -> list[Strangers]:
+    """Every such pair, the most similar first, by all inner products at once."""
+    folder = work / "4-deduplicate"
+    threshold = json.loads((folder / SUMMARY).read_text())["settings"]["threshold"]
+    ids = pq.read_table(folder / "descriptors" / "items.parquet")["id"].to_pylist()
+    vectors = np.load(folder / "descriptors" / "descriptors.npy").astype(np.float32)
+    chosen = [row for row, name in enumerate(ids) if pictures.truth.kind.get(name) == "original"]
+    true, similar = pictures.truth.loc[[ids[row] for row in chosen]], np.triu(vectors[chosen] @ vectors[chosen].T, 1)
+    pairs = sorted(zip(*np.nonzero(similar > threshold), strict=True), key=lambda pair: -similar[pair])
+    return [Strangers(true.iloc[a], true.iloc[b], float(similar[a, b])) for a, b in pairs]
+
+
+def draw(pairs: list[Strangers], file: Path) -> None:
+    """A sheet of pairs, evenly from the surest to the least sure."""
+    shown = [pairs[i] for i in np.linspace(0, len(pairs) - 1, min(len(pairs), SHOWN)).round().astype(int)]
+    wide, high = 2 * CELL + 8, CELL + 16
+    sheet = Image.new("RGB", (COLUMNS * wide, max(1, -(-len(shown) // COLUMNS)) * high), "white")
+    pen = ImageDraw.Draw(sheet)
+    for place, pair in enumerate(shown):
+        x, y = place % COLUMNS * wide, place // COLUMNS * high
+        for side, row in enumerate((pair.left, pair.right)):
+            image = Image.open(io.BytesIO(open_image_at(row["image"]))).convert("RGB")
+            sheet.paste(image.resize((CELL, CELL)), (x + side * CELL, y))
+        pen.text((x, y + CELL), f"{pair.similarity:.3f} {pair.left['style']}, {pair.right['style']}", "black")
+    sheet.save(file)
+
+
+def in_words(pairs: list[Strangers]) -> str:
+    def kind(pair: Strangers) -> str:
+        return f"{'one' if pair.left['style'] == pair.right['style'] else 'two'} sets, " + (
+            "one content" if pair.left["content"] == pair.right["content"] else "two contents"
+        )
+
+    counts = Counter(map(kind, pairs))
+    return ", ".join(f"{n} of {what}" for what, n in counts.most_common()) or "none"
+
+
+def write(figures: list[Figure], strangers: str, folder: Path) -> str:
+    """`check.csv` and `check.md`; returns the latter."""
+    lines = ["| stage | what | planted | found | right | precision | recall |", "|---|---|--:|--:|--:|--:|--:|"]
+    with (folder / "check.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow([*Figure._fields, "precision", "recall"])
+        for one in figures:
+            shares = ["" if share is None else f"{share:.3f}" for share in (one.precision, one.recall)]
+            table.writerow([*one, *shares])
+            lines.append("| " + " | ".join(map(str, [*one, *shares])) + " |")
+    lines.append(f"\nPairs of pictures above the threshold that nobody planted: {strangers}; see not_planted.png.")
+    text = "\n".join(lines) + "\n"
+    (folder / "check.md").write_text(text)
+    return text
+
+
+def check(corpus: Path, work: Path) -> list[Figure]:
+    """All figures, and the files about them."""
+    truth = pq.read_table(corpus / "truth.parquet").to_pandas().set_index("id")
+    pictures = read_pictures(truth, work)
+    figures = [*of_sources(truth, work), *of_tags(truth, work), *of_filter(truth, work)]
+    figures += [*of_duplicates(pictures), *of_contamination(pictures), *of_shards(work)]
+    pairs = not_planted(pictures, work)
+    draw(pairs, work / "not_planted.png")
+    print(write(figures, in_words(pairs), work))
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--corpus", type=Path, default=Path("outputs/laion_mini/corpus"), help="of make_corpus.py")
+    parser.add_argument("--work", type=Path, default=Path("outputs/laion_mini/work"), help="of stylesim.curate")
+    given = parser.parse_args()
+    check(given.corpus, given.work)
+
+
+if __name__ == "__main__":
+    main()
