@@ -6,26 +6,16 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from corpus import picture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from planted import stage_of
 
 from stylesim.curation.filter import REASONS, filter_images
-from stylesim.curation.stage import SCHEMA, Piece, Stage, conform, read_stage
-
-
-def stage_of(tables: list[list[dict[str, Any]]], folder: Path) -> Stage:
-    """A finished stage with these rows in its parts."""
-    stage = Stage(folder, {}, processes=1, show=False)
-    assert stage.begin() is None
-    for number, rows in enumerate(tables):
-        stage.write(number, Piece(conform(pa.Table.from_pylist(rows, SCHEMA)), {"images": len(rows)}))
-    stage.finish({})
-    return stage
+from stylesim.curation.stage import Stage, read_stage
 
 
 def filtered(source: Path, folder: Path, **options: Any) -> tuple[dict[str, Any], dict[str, list[str]], dict[str, str]]:
@@ -55,7 +45,7 @@ rows = st.lists(
 def test_the_filter_is_its_rules_row_by_row(tmp_path_factory, first, second, most, least, nsfw):
     tmp_path = tmp_path_factory.mktemp("filter")
     given_rows = [{"id": f"{n}", **row} for n, row in enumerate(first + second)]
-    source = stage_of([given_rows[: len(first)], given_rows[len(first) :]], tmp_path / "2-tags").folder
+    source = stage_of([given_rows[: len(first)], given_rows[len(first) :]], tmp_path / "2-tags")
     rules = {"min_size": 10, "min_aesthetic": 5.0, "nsfw": nsfw}
     with pytest.MonkeyPatch.context() as patch:
         for name in ("plot", "_write_samples"):  # nobody looks at them here
@@ -94,7 +84,7 @@ def test_what_is_left_to_look_at_and_twice_the_same_bytes(tmp_path: Path):
         files.append({"id": f"{number}", "image": str(file), "width": 40 - number, "height": 30, "tags": ["a"]})
     files[0]["tags"], files[1]["width"] = ["b"], 8
     files[2]["image"] = str(tmp_path / "gone.jpg")
-    source = stage_of([files, []], tmp_path / "2-tags").folder
+    source = stage_of([files, []], tmp_path / "2-tags")
     for name in ("once", "twice"):
         filtered(source, tmp_path / name, min_tag_images=2, min_size=16)
     once, twice = ({f.name: f.read_bytes() for f in (tmp_path / name).iterdir()} for name in ("once", "twice"))
@@ -105,10 +95,10 @@ def test_what_is_left_to_look_at_and_twice_the_same_bytes(tmp_path: Path):
 
 
 def test_nothing_in_is_nothing_out(tmp_path: Path):
-    source = stage_of([], tmp_path / "2-tags").folder
+    source = stage_of([], tmp_path / "2-tags")
     counts, kept, dropped = filtered(source, tmp_path / "3-filter")
     assert (kept, dropped, counts["tags"]) == ({}, {}, 0)
-    unseen = stage_of([[{"id": "x", "tags": None}]], tmp_path / "other").folder
+    unseen = stage_of([[{"id": "x", "tags": None}]], tmp_path / "other")
     counts, kept, dropped = filtered(unseen, tmp_path / "4-filter", nsfw=0.5)
     assert dropped == {"x": "untagged"}
     assert counts["nsfw_unknown"] == 1

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from stylesim.curation.pictures import Picture, contact_sheet, plot
 from stylesim.curation.stage import Piece, Stage, parts
+from stylesim.curation.tagging import tags_of, with_tags
 
 READ = ["width", "height", "aesthetic", "nsfw", "tags"]
 REASONS = ("small", "low_aesthetic", "nsfw", "untagged", "only_dropped_tags")
@@ -91,22 +92,6 @@ def _unsafe(column: pa.ChunkedArray, nsfw: float | Sequence[str]) -> pa.ChunkedA
         numbers = pc.if_else(pc.match_substring_regex(column, r"^[0-9]*\.?[0-9]+$"), column, None)
         return pc.greater_equal(numbers.cast(pa.float64()), nsfw)
     return pc.is_in(pc.utf8_upper(column), value_set=pa.array([label.upper() for label in nsfw]))
-
-
-def tags_of(table: pa.Table) -> tuple[np.ndarray, pa.Array]:
-    """Row and tag of everything that is tagged, row by row; a tag that a row names twice counts once."""
-    column = table["tags"].combine_chunks()
-    rows, encoded = pc.list_parent_indices(column).to_numpy(), pc.list_flatten(column).dictionary_encode()
-    values = encoded.indices.to_numpy()
-    first = np.sort(np.unique(rows * len(encoded.dictionary) + values, return_index=True)[1])
-    return rows[first], encoded.dictionary.take(pa.array(values[first]))
-
-
-def with_tags(table: pa.Table, rows: np.ndarray, tags: pa.Array) -> pa.Table:
-    """The table with these tags, given with the row of each, ascending."""
-    ends = np.bincount(rows, minlength=len(table)).cumsum()
-    column = pa.ListArray.from_arrays(pa.array(np.concatenate([[0], ends]), pa.int32()), tags)
-    return table.set_column(table.column_names.index("tags"), "tags", column)
 
 
 def _count(stage: Stage, rules: Rules) -> tuple[Counter[str], np.ndarray]:

@@ -76,7 +76,7 @@ def pairs_above(
             left, right = left + top, right + edge
             if within:
                 left, right = left[left < right], right[left < right]
-            found = _decide(tables[0], tables[-1], left, right, threshold)
+            found = decide(tables[0].numpy(), tables[-1].numpy(), left, right, threshold)
             ended = edge + block >= len(tables[-1])
             if ended or len(found[0]):
                 yield Pairs(*found, done=min(top + block, len(tables[0])) if ended else top)
@@ -89,19 +89,19 @@ def _where_above(products: Float[Tensor, "b c"], least: float) -> tuple[Int[np.n
     return some[row].cpu().numpy(), column.cpu().numpy()
 
 
-def _decide(
-    ours: Float[Tensor, "n d"],
-    theirs: Float[Tensor, "m d"],
+def decide(
+    ours: Float[np.ndarray, "n d"],
+    theirs: Float[np.ndarray, "m d"],
     left: Int[np.ndarray, " p"],
     right: Int[np.ndarray, " p"],
     threshold: float,
 ) -> tuple[Int[np.ndarray, " q"], Int[np.ndarray, " q"], Float[np.ndarray, " q"]]:
-    """Of the proposed pairs those whose float64 product exceeds the threshold, a bounded number at a time."""
+    """Of proposed pairs of rows those whose float64 product exceeds the threshold, and the products."""
     similarities = np.empty(len(left))
-    step = max(1, _NUMBERS // (4 * ours.shape[1]))
+    step = max(1, _NUMBERS // (4 * ours.shape[1]))  # a bounded number at a time
     for first in range(0, len(left), step):
         part = slice(first, first + step)
-        x, y = (table.numpy()[rows[part]].astype(np.float64) for table, rows in ((ours, left), (theirs, right)))
+        x, y = (table[rows[part]].astype(np.float64) for table, rows in ((ours, left), (theirs, right)))
         similarities[part] = _rounded(np.vecdot(x, y))
     there = similarities > threshold
     return left[there], right[there], similarities[there]
@@ -176,8 +176,7 @@ def indexed_pairs(
     n, k = len(descriptors), min(k, len(descriptors))
     near = approximate_search(build_index(descriptors, kind), descriptors, k, sample=1).neighbours.indices.numpy()
     codes = _codes(np.repeat(np.arange(n), k), near.reshape(-1), n)
-    table = _table(descriptors)
-    pairs = Pairs(*_decide(table, table, codes // n, codes % n, threshold), done=n)
+    pairs = Pairs(*decide(descriptors, descriptors, codes // n, codes % n, threshold), done=n)
 
     chosen = np.sort(np.random.default_rng(0).permutation(n)[:sample])
     blocks = [

@@ -1,0 +1,225 @@
+"""Stage 4: of pictures that show the same one stays, and none that an evaluation set holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import Bool, Int
+
+from stylesim.curation.contamination import digest_of_set, write_note
+from stylesim.curation.hashes import FINGERPRINTS, fingerprints
+from stylesim.curation.pictures import Picture, contact_sheet, plot
+from stylesim.curation.resemblance import BINS, Crowds, Describer, Pictures, crowds, rows_near
+from stylesim.curation.stage import Piece, Stage, parts, read_stage
+from stylesim.curation.tagging import merged_tags
+
+if TYPE_CHECKING:
+    from stylesim.retrieval.descriptors import DescriptorSet
+
+LARGEST, SHOWN = 10, 9
+"""Components on the sheet; each with its kept image and as many of those that resemble that one least."""
+
+
+def deduplicate(
+    stage: Stage,
+    *,
+    encoder: Callable[[], Any],
+    threshold: float = 0.8,
+    evaluation: Mapping[str, str | Sequence[str]] | None = None,
+    index: Literal["ivf", "hnsw", "pq"] | None = None,
+) -> dict[str, Any]:
+    """Drop what cannot be decoded, what evaluation sets hold, and all but the largest picture of each component.
+
+    Two pictures are near-duplicates where the inner product of their descriptors, by the StyleEncoder that `encoder`
+    makes, exceeds `threshold`. Components are of the images that come as near to no evaluation set; of each the one
+    with the most pixels stays (of several the least id) and gets the tags of all. Pictures whose pixels are equal have
+    equal descriptors, and are described once.
+
+    `evaluation`: name -> shards, folders or tables of images, as in RetrievalSpec.query. `index`: None compares all
+    with all, exactly; an index of faiss finds most pairs among many millions (`index_recall` tells how many).
+
+    Leaves, besides the parts, `fingerprints/`, `descriptors/`, `evaluation/<name>/`, contamination.json,
+    components.png, similarities.png and largest.png: the ten largest components, where a chain of look-alikes that are
+    no copies of each other shows. Source: CSD paper, LAION-Styles. Raises StylesimError as `Stage.begin`, `describe`
+    and `build_index` do.
+    """
+    sets = {name: [where] if isinstance(where, str) else list(where) for name, where in (evaluation or {}).items()}
+    if (
+        done := stage.begin(**{f"evaluation.{name}": digest_of_set(where) for name, where in sets.items()})
+    ) is not None:
+        return done
+    describer = Describer(encoder, stage.show)
+    images = _describe(stage, describer)
+    vectors = images.described.descriptors
+    near, known = {}, {}
+    for name, where in sets.items():
+        theirs = describer.of_roots(where, stage.folder / "evaluation" / name)
+        near[name] = rows_near(vectors, theirs.descriptors, threshold)
+        known[name] = {"images": len(theirs), "dropped": int(near[name][images.places[images.places >= 0]].sum())}
+    clean = ~np.any([np.zeros(len(vectors), dtype=bool), *near.values()], axis=0)
+    note = stage.folder / ".pairs.partial"  # which Stage.finish takes away
+    found = crowds(vectors, images.of_described("hash"), clean, threshold, index, note, stage.show)
+    keepers = np.where(clean, images.keepers(found.labels), -1)
+    counts = _write(stage, images, keepers, near, threshold)
+    _draw(stage, images, found, keepers, threshold)
+    sizes = np.bincount(found.labels[clean])
+    sizes = sizes[sizes > 1]
+    counts |= found.counts | {"components": len(sizes), "largest_component": int(sizes.max(initial=0))}
+    counts |= {f"contaminated_{name}": one["dropped"] for name, one in known.items()}
+    if sets and len(vectors):
+        write_note(stage.folder, images.described.meta["encoder"], threshold, known)
+    return stage.finish(counts, component_sizes=dict(zip(*_histogram(sizes), strict=True)))
+
+
+@dataclass(frozen=True)
+class _Images:
+    """The images of the stage before, n of them, and their m descriptors: pictures of equal pixels share one."""
+
+    table: pa.Table
+    """`id`, `image`, `tags`."""
+    prints: pa.Table
+    described: DescriptorSet
+    rows: Int[np.ndarray, " m"]
+    """Which image each descriptor was made of."""
+    twins: Int[np.ndarray, " n"]
+    """Of the images whose pixels are the same, the one to describe (the least id); -1 where there are none."""
+
+    @property
+    def places(self) -> Int[np.ndarray, " n"]:
+        """The descriptor of each image, -1 where there is none."""
+        places = np.full(len(self.table) + 1, -1)  # the last one is that of twin -1
+        places[self.rows] = np.arange(len(self.rows))
+        return places[self.twins]
+
+    def of_described(self, column: str) -> Int[np.ndarray, " m"]:
+        return self.prints[column].take(pa.array(self.rows)).to_numpy().astype(np.int64)
+
+    def keepers(self, labels: Int[np.ndarray, " m"]) -> Int[np.ndarray, " m"]:
+        """Of each one's component the descriptor whose picture stays: the largest, of several the least id."""
+        area = self.of_described("width") * self.of_described("height")
+        rank = np.argsort(np.argsort(np.array(self.described.ids, dtype=str), kind="stable"))
+        order = np.lexsort((rank, -area, labels))
+        first = np.flatnonzero(np.diff(labels[order], prepend=-1))
+        keeper = np.full(len(labels), -1)
+        keeper[labels[order[first]]] = order[first]
+        return keeper[labels]
+
+
+def _describe(stage: Stage, describer: Describer) -> _Images:
+    assert stage.source is not None
+    table = read_stage(stage.source, ["id", "image", "tags"])
+    prints = Stage(
+        stage.folder / "fingerprints", {}, stage.source, stage.processes, show=stage.show, schema=FINGERPRINTS
+    )
+    if prints.begin() is None:
+        prints.finish(prints.map(fingerprints))
+    printed = pa.concat_tables(
+        [FINGERPRINTS.empty_table(), *(pq.read_table(p).replace_schema_metadata() for p in parts(prints.folder))]
+    )
+    twins = _twins(printed)
+    unique = np.flatnonzero(twins == np.arange(len(twins)))
+    chosen = table.take(pa.array(unique))
+    pictures = Pictures(chosen["id"].to_pylist(), chosen["image"].to_pylist())
+    described = describer(pictures, stage.folder / "descriptors")
+    return _Images(table, printed, described, unique[described.items["position"].to_numpy(np.int64)], twins)
+
+
+def _twins(prints: pa.Table) -> Int[np.ndarray, " n"]:
+    twins = np.full(len(prints), -1)
+    order = np.argsort(np.array(prints["id"].to_pylist(), dtype=str), kind="stable")
+    pixels = prints["pixels"].to_pylist()
+    first: dict[str, int] = {}
+    for row in order.tolist():
+        if pixels[row] is not None:
+            twins[row] = first.setdefault(pixels[row], row)
+    return twins
+
+
+def _write(
+    stage: Stage,
+    images: _Images,
+    keepers: Int[np.ndarray, " m"],
+    near: Mapping[str, Bool[np.ndarray, " m"]],
+    threshold: float,
+) -> dict[str, Any]:
+    """The parts, with tags merged and sizes as they are; and how many images went for which reason."""
+    ids, places = images.table["id"].to_pylist(), images.places
+    kept_as = np.append(keepers, -1)[places]  # descriptors; -1 where there is none, or it is contaminated
+    targets = np.append(images.rows, -1)[kept_as]
+    own = np.arange(len(ids))
+    fates = {
+        "unreadable": images.twins < 0,
+        "undescribed": (images.twins >= 0) & (places < 0),
+        "contaminated": (places >= 0) & (kept_as < 0),
+        "near_duplicates": (kept_as >= 0) & (kept_as != places),
+        "same_pixels": (kept_as >= 0) & (kept_as == places) & (targets != own),
+    }
+    undescribed, unreadable = dict(images.described.damaged), images.prints["reason"].to_pylist()
+
+    def reason(row: int, fate: str) -> str:
+        if fate == "contaminated":
+            held = next(name for name, hits in near.items() if hits[places[row]])
+            return f"contaminated: within {threshold:g} of {held}"
+        return {
+            "unreadable": unreadable[row],
+            "undescribed": f"undescribed: {undescribed.get(ids[images.twins[row]], '')}",
+            "near_duplicates": f"near-duplicate of {ids[targets[row]]}",
+            "same_pixels": f"the pixels of {ids[targets[row]]}",
+        }[fate]
+
+    reasons: list[str | None] = [None] * len(ids)
+    for fate, mask in fates.items():
+        for row in np.flatnonzero(mask).tolist():
+            reasons[row] = reason(row, fate)
+    merged = merged_tags(images.table, targets)
+    start = 0
+    for number, part in enumerate(stage.pieces()):
+        table = pq.read_table(part).replace_schema_metadata()
+        here = slice(start, start + len(table))
+        for name, values in (("tags", merged["tags"]), *((n, images.prints[n]) for n in ("width", "height"))):
+            table = table.set_column(table.column_names.index(name), name, values[here])
+        kept = pa.array(targets[here] == own[here])
+        dropped = pa.table({"id": table["id"], "reason": pa.array(reasons[here], pa.string())})
+        piece = table.filter(kept)
+        stage.write(number, Piece(piece, {"images": len(piece)}, dropped.filter(pa.array(targets[here] != own[here]))))
+        start += len(table)
+    there = images.prints.filter(pa.array(images.twins >= 0))
+    counts = {"before": len(ids), "images": int((targets == own).sum())}
+    counts |= {fate: int(mask.sum()) for fate, mask in fates.items()}
+    return counts | {"same_bytes": len(there) - len(there["bytes"].unique())}
+
+
+def _draw(stage: Stage, images: _Images, found: Crowds, keepers: Int[np.ndarray, " m"], threshold: float) -> None:
+    clean = keepers >= 0
+    sizes = np.bincount(found.labels[clean], minlength=1)
+    at, counts = _histogram(sizes[sizes > 1])
+    plot(stage.folder / "components.png", {"": (at, counts)}, x="images of a component", y="components")
+    edges = np.linspace(threshold, 1, BINS + 1)
+    curves = {"": (edges, found.similarities)}
+    plot(stage.folder / "similarities.png", curves, x="inner product", y="pairs", scale=("linear", "log"), steps=True)
+
+    vectors, ids = images.described.descriptors, images.described.ids
+    locators = images.described.items["source"].tolist()
+    sheet = []
+    for label in np.argsort(-sizes, kind="stable")[:LARGEST]:
+        if sizes[label] < 2:
+            break
+        members = np.flatnonzero(clean & (found.labels == label))
+        keeper = keepers[members[0]]
+        likeness = vectors[members].astype(np.float64) @ vectors[keeper].astype(np.float64)
+        others = [(m, s) for s, m in sorted(zip(likeness.tolist(), members.tolist(), strict=True)) if m != keeper]
+        row = [Picture(ids[keeper], locators[keeper], f"{sizes[label]:,} images")]
+        sheet.append(row + [Picture(ids[m], locators[m], ids[m], s) for m, s in others[:SHOWN]])
+    if sheet:
+        contact_sheet(stage.folder / "largest.png", sheet)
+
+
+def _histogram(sizes: Int[np.ndarray, " c"]) -> tuple[list[int], list[int]]:
+    """Sizes that occur, and how often."""
+    at, counts = np.unique(sizes, return_counts=True)
+    return at.tolist(), counts.tolist()
