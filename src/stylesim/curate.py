@@ -6,7 +6,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from stylesim.config import suggest
+from stylesim.config import check_encoders, suggest
 from stylesim.errors import StylesimError
 from stylesim.launch import run
 
@@ -33,6 +33,8 @@ def main(cfg: DictConfig) -> dict[str, float]:
     from stylesim.curation.stage import Stage
 
     nodes = _nodes(cfg)
+    if "deduplicate" in nodes:
+        check_encoders(OmegaConf.create({"checkpoint": None, "model": nodes["deduplicate"].encoder}))
     figures: dict[str, float] = {}
     out, before = Path(str(cfg.out)).expanduser(), None
     for name, folder in FOLDERS.items():

@@ -7,12 +7,13 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from fnmatch import fnmatchcase
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -28,8 +29,21 @@ PLAN = "pack.json"
 """What the shards of an unfinished folder are made of; gone when all is packed."""
 
 
-def pack(
-    source: str | Path,
+def pack(source: str | Path, out: str | Path, **options: Any) -> list[tuple[str, str]]:
+    """Pack the images that `folder.read_items` finds in `source` into indexed shards in `out`, as `pack_items` does."""
+    return pack_items(read_items(source), out, **options)
+
+
+def read_file(path: str) -> bytes:
+    """Raises `StylesimError` where it cannot be read."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise StylesimError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def pack_items(
+    items: Sequence[Item],
     out: str | Path,
     *,
     shard_size: int = 5000,
@@ -38,8 +52,9 @@ def pack(
     suffix: str = ".tar",
     processes: int | None = None,
     show: bool = True,
+    read: Callable[[str], bytes] = read_file,
 ) -> list[tuple[str, str]]:
-    """Pack the images that `folder.read_items` finds in `source` into indexed shards in `out`.
+    """Pack images into indexed shards in `out`; `read` fetches the bytes of an `Item.image`, in other processes.
 
     The images are shuffled (always alike), `shard_size` of them to a shard. A file goes in as it is, unless
     its short side is over `max_size` px (then it is scaled down, as JPEG of quality 95) or its format is
@@ -49,8 +64,7 @@ def pack(
     images that were left out as damaged. Raises `StylesimError` if `out` holds anything else, or no image
     can be packed.
     """
-    items, out = read_items(source), Path(out)
-    items.sort(key=lambda item: hashlib.sha1(item.id.encode()).digest())
+    items, out = sorted(items, key=lambda item: hashlib.sha1(item.id.encode()).digest()), Path(out)
     plan = {
         "images": _digest(items),
         "size": shard_size,
@@ -63,7 +77,7 @@ def pack(
         number: items[first : first + shard_size] for number, first in enumerate(range(0, len(items), shard_size))
     }
     todo = {number: piece for number, piece in pieces.items() if not (out / f"{number:05d}{suffix}").exists()}
-    job = partial(_pack_shard, out=out, size=shard_size, max_size=max_size, tags=tags, suffix=suffix)
+    job = partial(_pack_shard, out=out, size=shard_size, max_size=max_size, tags=tags, suffix=suffix, read=read)
     with progress("packing", len(items), show=show) as advance:
         advance(len(items) - sum(map(len, todo.values())))
         for number, lost in _all(job, todo, processes):
@@ -71,7 +85,8 @@ def pack(
             (out / PLAN).write_text(json.dumps(plan | {"damaged": damaged}))
             advance(len(todo[number]))
     if len(damaged) == len(items):
-        raise StylesimError(f"none of the {len(items)} images of {source} can be packed; first {': '.join(damaged[0])}")
+        first = f"; first {': '.join(damaged[0])}" if damaged else ""
+        raise StylesimError(f"none of the {len(items)} images for {out} can be packed{first}")
     index_shards(out, show=show)
     (out / PLAN).unlink()
     return damaged
@@ -115,13 +130,14 @@ def _pack_shard(
     max_size: int | None,
     tags: Sequence[str],
     suffix: str,
+    read: Callable[[str], bytes],
 ) -> list[tuple[str, str]]:
     """Write one shard; (id, reason) of the images that are damaged."""
     damaged = []
     with ShardWriter(out, size=size, suffix=suffix, first=number) as writer:
         for place, item in enumerate(items, number * size):
             try:
-                image, extension = _encoded(Path(str(item.image)), max_size)
+                image, extension = _encoded(read(str(item.image)), Path(str(item.image)).suffix, max_size)
             except StylesimError as error:
                 damaged.append((item.id, str(error)))
                 continue
@@ -133,15 +149,15 @@ def _pack_shard(
     return damaged
 
 
-def _encoded(path: Path, max_size: int | None) -> tuple[bytes, str]:
+def _encoded(data: bytes, suffix: str, max_size: int | None) -> tuple[bytes, str]:
     """Bytes and extension with which an image goes into a shard; it is decoded once, to be sure of it."""
-    image = open_image(path)
-    extension = path.suffix.lower().removeprefix(".")
+    image = open_image(data)
+    extension = suffix.lower().removeprefix(".")
     if max_size and min(image.size) > max_size:
         scale = max_size / min(image.size)
         image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS)
         return _bytes(image, "JPEG", quality=95), "jpg"
-    return (path.read_bytes(), extension) if extension in EXTENSIONS else (_bytes(image, "PNG"), "png")
+    return (data, extension) if extension in EXTENSIONS else (_bytes(image, "PNG"), "png")
 
 
 def _bytes(image: Image.Image, kind: str, **options: int) -> bytes:
