@@ -7,7 +7,8 @@ size under the same augmentations:
 - decode:     read the shards and decode, and nothing else: what no loader of these shards can exceed
 - published:  loose files, PIL, torchvision's transforms on PIL, a shuffling DataLoader: how CSD was trained
 - ours:       ShardDataModule: uint8 views, which the model normalises on its device
-- ours_float: the same, normalised on the CPU by the consumer, as the published way does in its workers
+- ours_reduced: the same, JPEGs decoded at 1/2, 1/4 or 1/8 where the crops allow it (`views.reduced`)
+- ours_float: ours, normalised on the CPU by the consumer, as the published way does in its workers
 - stylecross: ours, on the embedded data set (128 px WebP)
 
 Rates are two-view samples per second, median over the rounds; `per_core` divides by the cores that the
@@ -25,6 +26,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +187,7 @@ def measure(given: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
         "decode": lambda: ours(shards, nothing, *common, steps),
         "published": lambda: published(paths, given.size, *common, steps),
         "ours": lambda: ours(shards, views, *common, steps),
+        "ours_reduced": lambda: ours(shards, replace(views, reduced=True), *common, steps),
         "ours_float": lambda: ours(shards, views, *common, steps, as_float=True),
     }
     embedded = REPOSITORY / "data/stylecross/train"

@@ -38,6 +38,8 @@ _UPRIGHT = {  # EXIF orientation -> what turns the stored picture upright
     8: Image.Transpose.ROTATE_90,
 }
 
+_SIDEWAYS = {_UPRIGHT[orientation] for orientation in (5, 6, 7, 8)}
+
 
 class Item(NamedTuple):
     """One image of a query, a gallery or a folder, with what is known about it."""
@@ -108,6 +110,15 @@ def decode_rgb(
         ) from error
 
 
+def jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """Height and width of a JPEG as it is shown, upright, read off its header; None for any other file."""
+    try:
+        height, width, *_ = simplejpeg.decode_jpeg_header(data)
+    except ValueError:
+        return None
+    return (width, height) if _turn(data) in _SIDEWAYS else (height, width)
+
+
 def _decode_jpeg(data: bytes, short_side: int | None, max_pixels: int) -> UInt8[np.ndarray, "h w 3"]:
     *size, colours, _ = simplejpeg.decode_jpeg_header(data)
     height, width = map(int, size)
@@ -118,11 +129,16 @@ def _decode_jpeg(data: bytes, short_side: int | None, max_pixels: int) -> UInt8[
     scale = max((s for s in (8, 4, 2) if short_side and min(height, width) // s >= short_side), default=1)
     rows, columns = -(-height // scale), -(-width // scale)
     pixels = simplejpeg.decode_jpeg(data, "RGB", min_height=rows, min_width=columns, min_factor=scale)
-    if b"Exif\0\0" not in data[:65536]:
-        return pixels
-    with Image.open(BytesIO(data), formats=("JPEG",)) as header:
-        turn = _UPRIGHT.get(_orientation(header))
+    turn = _turn(data)
     return pixels if turn is None else np.asarray(Image.fromarray(pixels).transpose(turn))
+
+
+def _turn(jpeg: bytes) -> Image.Transpose | None:
+    """What turns a JPEG upright, if anything has to."""
+    if b"Exif\0\0" not in jpeg[:65536]:
+        return None
+    with Image.open(BytesIO(jpeg), formats=("JPEG",)) as header:
+        return _UPRIGHT.get(_orientation(header))
 
 
 def _orientation(image: Image.Image) -> int:

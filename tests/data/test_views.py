@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from torchvision.transforms import InterpolationMode, RandomResizedCrop
 from torchvision.transforms.functional import resized_crop
 
 from stylesim.data.views import TwoViews, View, without_colour
+from stylesim.errors import StylesimError
 
 RNG = np.random.default_rng(0)
 
@@ -95,3 +98,55 @@ def test_a_share_of_the_images_loses_its_colour_in_both_views_as_pil_takes_it():
     assert 80 <= sum(first for first, _ in both) <= 160
     plain, none = (TwoViews(8, greyscale=share) for share in (0.0, 1e-12))
     assert torch.equal(*(kind(image, np.random.default_rng(1)) for kind in (plain, none)))
+
+
+def encoded(image: np.ndarray, kind: str = "JPEG", orientation: int = 1) -> bytes:
+    out, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(image).save(out, kind, quality=95, exif=exif)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+@pytest.mark.parametrize(("height", "width"), [(800, 1000), (1304, 904)])
+def test_a_reduced_jpeg_gives_nearly_the_pixels_of_the_whole_one(height: int, width: int, orientation: int):
+    softer = Image.fromarray(soft_image(height // 8, width // 8)).resize((width, height), Image.Resampling.BICUBIC)
+    data = encoded(np.asarray(softer), orientation=orientation)
+    shown = width / height if orientation < 5 else height / width
+    whole, reduced = (TwoViews(96, (1, 1), (shown, shown), reduced=reduced) for reduced in (False, True))
+    for seed in range(3):
+        exact, fast = (views.of_file(data, np.random.default_rng(seed)).int() for views in (whole, reduced))
+        assert 0 < (exact - fast).abs().float().mean() < 1
+
+
+def test_a_box_of_a_reduced_jpeg_is_where_it_was_to_half_a_pixel():
+    views = TwoViews(100)
+    for _ in range(100):
+        view, scale = views.draw(1000, 1500, RNG), int(RNG.choice([2, 4, 8]))
+        top, left, height, width, *turned = view.at(scale)
+        edges = np.array([top, left, top + height, left + width])
+        exact = np.array([view.top, view.left, view.top + view.height, view.left + view.width]) / scale
+        assert np.abs(edges - exact).max() <= 0.5
+        assert turned == list(view[4:])
+
+
+@pytest.mark.parametrize(
+    ("side", "kind", "scale"),
+    [(384, "JPEG", (0.08, 1.0)), (1000, "JPEG", (0.08, 0.1)), (1000, "WEBP", (0.5, 1.0))],
+    ids=["crops of 384 px", "small crops", "no JPEG"],
+)
+def test_where_crops_would_be_smaller_than_the_views_or_no_jpeg_is_read_nothing_is_reduced(
+    side: int, kind: str, scale: tuple[float, float]
+):
+    data = encoded(soft_image(side, side), kind)
+    whole, reduced = (TwoViews(224, scale=scale, reduced=reduced) for reduced in (False, True))
+    assert torch.equal(*(views.of_file(data, np.random.default_rng(3)) for views in (whole, reduced)))
+
+
+def test_damaged_files_are_refused_alike():
+    data = encoded(soft_image(400, 400))[:2000]
+    for reduced in (False, True):
+        with pytest.raises(StylesimError):
+            TwoViews(32, reduced=reduced).of_file(data, RNG)
+        with pytest.raises(StylesimError, match="more than the 100"):
+            TwoViews(32, reduced=reduced).of_file(encoded(soft_image(40, 40)), RNG, max_pixels=100)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -22,10 +24,10 @@ from stylesim.data.plan import Plan, Stretch
 from stylesim.data.tars import Slot
 from stylesim.data.views import TwoViews
 from stylesim.errors import StylesimError
-from stylesim.images import decode_rgb
 
 MAX_PIXELS = 1 << 26
 """8192 x 8192: a training image that is larger is skipped as a bomb (200 MB once decoded, in each worker)."""
+PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
 
 class Source(Protocol):
@@ -138,7 +140,7 @@ class Stream(IterableDataset):
             raise StylesimError(slot.reason or "no image")
         digest = hashlib.blake2b(f"{self.lines[0].plan.seed} {turn} {slot.key}".encode(), digest_size=16).digest()
         rng = np.random.Generator(np.random.PCG64(int.from_bytes(digest, "little")))
-        return self.views(decode_rgb(slot.image, max_pixels=MAX_PIXELS), rng)
+        return self.views.of_file(slot.image, rng, max_pixels=MAX_PIXELS)
 
     def _columns_of(self, slot: Slot) -> list[int]:
         """Columns of the selected tags of an image."""
@@ -259,7 +261,7 @@ class StreamLoader:
                 collate_fn=as_it_is,
                 num_workers=self.workers,
                 pin_memory=torch.cuda.is_available(),
-                worker_init_fn=leave_signals_to_main,
+                worker_init_fn=belong_to_main,
             )
         )
 
@@ -268,11 +270,13 @@ class StreamLoader:
         return (first[m % self.repeat] for m in range(self.stream.start, self.stream.stop))
 
 
-def leave_signals_to_main(worker: int) -> None:
-    """Ctrl-C and a scheduler's SIGTERM reach the whole process group; the run ends its workers itself,
-    after its step."""
+def belong_to_main(worker: int) -> None:
+    """Ctrl-C and a scheduler's SIGTERM reach the whole process group, but the run ends its workers itself, after its
+    step. A run that is killed takes them along: without this, one that fills its buffer goes on for minutes."""
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, signal.SIG_IGN)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def as_it_is(batch: Any) -> Any:

@@ -17,6 +17,8 @@ from jaxtyping import UInt8
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from stylesim.images import MAX_PIXELS, decode_rgb, jpeg_size
+
 
 class View(NamedTuple):
     """A box of an image in px, and what is done to it once scaled: flips, then quarter turns to the left."""
@@ -29,6 +31,12 @@ class View(NamedTuple):
     upside_down: bool
     turns: int
 
+    def at(self, scale: int) -> View:
+        """The same view of the picture at 1 / `scale` of its size."""
+        edges = (self.top, self.left, self.top + self.height, self.left + self.width)
+        top, left, bottom, right = (round(edge / scale) for edge in edges)
+        return self._replace(top=top, left=left, height=bottom - top, width=right - left)
+
 
 @dataclass(frozen=True)
 class TwoViews:
@@ -37,7 +45,7 @@ class TwoViews:
     A box of `scale` of the area and `ratio` of width to height (as torchvision's RandomResizedCrop draws
     it) is scaled with antialiasing, then flipped, then turned by a random multiple of 90 degrees if
     `quarter_turns`. `greyscale`: share of the images, in [0, 1], of which both views lose their colour, so
-    that a palette alone does not tell a style.
+    that a palette alone does not tell a style. `reduced`: decode large JPEGs at a smaller scale, see `of_file`.
     """
 
     size: int = 224
@@ -48,9 +56,33 @@ class TwoViews:
     quarter_turns: bool = True
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     greyscale: float = 0.0
+    reduced: bool = False
 
     def __call__(self, image: UInt8[np.ndarray, "h w 3"], rng: np.random.Generator) -> UInt8[Tensor, "2 3 s s"]:
-        views = torch.stack([self.cut(image, self.draw(image.shape[0], image.shape[1], rng)) for _ in range(2)])
+        return self._cut_both(image, [self.draw(image.shape[0], image.shape[1], rng) for _ in range(2)], rng)
+
+    def of_file(
+        self, data: bytes, rng: np.random.Generator, *, max_pixels: int = MAX_PIXELS
+    ) -> UInt8[Tensor, "2 3 s s"]:
+        """The views of an encoded image.
+
+        With `reduced` a JPEG is decoded at 1/2, 1/4 or 1/8 of its size, as long as both boxes are there at least as
+        large as the views. The boxes are the same, to a pixel of the smaller picture; the pixels are a little
+        softer or sharper. Raises `StylesimError` as `decode_rgb` does.
+        """
+        size = jpeg_size(data) if self.reduced else None
+        if size is None:
+            return self(decode_rgb(data, max_pixels=max_pixels), rng)
+        drawn = [self.draw(*size, rng) for _ in range(2)]
+        smallest = min(min(view.height, view.width) for view in drawn)
+        image = decode_rgb(data, -(-min(size) * self.size // smallest), max_pixels=max_pixels)
+        scale = round(size[0] / image.shape[0])
+        return self._cut_both(image, [view.at(scale) for view in drawn], rng)
+
+    def _cut_both(
+        self, image: UInt8[np.ndarray, "h w 3"], drawn: list[View], rng: np.random.Generator
+    ) -> UInt8[Tensor, "2 3 s s"]:
+        views = torch.stack([self.cut(image, view) for view in drawn])
         # No draw where none is needed: the other views of a seed stay as they are.
         return without_colour(views) if self.greyscale and rng.random() < self.greyscale else views
 
