@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -10,9 +8,8 @@ import pytest
 from hydra.errors import InstantiationException
 from omegaconf import OmegaConf
 
-from stylesim import launch
 from stylesim.errors import StylesimError
-from stylesim.launch import Watch, explain
+from stylesim.launch import explain
 from stylesim.resume import find_run
 
 
@@ -29,33 +26,6 @@ def test_an_error_of_the_users_is_told_without_hydras_wrapping() -> None:
 
 def test_an_error_of_ours_keeps_its_traceback() -> None:
     assert explain(wrapped(TypeError("unexpected keyword"))) is None
-
-
-def test_watch_lets_the_main_process_finish_when_a_rank_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launch, "GRACE_S", 5.0)
-    child = subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"])
-    watch = Watch([child])
-    watch.start()
-    child.wait()
-    launch.stop_watching()
-    launch._take_down()
-    watch.join(10)
-    assert not watch.is_alive()
-    assert child.returncode == 3
-
-
-def test_watch_ends_a_job_that_hangs_without_its_rank(tmp_path: Path) -> None:
-    program = (
-        "import subprocess, sys, time, stylesim.launch as launch\n"
-        "launch.GRACE_S = 1.0\n"
-        "launch.Watch([subprocess.Popen([sys.executable, '-c', 'raise SystemExit(3)']),"
-        " subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(100)'])]).start()\n"
-        "time.sleep(100)"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
-    assert done.returncode == -9
-    assert "rank 1 ended with code 3" in done.stderr
-    assert "resume=true" in done.stderr
 
 
 def a_run(folder: Path, **values: object) -> Path:

@@ -11,15 +11,13 @@ import importlib
 import importlib.util
 import json
 import os
-import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -30,14 +28,14 @@ from omegaconf.errors import OmegaConfBaseException
 from stylesim.config import PACKAGE, check_config, conf_dir
 from stylesim.errors import StylesimError
 from stylesim.resume import find_run
-
-GRACE_S = 20.0  # what the other ranks get to end by themselves after one has failed
+from stylesim.watch import RANK_ZERO, Watch, follow_rank_zero, lost_rank
 
 
 def run(name: str) -> None:
     """The command `python -m stylesim.<name>`: Hydra with `conf/<name>.yaml` around `stylesim.<name>.main`."""
     # Hydra would print a traceback for every error of the user's; here they come back and are told as sentences.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # where Ray launches a sweep, nobody is told
     task = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(Job(name))
     try:
         task()
@@ -61,7 +59,7 @@ def explain(error: BaseException) -> str | None:
         return None
     text = " ".join(line for e in chain[:2] for line in str(e).splitlines()[:1])
     if isinstance(error, MissingConfigException) and "hydra/launcher" in text + str(error.missing_cfg_file):
-        text += "\nThe launcher is an extra: pip install 'stylesim[launchers]'."
+        text += "\nThe launcher is an extra: pip install 'stylesim[launchers]', or 'stylesim[ray]'."
     elif isinstance(error, MissingConfigException) and "hydra/sweeper" in text + str(error.missing_cfg_file):
         text += "\nThe sweeper is an extra: pip install 'stylesim[optuna]'."
     elif "Could not override" in text:
@@ -87,9 +85,15 @@ class Job:
         cfg.run_dir = str(run_dir)
         if is_main_process():
             write_provenance(run_dir, cfg)
+        follow_rank_zero()
         main = importlib.import_module(f"stylesim.{self.name}").main
         with relaunchable(f"stylesim.{self.name}", run_dir, resumes=bool(cfg.get("resume"))):
-            figures = main(cfg)
+            try:
+                figures = main(cfg)
+            except Exception as error:
+                if (sentence := lost_rank(error)) is None:
+                    raise
+                raise sentence from error
         if is_main_process():
             write_json(run_dir / "metrics.json", figures)
         return _objective(cfg, figures)
@@ -171,6 +175,8 @@ def relaunchable(module: str, run_dir: Path, resumes: bool = False) -> Iterator[
     spec, run_dir_before = getattr(main, "__spec__", None), OmegaConf.to_container(state.hydra.run)["dir"]  # type: ignore
     sys.argv[1:] = _arguments_of_a_rank(run_dir if resumes else None)
     main.__spec__ = importlib.util.find_spec(module)
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        os.environ[RANK_ZERO] = str(os.getpid())
     _set_run_dir(state, str(run_dir))
     try:
         yield
@@ -201,12 +207,6 @@ def _set_run_dir(state: Any, path: str) -> None:
     OmegaConf.set_readonly(state.hydra, True)
 
 
-def stop_watching() -> None:
-    """Rank 0 knows how its job ends: from now on no child's exit is to end it."""
-    for watch in Watch.running:
-        watch.over.set()
-
-
 def _take_down() -> None:
     """End the children of this job and its process group. Torch is asked only if the job has imported it."""
     while Watch.running:
@@ -214,47 +214,3 @@ def _take_down() -> None:
     distributed = sys.modules.get("torch.distributed")
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()
-
-
-class Watch(threading.Thread):
-    """Watches the ranks that this process has started, in place of Lightning's own observer.
-
-    Lightning's kills the main process at once when a child fails, and the rest of a sweep with it. Here the main
-    process has `GRACE_S` seconds to see the failure itself (a collective without its peer raises, a bad loss is bad
-    on every rank); only one that hangs is killed.
-    """
-
-    running: ClassVar[list[Watch]] = []
-
-    def __init__(self, children: list[subprocess.Popen]) -> None:
-        super().__init__(daemon=True, name="stylesim-watch")
-        self.children = children
-        self.over = threading.Event()
-        self.running.append(self)
-
-    def run(self) -> None:
-        while not self.over.wait(0.5):
-            failed = [(i + 1, p.returncode) for i, p in enumerate(self.children) if p.poll()]
-            if failed and not self.over.wait(GRACE_S):
-                rank, code = failed[0]
-                print(
-                    f"stylesim: rank {rank} ended with code {code}, and rank 0 waits for it: the job is stopped."
-                    " Its message stands above; resume=true goes on from the last checkpoint.",
-                    file=sys.stderr,
-                    flush=True,
-                )
-                self.kill()
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    def finish(self) -> None:
-        """The job is over in this process: give the others a moment to end, then end them."""
-        self.over.set()
-        deadline = time.monotonic() + GRACE_S
-        while any(p.poll() is None for p in self.children) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        self.kill()
-
-    def kill(self) -> None:
-        for process in self.children:
-            if process.poll() is None:
-                process.kill()

@@ -12,8 +12,9 @@ from omegaconf import DictConfig
 
 from stylesim.config import check_encoders, check_roots
 from stylesim.errors import StylesimError
-from stylesim.launch import is_main_process, run, stop_watching
+from stylesim.launch import is_main_process, run
 from stylesim.resume import CHECKPOINT
+from stylesim.watch import stop_watching
 
 
 def main(cfg: DictConfig) -> dict[str, float]:

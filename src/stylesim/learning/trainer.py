@@ -17,7 +17,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.strategies.launchers import subprocess_script
 
 from stylesim.errors import StylesimError
-from stylesim.launch import Watch
+from stylesim.watch import Watch
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
