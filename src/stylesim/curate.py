@@ -33,8 +33,8 @@ def main(cfg: DictConfig) -> dict[str, float]:
     from stylesim.curation.stage import Stage
 
     nodes = _nodes(cfg)
-    if "deduplicate" in nodes:
-        check_encoders(OmegaConf.create({"checkpoint": None, "model": nodes["deduplicate"].encoder}))
+    if (node := nodes.get("deduplicate")) is not None:
+        check_encoders(OmegaConf.create({"checkpoint": node.checkpoint, "model": node.encoder}))
     figures: dict[str, float] = {}
     out, before = Path(str(cfg.out)).expanduser(), None
     for name, folder in FOLDERS.items():

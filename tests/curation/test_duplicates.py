@@ -123,20 +123,20 @@ def test_components_are_those_of_the_table_of_products(done: tuple[dict[str, Any
     """At a threshold so low that pictures hang together that are no copies."""
     described = DescriptorSet.load(done[1] / "descriptors")
     vectors = np.asarray(described.descriptors, dtype=np.float64)
-    reachable = vectors @ vectors.T > 0.3
+    reachable = vectors @ vectors.T > 0.45
     for _ in range(len(vectors)):
         reachable = (reachable.astype(int) @ reachable.astype(int)) > 0
     found = resemblance.crowds(
         described.descriptors,
         np.arange(len(vectors)),
         np.ones(len(vectors), dtype=bool),
-        0.3,
+        0.45,
         None,
         done[1] / "note",
         False,
     )
     assert found.labels.tolist() == reachable.argmax(axis=1).tolist()
-    assert found.counts["pairs"] == (np.triu(vectors @ vectors.T, 1) > 0.3).sum() > 3
+    assert found.counts["pairs"] == (np.triu(vectors @ vectors.T, 1) > 0.45).sum() > 3
     assert found.labels.max() > 0
 
 

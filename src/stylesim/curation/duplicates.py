@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -17,6 +18,7 @@ from stylesim.curation.pictures import Picture, contact_sheet, plot
 from stylesim.curation.resemblance import BINS, Crowds, Describer, Pictures, crowds, rows_near
 from stylesim.curation.stage import Piece, Stage, parts, read_stage
 from stylesim.curation.tagging import merged_tags
+from stylesim.encoders.weights import sha256
 
 if TYPE_CHECKING:
     from stylesim.retrieval.descriptors import DescriptorSet
@@ -29,6 +31,7 @@ def deduplicate(
     stage: Stage,
     *,
     encoder: Callable[[], Any],
+    checkpoint: str | None = None,
     threshold: float = 0.8,
     evaluation: Mapping[str, str | Sequence[str]] | None = None,
     index: Literal["ivf", "hnsw", "pq"] | None = None,
@@ -40,8 +43,9 @@ def deduplicate(
     with the most pixels stays (of several the least id) and gets the tags of all. Pictures whose pixels are equal have
     equal descriptors, and are described once.
 
-    `evaluation`: name -> shards, folders or tables of images, as in RetrievalSpec.query. `index`: None compares all
-    with all, exactly; an index of faiss finds most pairs among many millions (`index_recall` tells how many).
+    `checkpoint`: weights of a run of one's own, in place of `encoder`. `evaluation`: name -> shards, folders or tables
+    of images, as in RetrievalSpec.query. `index`: None compares all with all, exactly; an index of faiss finds most
+    pairs among many millions (`index_recall` tells how many).
 
     Leaves, besides the parts, `fingerprints/`, `descriptors/`, `evaluation/<name>/`, contamination.json,
     components.png, similarities.png and largest.png: the ten largest components, where a chain of look-alikes that are
@@ -49,11 +53,12 @@ def deduplicate(
     and `build_index` do.
     """
     sets = {name: [where] if isinstance(where, str) else list(where) for name, where in (evaluation or {}).items()}
-    if (
-        done := stage.begin(**{f"evaluation.{name}": digest_of_set(where) for name, where in sets.items()})
-    ) is not None:
+    inputs = {f"evaluation.{name}": digest_of_set(where) for name, where in sets.items()}
+    if checkpoint is not None:
+        inputs["checkpoint"] = sha256(Path(checkpoint))
+    if (done := stage.begin(**inputs)) is not None:
         return done
-    describer = Describer(encoder, stage.show)
+    describer = Describer(encoder, checkpoint, stage.show)
     images = _describe(stage, describer)
     vectors = images.described.descriptors
     near, known = {}, {}

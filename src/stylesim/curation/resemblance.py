@@ -47,8 +47,8 @@ class Pictures:
 class Describer:
     """Describes sets of images into folders, with an encoder that is loaded when the first of them is not done yet."""
 
-    def __init__(self, make: Callable[[], Any], show: bool) -> None:
-        self.make, self.show = make, show
+    def __init__(self, make: Callable[[], Any], checkpoint: str | None, show: bool) -> None:
+        self.make, self.checkpoint, self.show = make, checkpoint, show
 
     def __call__(self, items: Any, folder: Path) -> DescriptorSet:
         from stylesim.describe import describe
@@ -69,11 +69,13 @@ class Describer:
 
     @cached_property
     def encoder(self) -> Any:
-        encoder = self.make()
+        from stylesim.encoders.checkpoint import load_checkpoint
+
+        encoder = load_checkpoint(self.checkpoint) if self.checkpoint else self.make()
         if not encoder.provenance.trained_head:
             raise StylesimError(
                 f"The head of {encoder.provenance.name} has never been trained, so it tells no copies: take"
-                " model@deduplicate.encoder=sscd_rn50, or another encoder of conf/model with trained weights."
+                " model@deduplicate.encoder=sscd_reference, another one of trained weights, or a checkpoint."
             )
         return encoder
 
@@ -82,10 +84,13 @@ def rows_near(
     ours: Float[np.ndarray, "n d"], theirs: Float[np.ndarray, "m d"], threshold: float
 ) -> Bool[np.ndarray, " n"]:
     """Which rows of `ours` exceed the threshold with any of `theirs`."""
+    from stylesim.encoders.base import pick_device
     from stylesim.retrieval.pairs import pairs_above
 
     near = np.zeros(len(ours), dtype=bool)
-    for pairs in pairs_above(ours, theirs, threshold=threshold):
+    if not len(ours):  # nobody knows then how many numbers a descriptor would have
+        return near
+    for pairs in pairs_above(ours, theirs, threshold=threshold, device=pick_device()):
         near[pairs.left] = True
     return near
 
@@ -114,6 +119,7 @@ def crowds(
     Rows of one perceptual hash are proposed as pairs besides: to exact search that adds nothing, to an index what it
     missed; `same_hash` and `same_hash_confirmed` tell how far such a hash can be trusted.
     """
+    from stylesim.encoders.base import pick_device
     from stylesim.retrieval.pairs import decide, indexed_pairs, pairs_above
 
     components, histogram, done = _begin(note, len(descriptors))
@@ -126,7 +132,7 @@ def crowds(
         counts["index_recall"] = indexed.recall
         blocks = [indexed.pairs]
     else:
-        blocks = pairs_above(descriptors, threshold=threshold, start=done)
+        blocks = pairs_above(descriptors, threshold=threshold, start=done, device=pick_device())
     saved = done
     with progress("comparing", len(descriptors), unit="rows", show=show) as advance:
         advance(done)

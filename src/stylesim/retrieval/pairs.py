@@ -20,7 +20,7 @@ SAMPLE = 4096
 LONGEST = 4096
 """Numbers of a descriptor beyond which no axes are fitted: a Gram matrix has 100,000 and more."""
 DECISION = 400.0
-"""What it costs to decide on one pair, in products of one pair among a block's (measured)."""
+"""What it costs to decide on one pair, in inner products of a block: about 2 us against 5 ns."""
 
 
 class Pairs(NamedTuple):
@@ -67,11 +67,14 @@ def pairs_above(
     bounds = _bounds(tables, threshold)
     way = _ways(bounds[0], bounds[-1], torch.device(device))[0]
     least, within = threshold - way.doubt, theirs is None
+    scratch = torch.empty(block * block, dtype=way.dtype, device=device)  # or pages would be mapped anew for each block
     for top in range(start, len(tables[0]), block):
         rows = bounds[0][top : top + block].to(device, way.dtype)
         for edge in range(top if within else 0, len(tables[-1]), block):
+            columns = bounds[-1][edge : edge + block].to(device, way.dtype)
+            products = scratch[: len(rows) * len(columns)].view(len(rows), -1)
             with _matmul_precision(way.matmul):
-                products = rows @ bounds[-1][edge : edge + block].to(device, way.dtype).T
+                torch.mm(rows, columns.T, out=products)
             left, right = _where_above(products, least)
             left, right = left + top, right + edge
             if within:
