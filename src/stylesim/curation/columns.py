@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -82,8 +82,8 @@ def read_slice(piece: Slice, columns: Sequence[str] | None = None) -> tuple[pa.T
 def ours(table: pa.Table) -> pa.Table:
     """The columns of SCHEMA that the table has under whatever name.
 
-    `nsfw` is text: a probability (`punsafe`) is written with four decimals. Raises StylesimError where a column
-    cannot be read as what its name says.
+    `nsfw` is text: a probability (`punsafe`) is written with four decimals. A value that is not what the name of its
+    column says is null.
     """
     by_name = {name.lower(): name for name in reversed(table.column_names)}
     columns = {}
@@ -91,21 +91,29 @@ def ours(table: pa.Table) -> pa.Table:
         found = next((by_name[their] for their in theirs if their in by_name), None)
         kind = SCHEMA.field(name).type
         # Tags that are text are the business of whoever knows how they are written.
-        if found is None or (pa.types.is_list(kind) and not pa.types.is_list(table[found].type)):
-            continue
-        try:
+        if found is not None and (not pa.types.is_list(kind) or pa.types.is_list(table[found].type)):
             columns[name] = _as(kind, table[found])
-        except pa.ArrowException as error:
-            raise StylesimError(f"the column {found} holds {table[found].type}, not {kind} ({error}).") from error
     return pa.table(columns) if columns else table.select([])
 
 
 def _as(kind: pa.DataType, column: pa.ChunkedArray) -> pa.ChunkedArray:
-    if pa.types.is_string(kind) and pa.types.is_floating(column.type):
-        return pa.chunked_array([[None if v is None else f"{v:.4f}" for v in column.to_pylist()]], kind)
-    if pa.types.is_integer(kind) and pa.types.is_floating(column.type):  # pandas' integers with gaps
-        column = pc.if_else(pc.is_finite(column), column, None)
-    return column.cast(kind)
+    try:
+        if not (pa.types.is_string(kind) and pa.types.is_floating(column.type)):
+            return column.cast(kind)
+    except pa.ArrowException:  # such as 512.5 px, or a stranger's "unknown"
+        pass
+    return pa.chunked_array([[_value(value, kind) for value in column.to_pylist()]], kind)
+
+
+def _value(value: Any, kind: pa.DataType) -> str | float | None:
+    """One value, or None where it is no such thing."""
+    try:
+        if pa.types.is_string(kind):
+            return None if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
+        number = float(value)
+        return pa.scalar(int(number) if pa.types.is_integer(kind) else number, kind).as_py()
+    except (TypeError, ValueError, OverflowError, pa.ArrowException):
+        return None
 
 
 def numbered(table: pa.Table, stem: str, first: int) -> pa.Table:
