@@ -1,5 +1,5 @@
 # Every target makes what it needs; `make help` lists them.
-.PHONY: help demo test check bench docs clean
+.PHONY: help demo laion-mini test check bench docs clean
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
@@ -10,10 +10,26 @@ EXTRAS := cpu,launchers,optuna,ray,stylecross,curate,dev
 export OMP_NUM_THREADS ?= 1
 
 help:  ## Show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 8
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 demo: $(VENV)/installed  ## Train CSD on StyleCross, compare it with its controls, write one HTML report (10 minutes)
 	env -u OMP_NUM_THREADS $(BIN)/python -m stylesim.train experiment=stylecross_demo
+
+# The seed draws the pictures, the captions and the faults. Every step goes on where it was stopped.
+SEED ?= 1
+MINI := outputs/laion_mini/$(SEED)
+laion-mini: $(VENV)/installed  ## Curate a small corpus with planted faults, check each stage, train on what is left (5 minutes)
+	test -d $(MINI)/corpus || $(BIN)/python experiments/laion_mini/make_corpus.py --seed $(SEED) --out $(MINI)/corpus
+	test -f $(MINI)/copies/metrics.json || env -u OMP_NUM_THREADS $(BIN)/python -m stylesim.train experiment=laion_mini_copies hydra.run.dir=$(MINI)/copies
+	env -u OMP_NUM_THREADS $(BIN)/python -m stylesim.curate source=img2dataset source.path=$(MINI)/corpus/images out=$(MINI)/work \
+	  filter.max_tag_images=1000 filter.min_tag_images=10 filter.min_size=48 filter.min_aesthetic=5.5 \
+	  deduplicate.checkpoint=$(MINI)/copies/checkpoints/last.safetensors deduplicate.threshold=0.8 \
+	  +deduplicate.evaluation.unseen_contents=data/stylecross/unseen_contents \
+	  +deduplicate.evaluation.unseen_styles=data/stylecross/unseen_styles \
+	  shard.query_artists=19 shard.query_images=5
+	$(BIN)/python experiments/laion_mini/check.py --corpus $(MINI)/corpus --work $(MINI)/work
+	env -u OMP_NUM_THREADS $(BIN)/python -m stylesim.train experiment=laion_mini data.root=$(MINI)/work/5-shards/train hydra.run.dir=$(MINI)/train
+	@echo "What each stage found: $(MINI)/work/check.md. What was learned from it: $(MINI)/train/report.html"
 
 test: $(VENV)/installed  ## Run the tests
 	$(BIN)/python -m pytest -n 2

@@ -1,6 +1,6 @@
 """What each stage of the curation has found of what was planted, and what it has found besides.
 
-`python experiments/laion_mini/check.py --corpus outputs/laion_mini/corpus --work outputs/laion_mini/work` reads the
+`python experiments/laion_mini/check.py --corpus outputs/laion_mini/1/corpus --work outputs/laion_mini/1/work` reads the
 truth of the corpus and the folders that `stylesim.curate` has left, and writes `check.csv`, `check.md` and
 `not_planted.png` into the work folder. It counts by itself: of the package it uses only the readers of a stage.
 
@@ -38,7 +38,7 @@ class Figure(NamedTuple):
     stage: str
     what: str
     planted: int
-    found: int
+    found: int | None
     right: int
 
     @property
@@ -53,6 +53,11 @@ class Figure(NamedTuple):
 def figure(stage: str, what: str, planted: Iterable, found: Iterable) -> Figure:
     planted, found = set(planted), set(found)
     return Figure(stage, what, len(planted), len(found), len(planted & found))
+
+
+def recalled(stage: str, what: str, planted: Iterable, found: Iterable) -> Figure:
+    """Asks only how many of these were found: what else was is the business of another row."""
+    return figure(stage, what, planted, found)._replace(found=None)
 
 
 def dropped(folder: Path) -> pd.Series:
@@ -81,7 +86,7 @@ def of_tags(truth: pd.DataFrame, work: Path) -> list[Figure]:
         pairs = ({(n, t) for n, t in _of("artist", some) if n in named} for some in (every, told))
         figures.append(figure("tags", f"artists whose name is {naming}", *pairs))
     decoys, false = set(true.index[true.decoy != ""]), {name for name, _ in told - every}
-    return [*figures, Figure("tags", "common words that were left alone", len(decoys), *[len(decoys - false)] * 2)]
+    return [*figures, recalled("tags", "common words that were left alone", decoys, decoys - false)]
 
 
 def _of(group: str, pairs: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
@@ -132,25 +137,25 @@ def read_pictures(truth: pd.DataFrame, work: Path) -> Pictures:
 
 
 def of_duplicates(pictures: Pictures) -> list[Figure]:
-    """Planted copies that share their keeper with another row of their picture, and whom the dropped were taken for."""
+    """Planted copies that share the keeper of their original, and whether what was dropped shows what its keeper shows."""
     rows = pictures.truth.dropna(subset="keeper")
-    rows = rows.assign(n=rows.groupby("picture")["keeper"].transform("size"))
-    rows["joined"] = rows.groupby(["picture", "keeper"])["keeper"].transform("size")
+    keepers = rows[rows.kind == "original"].set_index("picture")["keeper"]
     figures = []
     for kind in KINDS:
-        planted = rows[(rows.kind == kind) & (rows.n > 1)]
-        figures.append(figure("deduplicate", f"{kind}", planted.index, planted.index[planted.joined > 1]))
+        planted = rows[(rows.kind == kind) & rows.picture.isin(keepers.index)]
+        joined = planted.keeper.to_numpy() == keepers[planted.picture].to_numpy()
+        figures.append(recalled("deduplicate", kind, planted.index, planted.index[joined]))
     gone = rows[rows.index != rows.keeper]
-    right = gone.picture.to_numpy() == rows.picture.reindex(gone.keeper).to_numpy()
+    right = gone.picture.to_numpy() == rows.picture[gone.keeper].to_numpy()
     spare = len(rows) - rows.picture.nunique()
     return [*figures, Figure("deduplicate", "images dropped for another", spare, len(gone), int(right.sum()))]
 
 
 def of_contamination(pictures: Pictures) -> list[Figure]:
     true, reasons = pictures.truth, pictures.reasons
-    found = set(reasons.index[reasons == "contaminated"])
+    found = reasons.index[reasons == "contaminated"]
     planted = {kind: set(true.index[true.kind == kind]) for kind in ("test", "recompressed test")}
-    each = [figure("decontaminate", f"{kind} images", ids, ids & found) for kind, ids in planted.items()]
+    each = [recalled("decontaminate", f"{kind} images", ids, found) for kind, ids in planted.items()]
     return [*each, figure("decontaminate", "images dropped", set().union(*planted.values()), found)]
 
 
@@ -158,13 +163,13 @@ def of_shards(work: Path) -> list[Figure]:
     """What the shards hold, read with nothing but tarfile, against what the stage before has kept."""
     kept = read_stage(work / "4-deduplicate", ["id", "tags"]).to_pylist()
     packed = []
-    for path in sorted((work / "5-shards").glob("*.tar")):
+    for path in sorted((work / "5-shards").glob("*/*.tar")):
         with tarfile.open(path) as tar:
             packed += [json.load(tar.extractfile(m)) for m in tar if m.name.endswith(".json")]  # type: ignore[arg-type]
-    planted, found = (
-        {(row[key], tag) for row in rows for tag in row["tags"]} for rows, key in ((kept, "id"), (packed, "id"))
-    )
-    return [figure("shard", "images and tags, as they were kept", planted, found)]
+    planted = {(row["id"], tag) for row in kept for tag in row["tags"]}
+    return [
+        figure("shard", "tags of images that were kept", planted, {(p["name"], t) for p in packed for t in p["tags"]})
+    ]
 
 
 class Strangers(NamedTuple):
@@ -203,13 +208,11 @@ def draw(pairs: list[Strangers], file: Path) -> None:
 
 
 def in_words(pairs: list[Strangers]) -> str:
-    def kind(pair: Strangers) -> str:
-        return f"{'one' if pair.left['style'] == pair.right['style'] else 'two'} sets, " + (
-            "one content" if pair.left["content"] == pair.right["content"] else "two contents"
-        )
-
-    counts = Counter(map(kind, pairs))
-    return ", ".join(f"{n} of {what}" for what, n in counts.most_common()) or "none"
+    counts = Counter(
+        (pair.left["style"] == pair.right["style"], pair.left["content"] == pair.right["content"]) for pair in pairs
+    )
+    sets, contents = {True: "one set", False: "two sets"}, {True: "one content", False: "two contents"}
+    return ", ".join(f"{n} of {sets[a]} and {contents[b]}" for (a, b), n in counts.most_common()) or "none"
 
 
 def write(figures: list[Figure], strangers: str, folder: Path) -> str:
@@ -220,8 +223,9 @@ def write(figures: list[Figure], strangers: str, folder: Path) -> str:
         table.writerow([*Figure._fields, "precision", "recall"])
         for one in figures:
             shares = ["" if share is None else f"{share:.3f}" for share in (one.precision, one.recall)]
-            table.writerow([*one, *shares])
-            lines.append("| " + " | ".join(map(str, [*one, *shares])) + " |")
+            row = ["" if value is None else str(value) for value in one] + shares
+            table.writerow(row)
+            lines.append(f"| {' | '.join(row)} |")
     lines.append(f"\nPairs of pictures above the threshold that nobody planted: {strangers}; see not_planted.png.")
     text = "\n".join(lines) + "\n"
     (folder / "check.md").write_text(text)
@@ -242,8 +246,8 @@ def check(corpus: Path, work: Path) -> list[Figure]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--corpus", type=Path, default=Path("outputs/laion_mini/corpus"), help="of make_corpus.py")
-    parser.add_argument("--work", type=Path, default=Path("outputs/laion_mini/work"), help="of stylesim.curate")
+    parser.add_argument("--corpus", type=Path, default=Path("outputs/laion_mini/1/corpus"), help="of make_corpus.py")
+    parser.add_argument("--work", type=Path, default=Path("outputs/laion_mini/1/work"), help="of stylesim.curate")
     given = parser.parse_args()
     check(given.corpus, given.work)
 

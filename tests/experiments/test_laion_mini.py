@@ -8,6 +8,7 @@ import io
 import re
 import tarfile
 import unicodedata
+from collections.abc import Callable
 from importlib.metadata import files
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +19,8 @@ import pytest
 from PIL import Image
 from webdataset.compat import WebDataset
 from webdataset.handlers import ignore_and_continue
+
+from stylesim import curate
 
 FOLDER = Path(__file__).parents[2] / "experiments" / "laion_mini"
 IMAGES = 1100  # just over one shard
@@ -34,7 +37,7 @@ class Corpus(NamedTuple):
 def programs() -> dict[str, Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(FOLDER))
-        return {name: importlib.import_module(name) for name in ("captions", "make_corpus")}
+        return {name: importlib.import_module(name) for name in ("captions", "make_corpus", "check")}
 
 
 @pytest.fixture(scope="module")
@@ -165,3 +168,27 @@ def test_a_caption_says_what_its_truth_says(corpus: Corpus) -> None:
         assert not row.decoy or row.decoy.lower() in text
     assert set(corpus.table.naming) == {"full", "alias", "misspelt", "none"}
     assert (corpus.table.tags.map(len) == 0).any()
+
+
+def test_a_tiny_corpus_goes_through_every_stage(
+    programs: dict[str, Any], composed: Callable[..., Any], tmp_path: Path
+) -> None:
+    corpus, work = write(programs, tmp_path / "corpus", 150, seed=4), tmp_path / "work"
+    held_out = FOLDER.parents[1] / "data" / "stylecross" / "unseen_styles"
+    cfg = composed(
+        *("source=img2dataset", f"source.path={corpus}/images", f"out={work}", "processes=1"),
+        *("filter.max_tag_images=50", "filter.min_tag_images=1", "filter.min_size=48", "filter.min_aesthetic=5.5"),
+        *("model@deduplicate.encoder=color_histogram", "deduplicate.threshold=0.99"),
+        f"+deduplicate.evaluation.unseen_styles={held_out}",
+        *("shard.query_artists=5", "shard.query_images=1"),
+        config="curate",
+    )
+    figures = curate.main(cfg)
+    found = {one.what: one for one in programs["check"].check(corpus, work)}
+    for what in ("links that are dead", "too small", "low score", "over-represented tags"):
+        assert (found[what].precision, found[what].recall) == (1, 1), what
+    assert found["copy"].planted == found["copy"].right > 2
+    assert found["tags of images that were kept"].planted == found["tags of images that were kept"].right > 50
+    assert figures["sources/dead_url"] == 3
+    assert (work / "check.md").read_text().count("\n|") > 15
+    assert Image.open(work / "not_planted.png").width > 500
