@@ -137,7 +137,7 @@ def read_pictures(truth: pd.DataFrame, work: Path) -> Pictures:
 
 
 def of_duplicates(pictures: Pictures) -> list[Figure]:
-    """Planted copies that share the keeper of their original, and whether what was dropped shows what its keeper shows."""
+    """Planted copies that have the keeper of their original; whether what was dropped shows what its keeper does."""
     rows = pictures.truth.dropna(subset="keeper")
     keepers = rows[rows.kind == "original"].set_index("picture")["keeper"]
     figures = []
