@@ -78,7 +78,8 @@ def match_tags(
     images = _count(stage)
     per_kind = Counter(tag.partition(":")[0] for tag in images)
     _write(stage, images)
-    return stage.finish(counts | {"tags": len(images)} | {KINDS[k].removesuffix(".txt"): per_kind[k] for k in KINDS})
+    kinds = {name.removesuffix(".txt"): per_kind[kind] for kind, name in KINDS.items()}
+    return stage.finish({**counts, "tags": len(images), **kinds})
 
 
 @lru_cache(maxsize=1)
