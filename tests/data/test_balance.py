@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -135,8 +135,8 @@ def test_what_cannot_be_chosen_is_named_once_in_an_epoch(root):
     class Damaged:
         counts = line.source.counts
 
-        def read(self, number: int, start: int, stop: int) -> Iterator[Slot]:
-            for slot in line.source.read(number, start, stop):
+        def read(self, number: int, places: Sequence[int]) -> Iterator[Slot]:
+            for slot in line.source.read(number, places):
                 lacking = slot._replace(image=None, reason="no image") if slot.key == no_image else slot
                 yield lacking._replace(labels={"tags": ["unheard"]}) if slot.key == strange else lacking
 
@@ -155,8 +155,8 @@ class Numbers:
 
     counts: tuple[int, ...] = ()
 
-    def read(self, number: int, start: int, stop: int) -> Iterator[Slot]:
-        return (Slot(f"{number}/{place}", b"", {}) for place in range(start, stop))
+    def read(self, number: int, places: Sequence[int]) -> Iterator[Slot]:
+        return (Slot(f"{number}/{place}", b"", {}) for place in places)
 
 
 @given(

@@ -127,11 +127,11 @@ class Folder:
         """How many images have each tag."""
         return dict(sorted(Counter(tag for item in self.items for tag in item.tags).items()))
 
-    def read(self, number: int, start: int, stop: int) -> Iterator[Slot]:
+    def read(self, number: int, places: Sequence[int]) -> Iterator[Slot]:
         """The one image of "shard" `number`."""
         item = self.items[number]
         assert isinstance(item.image, Path)
-        for _ in range(start, stop):
+        for _ in places:
             try:
                 yield Slot(item.id, item.image.read_bytes(), {"tags": item.tags})
             except OSError as error:

@@ -7,7 +7,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
@@ -52,10 +52,10 @@ class Index:
     def __str__(self) -> str:
         return f"{self.count:,} images with {len(self.tags):,} tags in {len(self.shards)} shards"
 
-    def read(self, number: int, start: int, stop: int) -> Iterator[Slot]:
-        """Samples `start` to `stop` of shard `number`, as `read_shard` gives them."""
+    def read(self, number: int, places: Sequence[int]) -> Iterator[Slot]:
+        """The samples at these places of shard `number`, as `read_shard` gives them."""
         shard = self.shards[number]
-        return read_shard(self.root.url(shard.name), f"{self.root.name}/{stem(shard.name)}", start, stop)
+        return read_shard(self.root.url(shard.name), f"{self.root.name}/{stem(shard.name)}", places)
 
 
 def stem(shard: str) -> str:

@@ -54,7 +54,7 @@ class ShardItems:
         position = 0
         for index in self.indices:
             for number, shard in enumerate(index.shards):
-                slots = index.read(number, 0, shard.count)
+                slots = index.read(number, range(shard.count))
                 yield from self._items(islice(slots, (self.rank - position) % self.world, None, self.world), shard.name)
                 position += shard.count
 

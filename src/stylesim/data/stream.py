@@ -31,15 +31,15 @@ PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
 
 class Source(Protocol):
-    """Numbered shards of samples that can be read from anywhere to anywhere."""
+    """Numbered shards of samples, any of which can be read."""
 
     @property
     def counts(self) -> tuple[int, ...]:
         """Samples of each shard."""
         ...
 
-    def read(self, number: int, start: int, stop: int) -> Iterator[Slot]:
-        """Exactly `stop - start` slots of shard `number`."""
+    def read(self, number: int, places: Sequence[int]) -> Iterator[Slot]:
+        """One slot for each of the places (ascending) of shard `number`."""
         ...
 
 
@@ -51,9 +51,9 @@ class Joined:
         self.counts = tuple(count for source in sources for count in source.counts)
         self._first = np.cumsum([0, *(len(source.counts) for source in sources)])
 
-    def read(self, number: int, start: int, stop: int) -> Iterator[Slot]:
+    def read(self, number: int, places: Sequence[int]) -> Iterator[Slot]:
         which = int(np.searchsorted(self._first, number, side="right")) - 1
-        return self.sources[which].read(number - int(self._first[which]), start, stop)
+        return self.sources[which].read(number - int(self._first[which]), places)
 
 
 class Line(NamedTuple):
@@ -214,10 +214,9 @@ def _read_wanted(
     for number, start, stop in stretches:
         end = begin + stop - start
         old = waiting[np.searchsorted(waiting, begin) : np.searchsorted(waiting, end)]
-        wanted = {*old.tolist(), *range(max(begin, behind), end)}
+        wanted = [*old.tolist(), *range(max(begin, behind), end)]
         if wanted:
-            slots = source.read(number, start + min(wanted) - begin, start + max(wanted) + 1 - begin)
-            yield from ((at, slot) for at, slot in enumerate(slots, min(wanted)) if at in wanted)
+            yield from zip(wanted, source.read(number, [at - begin + start for at in wanted]), strict=True)
         begin = end
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import BinaryIO, NamedTuple, Self
 
-from stylesim.data.roots import opened
+from stylesim.data.offsets import sample_offsets
+from stylesim.data.roots import REMOTE, opened
 
 EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 MAX_MEMBER = 1 << 28  # bytes; a larger member is skipped unread: no image or label file of a shard is that big
+GAP = 8  # samples that are rather read through than sought over
 
 
 class Slot(NamedTuple):
@@ -23,24 +26,49 @@ class Slot(NamedTuple):
     reason: str | None = None
 
 
-def read_shard(url: str, name: str, start: int, stop: int) -> Iterator[Slot]:
-    """Exactly `stop - start` slots of the shard behind `url`: samples number `start` (from 0) to `stop`.
+def read_shard(url: str, name: str, places: Sequence[int]) -> Iterator[Slot]:
+    """The samples number `places` (ascending, from 0) of the shard behind `url`: exactly one slot for each.
 
-    Keys get `name` in front. What cannot be read is a slot with a reason, to the last one of a truncated
-    shard.
+    Keys get `name` in front. What cannot be read is a slot with a reason, to the last one of a truncated shard.
+    What lies between is not looked at; in a plain tar on a local disk it is not even read.
     """
-    seen = 0
+    given = seen = 0
     try:
         with opened(url) as stream:
-            for sample in islice(group(stream), stop):
-                seen += 1
-                if seen > start:
-                    yield read_slot(sample, name)
+            offsets = _offsets(url) if len(places) and places[-1] >= len(places) else []
+            for run in _runs(places, len(offsets)):
+                seen = min(run[0], max(len(offsets) - 1, 0))
+                if seen:
+                    stream.seek(offsets[seen])
+                wanted = set(run)
+                for number, sample in enumerate(islice(group(stream), run[-1] + 1 - seen), seen):
+                    seen = number + 1
+                    if number in wanted:
+                        given += 1
+                        yield read_slot(sample, name)
         reason = f"the shard ends after {seen} samples: it is not the one that was indexed"
     except Exception as error:  # a stranger's file: whatever it makes tarfile, zlib or a pipe say, the run goes on
         reason = f"the shard cannot be read beyond {seen} samples ({_sentence(error)})"
-    for _ in range(max(seen, start), stop):
+    for _ in range(given, len(places)):
         yield Slot(name, None, {}, reason)
+
+
+def _offsets(url: str) -> list[int]:
+    if url.startswith(REMOTE):
+        return []
+    stat = Path(url).stat()
+    return sample_offsets(url, (stat.st_size, stat.st_mtime_ns), MAX_MEMBER)
+
+
+def _runs(places: Sequence[int], known: int) -> Iterator[Sequence[int]]:
+    """Places that are read at one go: neighbours, as far as it is `known` where they begin, and all of the others."""
+    first = 0
+    for i in range(1, len(places)):
+        if places[i] < known and places[i] - places[i - 1] > GAP:
+            yield places[first:i]
+            first = i
+    if len(places):
+        yield places[first:]
 
 
 def group(stream: BinaryIO) -> Iterator[dict]:
