@@ -63,8 +63,10 @@ def test_optuna_gives_both_ranks_of_a_trial_the_same_parameters(shards: Path, tm
     assert best.best_value == max(figures)
 
 
-@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "ray_local"])
 def test_jobs_that_start_in_other_processes(launcher: str, shards: Path, tmp_path: Path) -> None:
+    if launcher == "ray_local":
+        pytest.importorskip("ray")
     done, jobs = sweep(shards, tmp_path, f"launcher={launcher}", "loss.temperature=0.05,0.1")
     assert done.returncode == 0, done.stderr
     assert [is_whole(job) for job in jobs] == [True, True]

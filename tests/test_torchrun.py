@@ -1,0 +1,84 @@
+"""Ranks that torchrun starts, on one machine and on two: real commands, gloo on the CPU."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from conftest import overrides_for
+from processes import processes_of
+
+STEPS = 30
+
+
+def torchrun(shards: Path, *flags: str, more: tuple[str, ...] = ()) -> list[str]:
+    overrides = overrides_for(
+        shards,
+        "trainer=ddp_cpu",
+        f"trainer.max_steps={STEPS}",
+        "data.workers=1",
+        "data.batch_size=3",
+        "data.probes.validation.every_n_steps=null",
+        "callbacks.checkpoints.monitor=null",
+        "callbacks.checkpoints.every_n_steps=3",
+        "hydra.run.dir=run",
+        *more,
+    )
+    return [sys.executable, "-m", "torch.distributed.run", *flags, "-m", "stylesim.train", *overrides]
+
+
+def samples_seen(folder: Path) -> list[int]:
+    rows = csv.DictReader((folder / "run/metrics.csv").open())
+    return [int(float(row["samples_seen"])) for row in rows if row["train/loss"]]
+
+
+def test_one_machine(shards: Path, tmp_path: Path) -> None:
+    subprocess.run(
+        torchrun(shards, "--standalone", "--nproc-per-node=2", more=("trainer.max_steps=4",)),
+        cwd=tmp_path,
+        check=True,
+        timeout=900,
+    )
+    assert samples_seen(tmp_path) == [6, 12, 18, 24], "two ranks of three images"
+    assert (tmp_path / "run/report.html").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_two_machines_of_which_one_loses_its_rank(shards: Path, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        endpoint = f"127.0.0.1:{free.getsockname()[1]}"
+    flags = ("--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", f"--rdzv-endpoint={endpoint}", "--rdzv-id=run")
+    more = ("trainer.num_nodes=2", "trainer.devices=1")
+
+    def start(node: int, *also: str) -> subprocess.Popen:
+        command = torchrun(shards, *flags, "--local-addr=127.0.0.1", more=(*more, *also))
+        with (tmp_path / f"stderr{node}").open("w") as log:
+            return subprocess.Popen(command, cwd=tmp_path, stderr=log, start_new_session=True)
+
+    agents = [start(node) for node in range(2)]
+    while not (tmp_path / "run/checkpoints/last.ckpt").exists():
+        assert all(agent.poll() is None for agent in agents), [(tmp_path / f"stderr{n}").read_text() for n in range(2)]
+        time.sleep(0.01)
+    [(victim, node)] = [
+        (pid, node)
+        for node, agent in enumerate(agents)
+        for pid, (parent, _) in processes_of(agent.pid).items()
+        if parent == agent.pid and b"\0RANK=1\0" in Path(f"/proc/{pid}/environ").read_bytes()
+    ]
+    os.kill(victim, signal.SIGKILL)
+    for agent in agents:
+        assert agent.wait(60) != 0
+    its, other = ((tmp_path / f"stderr{n}").read_text() for n in (node, 1 - node))
+    assert f"Signal 9 (SIGKILL) received by PID {victim}" in its
+    assert "rank 0 stops, for it has lost another one" in other
+    assert not any(processes_of(agent.pid) for agent in agents)
+    agents = [start(node, "resume=true") for node in range(2)]
+    assert [agent.wait(900) for agent in agents] == [0, 0], [(tmp_path / f"stderr{n}").read_text() for n in range(2)]
+    assert samples_seen(tmp_path) == list(range(6, 6 * STEPS + 1, 6)), "each step once"
