@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from jaxtyping import Bool, Int
 
@@ -70,11 +71,17 @@ def deduplicate(
     note = stage.folder / ".pairs.partial"  # which Stage.finish takes away
     found = crowds(vectors, images.of_described("hash"), clean, threshold, index, note, stage.show)
     keepers = np.where(clean, images.keepers(found.labels), -1)
-    counts = _write(stage, images, keepers, near, threshold)
+    targets, fates = _fates(images, keepers)
+    reasons = _reasons(images, targets, fates, near, threshold)
+    _write(stage, images, targets, reasons)
     _draw(stage, images, found, keepers, threshold)
     sizes = np.bincount(found.labels[clean])
     sizes = sizes[sizes > 1]
+    readable = images.prints["bytes"].drop_null()
+    counts = {"before": len(reasons), "images": reasons.count(None)}
+    counts |= {fate: int(mask.sum()) for fate, mask in fates.items()}
     counts |= found.counts | {"components": len(sizes), "largest_component": int(sizes.max(initial=0))}
+    counts |= {"same_bytes": len(readable) - len(readable.unique())}
     counts |= {f"contaminated_{name}": one["dropped"] for name, one in known.items()}
     if sets and len(vectors):
         write_note(stage.folder, images.described.meta["encoder"], threshold, known)
@@ -145,58 +152,58 @@ def _twins(prints: pa.Table) -> Int[np.ndarray, " n"]:
     return twins
 
 
-def _write(
-    stage: Stage,
-    images: _Images,
-    keepers: Int[np.ndarray, " m"],
-    near: Mapping[str, Bool[np.ndarray, " m"]],
-    threshold: float,
-) -> dict[str, Any]:
-    """The parts, with tags merged and sizes as they are; and how many images went for which reason."""
-    ids, places = images.table["id"].to_pylist(), images.places
-    kept_as = np.append(keepers, -1)[places]  # descriptors; -1 where there is none, or it is contaminated
+def _fates(images: _Images, keepers: Int[np.ndarray, " m"]) -> tuple[Int[np.ndarray, " n"], dict[str, Any]]:
+    """The image that each is kept as, or goes into (-1: none); and which images go why, as masks."""
+    places, own = images.places, np.arange(len(images.table))
+    kept_as = np.append(keepers, -1)[places]  # a descriptor; -1 where there is none, or an evaluation set holds it
     targets = np.append(images.rows, -1)[kept_as]
-    own = np.arange(len(ids))
-    fates = {
+    return targets, {
         "unreadable": images.twins < 0,
         "undescribed": (images.twins >= 0) & (places < 0),
         "contaminated": (places >= 0) & (kept_as < 0),
         "near_duplicates": (kept_as >= 0) & (kept_as != places),
         "same_pixels": (kept_as >= 0) & (kept_as == places) & (targets != own),
     }
-    undescribed, unreadable = dict(images.described.damaged), images.prints["reason"].to_pylist()
 
-    def reason(row: int, fate: str) -> str:
-        if fate == "contaminated":
-            held = next(name for name, hits in near.items() if hits[places[row]])
-            return f"contaminated: within {threshold:g} of {held}"
-        return {
-            "unreadable": unreadable[row],
-            "undescribed": f"undescribed: {undescribed.get(ids[images.twins[row]], '')}",
-            "near_duplicates": f"near-duplicate of {ids[targets[row]]}",
-            "same_pixels": f"the pixels of {ids[targets[row]]}",
-        }[fate]
 
+def _reasons(
+    images: _Images,
+    targets: Int[np.ndarray, " n"],
+    fates: Mapping[str, Bool[np.ndarray, " n"]],
+    near: Mapping[str, Bool[np.ndarray, " m"]],
+    threshold: float,
+) -> list[str | None]:
+    """Why each image goes, in words; None for those that stay."""
+    ids, places = images.table["id"].to_pylist(), images.places
+    unreadable, undescribed = images.prints["reason"].to_pylist(), dict(images.described.damaged)
+    words: dict[str, Callable[[int], str]] = {
+        "unreadable": lambda row: unreadable[row],
+        "undescribed": lambda row: f"undescribed: {undescribed[ids[images.twins[row]]]}",
+        "contaminated": lambda row: (
+            f"contaminated: within {threshold:g} of {next(name for name, hits in near.items() if hits[places[row]])}"
+        ),
+        "near_duplicates": lambda row: f"near-duplicate of {ids[targets[row]]}",
+        "same_pixels": lambda row: f"the pixels of {ids[targets[row]]}",
+    }
     reasons: list[str | None] = [None] * len(ids)
     for fate, mask in fates.items():
         for row in np.flatnonzero(mask).tolist():
-            reasons[row] = reason(row, fate)
-    merged = merged_tags(images.table, targets)
-    start = 0
+            reasons[row] = words[fate](row)
+    return reasons
+
+
+def _write(stage: Stage, images: _Images, targets: Int[np.ndarray, " n"], reasons: Sequence[str | None]) -> None:
+    """The parts, with the tags merged and the sizes that the files have."""
+    merged, start = merged_tags(images.table, targets), 0
     for number, part in enumerate(stage.pieces()):
         table = pq.read_table(part).replace_schema_metadata()
         here = slice(start, start + len(table))
-        for name, values in (("tags", merged["tags"]), *((n, images.prints[n]) for n in ("width", "height"))):
-            table = table.set_column(table.column_names.index(name), name, values[here])
-        kept = pa.array(targets[here] == own[here])
-        dropped = pa.table({"id": table["id"], "reason": pa.array(reasons[here], pa.string())})
-        piece = table.filter(kept)
-        stage.write(number, Piece(piece, {"images": len(piece)}, dropped.filter(pa.array(targets[here] != own[here]))))
+        for name, source in (("tags", merged), ("width", images.prints), ("height", images.prints)):
+            table = table.set_column(table.column_names.index(name), name, source[name][here])
+        why = pa.array(reasons[here], pa.string())
+        kept, dropped = table.filter(pc.is_null(why)), pa.table({"id": table["id"], "reason": why})
+        stage.write(number, Piece(kept, {"images": len(kept)}, dropped.filter(pc.is_valid(why))))
         start += len(table)
-    there = images.prints.filter(pa.array(images.twins >= 0))
-    counts = {"before": len(ids), "images": int((targets == own).sum())}
-    counts |= {fate: int(mask.sum()) for fate, mask in fates.items()}
-    return counts | {"same_bytes": len(there) - len(there["bytes"].unique())}
 
 
 def _draw(stage: Stage, images: _Images, found: Crowds, keepers: Int[np.ndarray, " m"], threshold: float) -> None:
