@@ -4,6 +4,7 @@ import csv
 import functools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,9 @@ from omegaconf import DictConfig
 from safetensors.torch import load_file
 
 from stylesim import train
+from stylesim.curation.contamination import write_note
 from stylesim.encoders import load_checkpoint
+from stylesim.encoders.checkpoint import save_weights
 from stylesim.errors import StylesimError
 
 STEPS = 24
@@ -56,7 +59,11 @@ def uninterrupted(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Cal
         (signal.SIGKILL, -9, []),
         (signal.SIGTERM, 143, []),
         # Ctrl-C reaches every process of a terminal: here two ranks, which also average their weights.
-        (signal.SIGINT, 130, ["trainer=ddp_cpu", "callbacks=ema", "optim=adamw"]),
+        (
+            signal.SIGINT,
+            130,
+            ["trainer=ddp_cpu", "callbacks=ema", "optim=adamw", "learning.grad_cache=4", "data.balance=3x2"],
+        ),
     ],
 )
 def test_a_run_that_is_stopped_and_resumed_ends_with_the_weights_of_one_that_was_not(
@@ -108,10 +115,30 @@ def test_a_run_leaves_weights_figures_and_a_report(composed: Callable[..., DictC
         assert (run / name).stat().st_size > 0
     best = load_checkpoint(run / "checkpoints" / "best.safetensors")
     assert best.provenance.trained_head
+    assert best.provenance.trained_on == f"{cfg.data.root} (cleared of no evaluation set)"
     rows = list(csv.DictReader((run / "metrics.csv").open()))
     seen = [float(row["samples_seen"]) for row in rows if row.get("train/loss")]
     assert seen == [6.0 * (i + 1) for i in range(6)]
     assert all(0 <= float(row["throughput/waiting"]) <= 1 for row in rows if row.get("throughput/waiting"))
+
+
+def test_weights_tell_what_their_training_images_were_cleared_of(
+    composed: Callable[..., DictConfig], shards: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "cleared"
+    shutil.copytree(shards / "train", root)
+    write_note(
+        root,
+        {"name": "SSCD", "weights": "official", "preprocessing": {"size": 288}},
+        0.8,
+        {"wikiart": {"images": 80096, "dropped": 3}},
+    )
+    module, _ = train.build(composed(f"data.root={root}"))
+    path = tmp_path / "weights.safetensors"
+    save_weights(module.encoder, path)
+    told = load_checkpoint(path).provenance.trained_on
+    assert told is not None
+    assert told.startswith(f"{root} (cleared of wikiart: 3 images within 0.8 (inner product of SSCD")
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_names_step_and_images_and_keeps_good_weights(

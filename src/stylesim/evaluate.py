@@ -93,6 +93,11 @@ def evaluate_and_report(
             encoder.provenance.require_trained_head()
         if encoder is not None and is_main_process():
             print(f"{name}: {encoder.provenance.name}, {encoder.provenance.weights}", flush=True)
+            if name == "model" and encoder.provenance.weights not in ("none", "random"):
+                images = (
+                    encoder.provenance.trained_on or "not known, nor whether the pictures queried here are among them"
+                )
+                print(f"its training images: {images}", flush=True)
         results[name] = measure(
             encoder, specs, folder / name, readout=readout, cache=cfg.get("cache"), rank=rank, world=world, **describing
         )

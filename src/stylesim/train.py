@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,8 +91,19 @@ def build(cfg: DictConfig) -> tuple[Any, Any]:
             "data=stylecross, laion_styles or folder here, and this one with python -m stylesim.evaluate."
         )
     encoder = instantiate(cfg.model)
+    encoder.provenance = replace(encoder.provenance, trained_on=_images_of(datamodule.locations))
     module = instantiate(cfg.learning)(encoder, loss=instantiate(cfg.loss), optim=instantiate(cfg.optim))
     return module, datamodule
+
+
+def _images_of(locations: Sequence[str | Path]) -> str:
+    """The roots of a training set, each with what it says it was cleared of."""
+    from stylesim.curation.contamination import checked_against
+
+    return "; ".join(
+        f"{location} ({', '.join(checked_against(location)) or 'cleared of no evaluation set'})"
+        for location in locations
+    )
 
 
 def _leave_if_stopped(trainer: Any, run_dir: Path) -> None:

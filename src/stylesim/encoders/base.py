@@ -79,6 +79,7 @@ class Provenance:
     """Where an encoder's numbers come from.
 
     `trained_head` is False while a head stands on its initial values; an encoder without a head says True.
+    `trained_on`: the images it has learnt from, and what they were cleared of; None where that is not known.
     """
 
     name: str
@@ -86,6 +87,7 @@ class Provenance:
     digest: str | None = None
     licence: str | None = None
     trained_head: bool = True
+    trained_on: str | None = None
 
     def require_trained_head(self) -> None:
         """StylesimError where the head stands on its initial values, so that its descriptors say nothing."""

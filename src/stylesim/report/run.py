@@ -165,7 +165,9 @@ def _summary(results: Results) -> str:
 
 
 def _about(run_dir: Path, sets: Mapping[str, Retrieval]) -> list[Section]:
-    sections = []
+    about: dict[str, Any] = next(iter(sets.values())).queries.meta.get("encoder", {})
+    shown = {"name": "name", "weights": "weights", "licence": "licence", "trained_on": "training images"}
+    sections = [Section("Encoder", facts_html({words: about.get(key) or "not known" for key, words in shown.items()}))]
     if (config := run_dir / "config.yaml").is_file():
         sections.append(Section("Configuration", code_html(config.read_text()), folded=True))
     if (provenance := run_dir / "provenance.json").is_file():
