@@ -23,7 +23,7 @@ laion-mini: $(VENV)/installed  ## Curate a small corpus with planted faults, che
 	test -f $(MINI)/copies/metrics.json || env -u OMP_NUM_THREADS $(BIN)/python -m stylesim.train experiment=laion_mini_copies hydra.run.dir=$(MINI)/copies
 	env -u OMP_NUM_THREADS $(BIN)/python -m stylesim.curate source=img2dataset source.path=$(MINI)/corpus/images out=$(MINI)/work \
 	  filter.max_tag_images=1000 filter.min_tag_images=10 filter.min_size=48 filter.min_aesthetic=5.5 \
-	  deduplicate.checkpoint=$(MINI)/copies/checkpoints/last.safetensors deduplicate.threshold=0.8 \
+	  deduplicate.checkpoint=$(MINI)/copies/checkpoints/last.safetensors deduplicate.threshold=0.9 \
 	  +deduplicate.evaluation.unseen_contents=data/stylecross/unseen_contents \
 	  +deduplicate.evaluation.unseen_styles=data/stylecross/unseen_styles \
 	  shard.query_artists=19 shard.query_images=5

@@ -178,7 +178,12 @@ def test_a_tiny_corpus_goes_through_every_stage(
     cfg = composed(
         *("source=img2dataset", f"source.path={corpus}/images", f"out={work}", "processes=1"),
         *("filter.max_tag_images=50", "filter.min_tag_images=1", "filter.min_size=48", "filter.min_aesthetic=5.5"),
-        *("model@deduplicate.encoder=color_histogram", "deduplicate.threshold=0.99"),
+        *(
+            "model@deduplicate.encoder=sscd_rn50",
+            "deduplicate.encoder.weights=random",
+            "deduplicate.threshold=0.999999",
+        ),
+        "deduplicate.encoder.image_size=32",  # SSCD's network, but random: it tells the copies of pixels alone
         f"+deduplicate.evaluation.unseen_styles={held_out}",
         *("shard.query_artists=5", "shard.query_images=1"),
         config="curate",
