@@ -1,4 +1,4 @@
-"""The processes of a command that a test has started in a session of its own."""
+"""The processes of a command that a test has started."""
 
 from __future__ import annotations
 
@@ -17,4 +17,12 @@ def processes_of(session: int) -> dict[int, tuple[int, str]]:
         if int(its_session) == session and state != "Z":
             rank = next((e.partition("=")[2] for e in environment if e.startswith("LOCAL_RANK=")), "0")
             found[int(folder.name)] = (int(parent), rank)
+    return found
+
+
+def children_of(parent: int) -> dict[int, bytes]:
+    """The environment of each living child of a process, by its id."""
+    found = {}
+    for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
+        found[int(child)] = Path(f"/proc/{child}/environ").read_bytes()
     return found

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from conftest import overrides_for
-from processes import processes_of
+from processes import children_of
 
 STEPS = 30
 
@@ -66,19 +66,15 @@ def test_two_machines_of_which_one_loses_its_rank(shards: Path, tmp_path: Path) 
     while not (tmp_path / "run/checkpoints/last.ckpt").exists():
         assert all(agent.poll() is None for agent in agents), [(tmp_path / f"stderr{n}").read_text() for n in range(2)]
         time.sleep(0.01)
-    [(victim, node)] = [
-        (pid, node)
-        for node, agent in enumerate(agents)
-        for pid, (parent, _) in processes_of(agent.pid).items()
-        if parent == agent.pid and b"\0RANK=1\0" in Path(f"/proc/{pid}/environ").read_bytes()
-    ]
+    ranks = {pid: node for node, agent in enumerate(agents) for pid in children_of(agent.pid)}
+    [victim] = [pid for agent in agents for pid, environ in children_of(agent.pid).items() if b"\0RANK=1\0" in environ]
     os.kill(victim, signal.SIGKILL)
     for agent in agents:
         assert agent.wait(60) != 0
-    its, other = ((tmp_path / f"stderr{n}").read_text() for n in (node, 1 - node))
+    its, other = ((tmp_path / f"stderr{n}").read_text() for n in (ranks[victim], 1 - ranks[victim]))
     assert f"Signal 9 (SIGKILL) received by PID {victim}" in its
     assert "rank 0 stops, for it has lost another one" in other
-    assert not any(processes_of(agent.pid) for agent in agents)
+    assert not any(Path(f"/proc/{rank}").exists() for rank in ranks)
     agents = [start(node, "resume=true") for node in range(2)]
     assert [agent.wait(900) for agent in agents] == [0, 0], [(tmp_path / f"stderr{n}").read_text() for n in range(2)]
     assert samples_seen(tmp_path) == list(range(6, 6 * STEPS + 1, 6)), "each step once"
