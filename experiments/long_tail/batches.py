@@ -1,0 +1,62 @@
+"""What the batches hold, before anything is learnt: `python experiments/long_tail/batches.py FOLDER SEED`.
+
+Sixty micro-batches of 64 from the shards of `make.py`, read without decoding an image: the share of the places that
+go to the seven rarest styles, how many of these images have a partner of their style in the batch, and how often a
+rare image that is shown at all is shown.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import pandas as pd
+from make import ranked, style
+
+from stylesim.data.modules import ShardDataModule
+from stylesim.data.stream import read_balanced, read_in_order
+from stylesim.data.tars import Slot
+from stylesim.data.views import TwoViews
+
+BATCH, STEPS = 64, 60
+
+
+def batches(module: ShardDataModule) -> Iterator[list[Slot]]:
+    """The slots of each micro-batch of one process."""
+    (line,) = module.lines(1)
+    columns = {tag: column for column, tag in enumerate(module.vocabulary)}
+    for epoch in range(STEPS):
+        if line.balance is None:
+            slots = read_in_order(line, epoch, 0, 0)
+            yield from (list(islice(slots, BATCH)) for _ in range(line.plan.steps))
+        else:
+            yield from read_balanced(line, epoch, 0, 0, lambda slot: [columns[style(slot.labels["tags"])]])
+
+
+def row(root: Path, seed: int, balance: str | None) -> dict[str, object]:
+    """Figures of one way to choose."""
+    module = ShardDataModule(
+        str(root), batch_size=BATCH, views=TwoViews(32), seed=seed, workers=0, balance=balance, tags=["set:*"]
+    )
+    tail = set(ranked(set(module.vocabulary), seed)[12:])
+    shown, places, partnered = Counter(), 0, 0
+    for slots in islice(batches(module), STEPS):
+        styles = Counter(style(slot.labels["tags"]) for slot in slots)
+        shown.update(slot.key for slot in slots if style(slot.labels["tags"]) in tail)
+        places += len(slots)
+        partnered += sum(count for name, count in styles.items() if name in tail and count > 1)
+    found = {"tail": shown.total() / places, "with a partner": partnered / shown.total()}
+    return {"balance": balance} | found | {"times shown": shown.total() / len(shown), "images": len(shown)}
+
+
+def main() -> None:
+    root, seed = Path(sys.argv[1]), int(sys.argv[2])
+    rows = [row(root, seed, balance) for balance in (None, "inverse_frequency", "16x4")]
+    print(pd.DataFrame(rows).round(3).to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""From the run folders to a table: `python experiments/long_tail/table.py FOLDER`.
+
+Style Recall@1 on the whole validation split, as the mean over the styles of each part of the tail: the five that are
+seen most in training, the seven rarest, the seven between them, and all nineteen.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+from make import TRAIN, ranked, style
+
+from stylesim.data.shards import read_items
+from stylesim.report.runs import Run, find_runs
+
+PARTS = {"head": slice(0, 5), "middle": slice(5, 12), "tail": slice(12, 19), "all": slice(0, 19)}
+
+
+def row(run: Run, styles: dict[str, str]) -> dict[str, object]:
+    """The setting of one run, and its Recall@1 by parts."""
+    asked = dict(override.split("=", 1) for override in (*run.overrides, *run.of_data) if "=" in override)
+    queries = run.per_query("validation")
+    assert queries is not None, f"{run.folder} has not been evaluated"
+    by_style = queries["recall@1"].groupby(styles).mean()
+    order = ranked(set(styles.values()), int(asked["seed"]))
+    found = {part: round(by_style[order[places]].mean(), 4) for part, places in PARTS.items()}
+    return {"balance": asked["data.balance"], "seed": int(asked["seed"])} | found
+
+
+def main() -> None:
+    styles = {item.id: style(item.tags) for item in read_items(TRAIN.parent / "validation", images=False)}
+    rows = pd.DataFrame([row(run, styles) for run in find_runs(Path(sys.argv[1]))])
+    results = Path(__file__).parent / "results"
+    results.mkdir(exist_ok=True)
+    rows.sort_values(["balance", "seed"]).to_csv(results / "recall.csv", index=False)
+    print(rows.groupby("balance")[[*PARTS]].agg(["mean", "min", "max"]).round(3).to_string())
+
+
+if __name__ == "__main__":
+    main()
