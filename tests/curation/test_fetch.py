@@ -16,7 +16,7 @@ from stylesim.curation.metadata import laion
 from stylesim.curation.stage import Stage, open_image_at, read_stage
 from stylesim.errors import StylesimError
 
-# Every third URL is dead. FAIL in the environment breaks it off after its first tar.
+# Every fifth URL is dead. FAIL in the environment breaks it off after its first tar, with that code.
 COMMAND = """#!{python}
 import io, json, os, sys, tarfile
 from pathlib import Path
@@ -25,9 +25,12 @@ picture = Path(__file__).with_name("picture.jpg").read_bytes()
 options = dict(a.removeprefix("--").split("=", 1) for a in sys.argv[1:])
 assert options["input_format"] == "parquet" and options["output_format"] == "webdataset", options
 out = Path(options["output_folder"])
+done = [int(file.name.split("_")[0]) for file in out.glob("*.json")]  # as img2dataset does
 with (out / "calls.txt").open("a") as file:
     file.write(json.dumps(sys.argv[1:]) + chr(10))
-columns = json.loads(options["save_additional_columns"]) + [options["caption_col"], options["url_col"]]
+additional = json.loads(options["save_additional_columns"])
+assert not {{"key", "url", "caption", "status", "md5", "width", "height"}} & set(additional), "reserved"
+columns = additional + [options["caption_col"], options["url_col"]]
 size, shard = int(options["number_sample_per_shard"]), 0
 for part in sorted(Path(options["url_list"]).glob("*.parquet")):
     table = pq.read_table(part, columns=columns)
@@ -58,7 +61,7 @@ for part in sorted(Path(options["url_list"]).glob("*.parquet")):
         status = {{"HTTP Error 404: Not Found": dead, "success": len(rows) - dead}}
         (out / f"{{name}}_stats.json").write_text(json.dumps({{"count": len(rows), "status_dict": status}}))
         if os.environ.get("FAIL"):
-            sys.exit(3)
+            sys.exit(int(os.environ["FAIL"]))
 """
 
 
@@ -108,9 +111,10 @@ def test_dead_urls_are_counted_and_the_living_carry_what_was_known(tmp_path: Pat
 
 
 def test_a_failure_is_told_and_gone_on_with(tmp_path: Path, urls: Path, command: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("FAIL", "1")
-    with pytest.raises(StylesimError, match="img2dataset ended with code 3"):
-        fetch(tmp_path, urls)
+    for code, message in (("0", "has asked for 6 of 12 URLs"), ("3", "img2dataset ended with code 3")):
+        monkeypatch.setenv("FAIL", code)
+        with pytest.raises(StylesimError, match=message):
+            fetch(tmp_path, urls)
     tar = tmp_path / "out/0-images/00000.tar"
     before = tar.stat().st_mtime_ns
     monkeypatch.delenv("FAIL")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +17,8 @@ from stylesim.curation.stage import Piece, Stage, digest, write_json
 from stylesim.errors import StylesimError
 
 SHARD = 10_000  # images of a tar, img2dataset's own default
-CARRIED = ("id", "aesthetic", "nsfw", "md5", "content", "tags")
-"""What img2dataset hands on with each image."""
+CARRIED = ("id", "aesthetic", "nsfw", "content", "tags")
+"""What img2dataset hands on with each image; it keeps the name md5 for itself."""
 MISSING = (
     "the images are fetched by img2dataset, and there is no such command on the PATH. It wants packages older than"
     " ours, so give it an environment of its own: `uv tool install img2dataset`, or `pipx install img2dataset`."
@@ -40,7 +41,8 @@ def fetched(
     dead are counted and named in the dropped rows.
 
     Raises:
-        StylesimError: If the command is missing or fails, or `0-images` holds the images of another list.
+        StylesimError: If the command is missing, fails or leaves URLs out, or `0-images` holds the images of another
+            list.
     """
     command = shutil.which("img2dataset")
     if command is None:
@@ -50,14 +52,16 @@ def fetched(
     counts = urls.begin(**plan["inputs"])
     if counts is None:
         counts = urls.finish(urls.each(read, pieces))
-    images = stage.folder.parent / "0-images"
-    _download(command, urls.folder, images, image_size, threads, stage.processes)
+    images = stage.folder.parent.absolute() / "0-images"
+    _download(command, urls.folder, images, counts["images"], image_size, threads, stage.processes)
     found = read_downloads(stage, images)
     return stage.finish(found | {f"listed_{name}": n for name, n in counts.items()}, reasons=_reasons(images), **notes)
 
 
-def _download(command: str, urls: Path, images: Path, image_size: int, threads: int, processes: int | None) -> None:
-    done = images / "done.json"
+def _download(
+    command: str, urls: Path, images: Path, count: int, image_size: int, threads: int, processes: int | None
+) -> None:
+    done = images.with_suffix(".json")  # beside the folder, where img2dataset takes every JSON for its own
     plan = {"urls": digest(urls), "image_size": image_size, "done": False}
     if done.exists():
         begun = json.loads(done.read_text())
@@ -92,14 +96,23 @@ def _download(command: str, urls: Path, images: Path, image_size: int, threads: 
             f"img2dataset ended with code {error.returncode}; its message stands above. The same command goes on with"
             " what it has not fetched."
         ) from error
+    asked = sum(statistics["count"] for statistics in _statistics(images))
+    if asked < count:  # it ends well even where tars have failed
+        raise StylesimError(
+            f"img2dataset has asked for {asked:,} of {count:,} URLs; its messages stand above. The same command goes on"
+            " with the others."
+        )
     write_json(done, plan | {"done": True})
+
+
+def _statistics(images: Path) -> list[dict[str, Any]]:
+    return [json.loads(file.read_text()) for file in sorted(images.glob("*_stats.json"))]
 
 
 def _reasons(images: Path, most: int = 20) -> dict[str, int]:
     """Why images are not there, by img2dataset's statistics, the most frequent first."""
-    reasons: dict[str, int] = {}
-    for file in images.glob("*_stats.json"):
-        for reason, count in json.loads(file.read_text())["status_dict"].items():
-            reasons[reason] = reasons.get(reason, 0) + count
-    reasons.pop("success", None)
+    reasons: Counter[str] = Counter()
+    for statistics in _statistics(images):
+        reasons.update(statistics["status_dict"])
+    del reasons["success"]
     return dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0]))[:most])
