@@ -27,7 +27,7 @@ SPLIT = {"query_artists": 2, "query_images": 2}
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     """Thirty images of five artists: files, members of a tar, a large one, and two that have broken since."""
-    members = {f"{n:03d}.jpg": picture(n) for n in range(15, 30)}
+    members: dict[str, bytes | dict] = {f"{n:03d}.jpg": picture(n) for n in range(15, 30)}
     tar = write_tar(tmp_path / "images" / "00000.tar", members)
     rows = []
     for n in range(30):

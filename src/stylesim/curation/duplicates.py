@@ -1,5 +1,8 @@
 """Stage 4: of pictures that show the same one stays, and none that an evaluation set holds."""
 
+# pyright: reportAttributeAccessIssue=false
+# pyarrow makes its compute functions when it is imported.
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence

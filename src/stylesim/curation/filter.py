@@ -1,5 +1,8 @@
 """Stage 3: images that are too small, too plain or not safe go, and tags that say too much or too little."""
 
+# pyright: reportAttributeAccessIssue=false
+# pyarrow makes its compute functions when it is imported.
+
 from __future__ import annotations
 
 from collections import Counter

@@ -1,5 +1,8 @@
 """The tags of a table as pairs of row and tag, which is how they are counted, thinned and merged."""
 
+# pyright: reportAttributeAccessIssue=false
+# pyarrow makes its compute functions when it is imported.
+
 from __future__ import annotations
 
 import numpy as np
