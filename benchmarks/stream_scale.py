@@ -4,8 +4,8 @@
 same at 1/8 and 8 times the size, and measures each in a process of its own.
 
 What is simulated: six real shards of 1,000 StyleCross images, made 384 px JPEGs, stand under 512 names (hard links),
-and one more ends the line; the tags are drawn from 3,840 with frequencies that fall as 1 / rank. Every shard of the
-index can be read and is read as in training; that a name's bytes stand elsewhere too changes nothing but the disk, and
+the last of them listed with 921 images; the tags are drawn from 3,840 with frequencies that fall as 1 / rank. Every
+shard of the index can be read and is read as in training. That a name's bytes stand elsewhere too changes the disk, and
 the cache of the operating system, which holds all of them: no figure here says how fast a disk or a network is.
 
 - start_s, start_mib:  from a data module to a loader: index read and compared, vocabulary, plan; and the memory of it
@@ -51,17 +51,19 @@ from stylesim.images import open_image
 
 IMAGES, TAGS, SHARD = 511_921, 3_840, 1_000
 REAL = 6
-"""Real shards of 1,000 images that stand under all names but the last."""
+"""Real shards of 1,000 images that stand under all names."""
 
 
-def write_real(folder: Path, last: int, side: int) -> Path:
-    """`REAL` shards of 1,000 images and one of `last`, with their index."""
+def write_real(folder: Path, side: int) -> Path:
+    """`REAL` shards of 1,000 images of `side` px, with their index."""
+    if (folder / INDEX).exists():
+        return folder
     rng = np.random.default_rng(0)
     frequency = 1 / np.arange(1, TAGS + 1)
     frequency /= frequency.sum()
     pictures = list(read_items(REPOSITORY / "data/stylecross/train"))
     with ShardWriter(folder, size=SHARD) as writer:
-        for number in range(REAL * SHARD + last):
+        for number in range(REAL * SHARD):
             out = io.BytesIO()
             item = pictures[number % len(pictures)]
             assert item.image is not None
@@ -77,14 +79,15 @@ def write_root(folder: Path, images: int, side: int) -> Path:
     if (folder / INDEX).exists():
         return folder
     shards = -(-images // SHARD)
-    real = write_real(folder.with_name(f"{folder.name}-real"), images - SHARD * (shards - 1), side)
+    real = write_real(folder.with_name(f"real-{side}"), side)
     index = load_index(Root(str(real), "real"))
     folder.mkdir()
     entries = []
     for number in range(shards):
-        shard = index.shards[number % REAL if number < shards - 1 else REAL]
+        shard = index.shards[number % REAL]
         os.link(real / shard.name, folder / f"{number:05d}.tar")
-        entries.append(asdict(shard) | {"name": f"{number:05d}.tar"})
+        count = min(SHARD, images - SHARD * number)
+        entries.append(asdict(shard) | {"name": f"{number:05d}.tar", "count": count})
     # Every tag is in the vocabulary, as in the true index, whether a real shard has it or not.
     tags = {f"artist:{tag}": index.tags.get(f"artist:{tag}", 0) * shards // REAL for tag in range(TAGS)}
     (folder / INDEX).write_text(json.dumps({"format": 1, "count": images, "shards": entries, "tags": tags}, indent=1))
