@@ -155,7 +155,7 @@ def _terms(
         weights /= weights.sum(dim=1, keepdim=True) + REFERENCE_EPSILON
     else:
         highest = logits.amax(dim=1, keepdim=True)  # of the others: they might vanish beside a sharp self-similarity
-        weights = weights.sign_()
+        weights.sign_()
         weights /= weights.sum(dim=1, keepdim=True).clamp(min=1)
     logits -= highest
     whole = weights.sum(dim=1, keepdim=True)  # 0 for an anchor without positives
