@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from stylesim.retrieval.search import _NUMBERS, _check, _lengths, _matmul_precision, _rounded, _table, _ways
+from stylesim.retrieval.search import _NUMBERS, _check, _lengths, _matmul_precision, _rounded, _table, _Way, _ways
 
 FEW = 1 << 28
 """Comparisons that are done before a shorter table would have been made."""
@@ -20,7 +20,7 @@ SAMPLE = 4096
 LONGEST = 4096
 """Numbers of a descriptor beyond which no axes are fitted: a Gram matrix has 100,000 and more."""
 DECISION = 400.0
-"""What it costs to decide on one pair, in inner products of a block: about 2 us against 5 ns."""
+"""What it costs to decide on one pair, in inner products of a block: microseconds against nanoseconds."""
 
 
 class Pairs(NamedTuple):
@@ -50,7 +50,8 @@ def pairs_above(
     Which pairs there are depends neither on `block` nor on the hardware: `device` proposes them in the shortest floats
     it is fast with, by as much below the threshold as these can be off, and float64 decides. Large sets are proposed
     from a table of fewer columns whose products are bounds of the true ones (`_bounds`), so that what is far apart
-    costs less. Blocks without a pair are passed over, except the last one of their rows, which tells `done`.
+    costs less; a block in which that tells little is proposed from the whole descriptors. Blocks without a pair are
+    passed over, except the last one of their rows, which tells `done`.
 
     `start`: rows of `ours` that are done already. In memory are the shorter tables (4 bytes x a third or so of the
     numbers), a block of products (4 `block`^2 bytes) and the pairs of one block; arrays on disk are read as needed.
@@ -65,17 +66,17 @@ def pairs_above(
         return
     device = "cpu" if torch.device(device).type == "mps" else device  # search does the same
     bounds = _bounds(tables, threshold)
-    way = _ways(bounds[0], bounds[-1], torch.device(device))[0]
-    least, within = threshold - way.doubt, theirs is None
-    scratch = torch.empty(block * block, dtype=way.dtype, device=device)  # or pages would be mapped anew for each block
+    proposers = [(x, _ways(x[0], x[-1], torch.device(device))[0]) for x in (bounds, tables)]
+    within = theirs is None
+    scratch = torch.empty(block * block, device=device)  # or pages would be mapped anew for each block
     for top in range(start, len(tables[0]), block):
-        rows = bounds[0][top : top + block].to(device, way.dtype)
         for edge in range(top if within else 0, len(tables[-1]), block):
-            columns = bounds[-1][edge : edge + block].to(device, way.dtype)
-            products = scratch[: len(rows) * len(columns)].view(len(rows), -1)
-            with _matmul_precision(way.matmul):
-                torch.mm(rows, columns.T, out=products)
-            left, right = _where_above(products, least)
+            left = right = np.empty(0, dtype=np.int64)
+            for x, way in proposers if bounds is not tables else proposers[1:]:
+                rows, columns = (t[at : at + block].to(device, way.dtype) for t, at in ((x[0], top), (x[-1], edge)))
+                left, right = _propose(rows, columns, way, threshold, scratch)
+                if len(left) * DECISION < len(rows) * len(columns):  # few enough to decide on
+                    break
             left, right = left + top, right + edge
             if within:
                 left, right = left[left < right], right[left < right]
@@ -85,8 +86,14 @@ def pairs_above(
                 yield Pairs(*found, done=min(top + block, len(tables[0])) if ended else top)
 
 
-def _where_above(products: Float[Tensor, "b c"], least: float) -> tuple[Int[np.ndarray, " p"], Int[np.ndarray, " p"]]:
-    """Row and column of the products above `least`."""
+def _propose(
+    rows: Float[Tensor, "b w"], columns: Float[Tensor, "c w"], way: _Way, threshold: float, scratch: Float[Tensor, " s"]
+) -> tuple[Int[np.ndarray, " p"], Int[np.ndarray, " p"]]:
+    """Row and column of the products that may exceed the threshold."""
+    products = scratch[: len(rows) * len(columns)].view(len(rows), -1)
+    with _matmul_precision(way.matmul):
+        torch.mm(rows, columns.T, out=products)
+    least = threshold - way.doubt
     some = (products.amax(dim=1) > least).nonzero().flatten()  # most rows have none, and this is one quick pass
     row, column = (products[some] > least).nonzero(as_tuple=True)
     return some[row].cpu().numpy(), column.cpu().numpy()
@@ -118,13 +125,13 @@ def _bounds(tables: list[Tensor], threshold: float) -> list[Tensor]:
     on a sample: a narrow table has short products, but leaves more pairs to decide.
     """
     d = tables[0].shape[1]
-    if len(tables[0]) * len(tables[-1]) < FEW or not min(WIDTHS) < d <= LONGEST:
+    few = len(tables[0]) * len(tables[-1]) < FEW or min(map(len, tables)) < 16
+    if few or not min(WIDTHS) < d <= LONGEST:
         return tables
-    samples = [_sample(table).double() for table in tables]
-    second_moment = torch.stack([x.T @ x for x in samples]).sum(dim=0)
-    axes = torch.linalg.eigh(second_moment).eigenvectors.flip(1)
-    # Two halves, or each image of a set would be compared with itself.
-    left, right = samples[0][: SAMPLE // 2].float(), samples[-1][-(SAMPLE // 2) :].float()
+    fitted, others = zip(*(_halves(table) for table in tables), strict=True)
+    axes = torch.linalg.eigh(torch.stack([x.T @ x for x in fitted]).sum(dim=0)).eigenvectors.flip(1)
+    # Rows that the axes have not seen, which leave out more than those they are fitted to; of one set no row twice.
+    left, right = others[0][::2].float(), others[-1][1::2].float()
 
     def cost(width: int) -> float:
         a, b = (left, right) if width == d else (_bound(x, axes[:, : width - 1]) for x in (left, right))
@@ -147,8 +154,10 @@ def _bound(x: Float[Tensor, "n d"], axes: Float[Tensor, "d w-1"]) -> Float[Tenso
     return torch.cat([leading, (left_out + slack * squares).sqrt().float()[:, None]], dim=1)
 
 
-def _sample(table: Float[Tensor, "n d"]) -> Float[Tensor, "s d"]:
-    return table[torch.from_numpy(np.random.default_rng(0).permutation(len(table))[:SAMPLE])]
+def _halves(table: Float[Tensor, "n d"]) -> tuple[Tensor, Tensor]:
+    """Two random samples of the rows that share none."""
+    sample = table[torch.from_numpy(np.random.default_rng(0).permutation(len(table))[: 2 * SAMPLE])].double()
+    return sample[: len(sample) // 2], sample[len(sample) // 2 :]
 
 
 class IndexedPairs(NamedTuple):
