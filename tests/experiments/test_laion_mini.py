@@ -117,7 +117,7 @@ def test_duplicates_are_what_the_truth_calls_them(corpus: Corpus) -> None:
     for planted, original in of_kind(corpus, "resized"):
         side = pixels(original).shape[0]
         again = Image.open(io.BytesIO(planted)).resize((side, side), Image.Resampling.BICUBIC)
-        assert np.abs(np.asarray(again, np.int16) - pixels(original)).mean() < 12
+        assert np.abs(np.asarray(again, np.int16) - pixels(original)).mean() < 20, "fine lines of 96 px, once at 64"
 
 
 def test_pictures_of_the_evaluation_sets_are_the_planted_ones_alone(corpus: Corpus, programs: dict[str, Any]) -> None:
