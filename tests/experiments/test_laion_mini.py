@@ -95,7 +95,7 @@ def test_it_is_laid_out_as_img2dataset_writes_it(corpus: Corpus) -> None:
 def test_plain_webdataset_reads_what_is_whole(corpus: Corpus) -> None:
     shards = [str(path) for path in sorted((corpus.folder / "images").glob("*.tar"))]
     dataset = WebDataset(shards, shardshuffle=False).decode("pil", handler=ignore_and_continue)
-    samples: dict[str, dict] = {sample["__key__"]: sample for sample in dataset}
+    samples: dict[str, dict] = {sample["__key__"]: sample for sample in dataset}  # pyright: ignore
     readable = corpus.table[~corpus.table.kind.isin(["dead", "broken"])]
     assert set(readable.index) <= set(samples)
     assert len(readable) > 0.9 * IMAGES
@@ -160,7 +160,7 @@ def test_names_are_on_the_lists_and_subjects_are_not(programs: dict[str, Any]) -
 
 
 def test_a_caption_says_what_its_truth_says(corpus: Corpus) -> None:
-    for row in corpus.table.itertuples():
+    for _, row in corpus.table.iterrows():
         text = unicodedata.normalize("NFC", str(row.caption)).lower()
         for group, name in (tag.split(":", 1) for tag in row.tags):
             said = group != "artist" or row.naming in ("full", "none") or f"after {name}" in text
