@@ -141,7 +141,7 @@ def litdata(folder: Path, given: argparse.Namespace) -> Iterator[Any]:
             return views(sample["image"]), sample["label"]
 
     data = Chunks(str(folder), shuffle=True)
-    return iter(StreamingDataLoader(data, given.batch_size, num_workers=given.workers, collate_fn=collate))
+    return iter(StreamingDataLoader(data, batch_size=given.batch_size, num_workers=given.workers, collate_fn=collate))
 
 
 def write_streaming(folder: Path, images: list[bytes]) -> None:
