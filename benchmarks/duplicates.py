@@ -57,13 +57,13 @@ def work(way: str, file: Path, rows: int, threads: int, results: multiprocessing
     import torch
 
     from stylesim.curation.components import Components
-    from stylesim.retrieval import pairs, search
+    from stylesim.retrieval import pairs, precision
 
     torch.set_num_threads(threads)
     if way in ("whole", "single"):
         pairs.WIDTHS = (DIM,)
     if way == "single":
-        search._shortens = lambda device: False  # type: ignore[assignment]
+        precision.shortens = lambda device: False  # type: ignore[assignment]
     vectors, recall = np.load(file, mmap_mode="c"), ""
     n, start, marks = len(vectors), (time.perf_counter(), time.process_time()), []
     components, found = Components(n), 0

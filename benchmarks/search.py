@@ -65,9 +65,9 @@ def ours(folder: Path) -> dict[str, float]:
 
 def single(folder: Path) -> dict[str, float]:
     """Ours, without bfloat16."""
-    from stylesim.retrieval import search
+    from stylesim.retrieval import precision
 
-    search._shortens = lambda device: False  # type: ignore[assignment]
+    precision.shortens = lambda device: False  # type: ignore[assignment]
     return ours(folder)
 
 

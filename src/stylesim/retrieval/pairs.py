@@ -10,7 +10,16 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from stylesim.retrieval.search import _NUMBERS, _check, _lengths, _matmul_precision, _rounded, _table, _Way, _ways
+from stylesim.retrieval.precision import (
+    NUMBERS,
+    Way,
+    as_table,
+    check_tables,
+    lengths,
+    matmul_precision,
+    rounded,
+    ways_to_multiply,
+)
 
 FEW = 1 << 28
 """Comparisons that are done before a shorter table would have been made."""
@@ -58,15 +67,15 @@ def pairs_above(
 
     Raises StylesimError for shapes that disagree, and for NaN or infinity.
     """
-    tables = [_table(x) for x in (ours, theirs) if x is not None]
-    _check(tables[0], tables[-1], 1)
+    tables = [as_table(x) for x in (ours, theirs) if x is not None]
+    check_tables(tables[0], tables[-1], 1)
     for name, table in zip(("descriptors", "other descriptors"), tables, strict=False):
-        _lengths(name, table)
+        lengths(name, table)
     if not (len(tables[0]) and len(tables[-1])):
         return
     device = "cpu" if torch.device(device).type == "mps" else device  # search does the same
     bounds = _bounds(tables, threshold)
-    proposers = [(x, _ways(x[0], x[-1], torch.device(device))[0]) for x in (bounds, tables)]
+    proposers = [(x, ways_to_multiply(x[0], x[-1], torch.device(device))[0]) for x in (bounds, tables)]
     within = theirs is None
     scratch = torch.empty(block * block, device=device)  # or pages would be mapped anew for each block
     for top in range(start, len(tables[0]), block):
@@ -87,11 +96,11 @@ def pairs_above(
 
 
 def _propose(
-    rows: Float[Tensor, "b w"], columns: Float[Tensor, "c w"], way: _Way, threshold: float, scratch: Float[Tensor, " s"]
+    rows: Float[Tensor, "b w"], columns: Float[Tensor, "c w"], way: Way, threshold: float, scratch: Float[Tensor, " s"]
 ) -> tuple[Int[np.ndarray, " p"], Int[np.ndarray, " p"]]:
     """Row and column of the products that may exceed the threshold."""
     products = scratch[: len(rows) * len(columns)].view(len(rows), -1)
-    with _matmul_precision(way.matmul):
+    with matmul_precision(way.matmul):
         torch.mm(rows, columns.T, out=products)
     least = threshold - way.doubt
     some = (products.amax(dim=1) > least).nonzero().flatten()  # most rows have none, and this is one quick pass
@@ -108,11 +117,11 @@ def decide(
 ) -> tuple[Int[np.ndarray, " q"], Int[np.ndarray, " q"], Float[np.ndarray, " q"]]:
     """Of proposed pairs of rows those whose float64 product exceeds the threshold, and the products."""
     similarities = np.empty(len(left))
-    step = max(1, _NUMBERS // (4 * ours.shape[1]))  # a bounded number at a time
+    step = max(1, NUMBERS // (4 * ours.shape[1]))  # a bounded number at a time
     for first in range(0, len(left), step):
         part = slice(first, first + step)
         x, y = (table[rows[part]].astype(np.float64) for table, rows in ((ours, left), (theirs, right)))
-        similarities[part] = _rounded(np.vecdot(x, y))
+        similarities[part] = rounded(np.vecdot(x, y))
     there = similarities > threshold
     return left[there], right[there], similarities[there]
 
@@ -140,7 +149,7 @@ def _bounds(tables: list[Tensor], threshold: float) -> list[Tensor]:
     width = min((d, *(width for width in WIDTHS if width < d)), key=cost)
     if width == d:
         return tables
-    with _matmul_precision("highest"):
+    with matmul_precision("highest"):
         return [torch.cat([_bound(part, axes[:, : width - 1]) for part in table.split(8192)]) for table in tables]
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,13 +12,20 @@ import torch.distributed as dist
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from stylesim.errors import StylesimError
 from stylesim.retrieval.groups import Groups, paired_groups, pairs_share_group
+from stylesim.retrieval.precision import (
+    NUMBERS,
+    Way,
+    as_table,
+    check_tables,
+    lengths,
+    matmul_precision,
+    rounded,
+    ways_to_multiply,
+)
 
 MARGIN = 32
 """Candidates beyond k that are scored again in float64."""
-_NUMBERS = 1 << 25
-"""Of descriptors in one step, at most."""
 
 
 class Neighbours(NamedTuple):
@@ -55,8 +60,8 @@ def search(
     Returned tensors lie on the CPU. Raises StylesimError for shapes that disagree, k < 1, and NaN or
     infinity.
     """
-    q, g = _table(queries), _table(gallery)
-    _check(q, g, k)
+    q, g = as_table(queries), as_table(gallery)
+    check_tables(q, g, k)
     device = "cpu" if torch.device(device).type == "mps" else device  # float64 decides, and MPS has none
     excluded = [paired_groups(query_groups, gallery_groups)] if query_groups is not None else []
     if query_ids is not None and gallery_ids is not None:
@@ -67,11 +72,11 @@ def search(
     excluded = [(ours.to(device), theirs.to(device)) for ours, theirs in excluded]
     indices = torch.full((len(q), k), -1)
     similarities = torch.full((len(q), k), -torch.inf)
-    ways = _ways(q, g, torch.device(device))
+    ways = ways_to_multiply(q, g, torch.device(device))
     if not len(q):  # the share of a process that has none; the others have checked the gallery too
         return Neighbours(indices, similarities)
     together = max(1, block // 16)
-    block = min(block, max(64, _NUMBERS // max(1, g.shape[1])))  # Gram matrices have 100,000 numbers and more
+    block = min(block, max(64, NUMBERS // max(1, g.shape[1])))  # Gram matrices have 100,000 numbers and more
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         for rows in torch.arange(len(q)).split(together):
             for way in ways:
@@ -101,8 +106,8 @@ def search_shared(
     """
     if world == 1:
         return search(queries, gallery, k, query_ids=query_ids, query_groups=query_groups, **options)
-    _check(_table(queries), _table(gallery), k)  # of the whole, so that all processes refuse together
-    _lengths("queries", _table(queries))
+    check_tables(as_table(queries), as_table(gallery), k)  # of the whole, so that all processes refuse together
+    lengths("queries", as_table(queries))
     mine = list(range(rank, len(queries), world))
     found = search(
         queries[mine],
@@ -134,7 +139,7 @@ def rescore(
         for i in queries:
             mine = np.sort(candidates[i, : counts[i]])
             # A sum per row, whatever its neighbours are: equal rows get equal sums.
-            similarity = _rounded(np.vecdot(gallery[mine].astype(np.float64), vectors[i]))
+            similarity = rounded(np.vecdot(gallery[mine].astype(np.float64), vectors[i]))
             order = np.argsort(-similarity, kind="stable")[:k]
             scores[i, : len(order)], found[i, : len(order)] = similarity[order], mine[order]
 
@@ -142,52 +147,11 @@ def rescore(
     return torch.from_numpy(scores), torch.from_numpy(found)
 
 
-class _Way(NamedTuple):
-    """How candidates are proposed."""
-
-    matmul: str
-    """As in `torch.set_float32_matmul_precision`."""
-    dtype: torch.dtype
-    share: float
-    """Candidates for each of the k, beside the margin."""
-    doubt: float
-    """How far a proposed product may be off; -inf where it is as good as the decision."""
-
-
-def _ways(q: Float[Tensor, "q d"], g: Float[Tensor, "g d"], device: torch.device) -> list[_Way]:
-    """From the fastest to the one that is always right."""
-    (long_q, lost_q), (long_g, lost_g) = _lengths("queries", q), _lengths("gallery", g)
-    doubt = (q.shape[1] + 2) * torch.finfo(torch.float32).eps * long_q * long_g + 2.0**-39
-    ways = [_Way("highest", torch.float32, 1.0, doubt), _Way("highest", torch.float64, 1.0, -torch.inf)]
-    if _shortens(device):
-        shortened = lost_q * long_g + 1.01 * long_q * lost_g  # (q - q')g + q'(g - g'), by Cauchy and Schwarz
-        ways.insert(0, _Way("medium", torch.float32, 1.5, doubt + shortened))
-    return ways
-
-
-@cache
-def _shortens(device: torch.device) -> bool:
-    """Whether the device multiplies in bfloat16 or TF32, several times faster, if it is allowed to."""
-    fine = torch.full((256, 256), 1 + 2.0**-12, device=device)  # neither of them can hold it
-    with _matmul_precision("medium"):
-        return bool(((fine @ fine)[0, 0] / 256 - 1).abs() < 2.0**-12)
-
-
-def _lengths(name: str, x: Float[Tensor, "n d"]) -> tuple[float, float]:
-    """The largest norm of a row, and of what a row loses in bfloat16, whose rounding is coarser than TF32's."""
-    parts = x.split(min(8192, max(1, _NUMBERS // max(1, x.shape[1]))))
-    norms = torch.cat([part.float().norm(dim=1) for part in parts])
-    if len(bad := (~norms.isfinite()).nonzero()):
-        raise StylesimError(f"{len(bad)} of the {name} hold NaN or infinity, the first in row {int(bad[0])}.")
-    lost = torch.cat([(part - part.bfloat16()).float().norm(dim=1) for part in parts])
-    return float(norms.max()) if len(x) else 0.0, float(lost.max()) if len(x) else 0.0
-
-
 def _search_block(
     q: Float[Tensor, "b d"],
     g: Float[Tensor, "g d"],
     k: int,
-    way: _Way,
+    way: Way,
     excluded: list[tuple[Tensor, Tensor]],
     block: int,
     device: str | torch.device,
@@ -195,7 +159,7 @@ def _search_block(
 ) -> tuple[Float[Tensor, "b r"], Int[Tensor, "b r"], Bool[Tensor, " b"]]:
     """Neighbours of one block of queries, and for which of them they are beyond doubt."""
     wanted = min(int(way.share * k) + MARGIN, len(g))
-    with _matmul_precision(way.matmul):
+    with matmul_precision(way.matmul):
         proposed, rows = (x.cpu() for x in _propose(q.to(device, way.dtype), g, wanted, excluded, block))
     candidates = proposed.isfinite()
     if way.doubt > 0:  # what lies deeper cannot rise to the k-th place, even if both are off by as much as they can be
@@ -225,7 +189,7 @@ def _propose(
         stop = min(len(g), start + min(block, max(4 * n, start)))
         products = scratch[: len(q) * (stop - start)].view(len(q), -1)
         torch.mm(q, g[start:stop].to(q.device, q.dtype).T, out=products)
-        products = products if q.dtype == torch.float32 else _rounded(products)
+        products = products if q.dtype == torch.float32 else rounded(products)
         values, here = _above(products, best.amin(dim=1), start, excluded)
         best, rows = torch.cat([best, values], dim=1), torch.cat([rows, here], dim=1)
         if q.dtype == torch.float32:
@@ -262,35 +226,3 @@ def _above(
     values = products.new_full((len(counts) * most,), -torch.inf).scatter_(0, slot, products.flatten()[at])
     rows = torch.zeros_like(values, dtype=torch.int64).scatter_(0, slot, row)
     return values.view(len(counts), most), rows.view(len(counts), most)
-
-
-def _rounded(scores: Any) -> Any:
-    """To 2^-40, so that the order of a float64 summation cannot break a tie."""
-    return (scores * 2.0**40).round() / 2.0**40
-
-
-def _table(x: Tensor | np.ndarray) -> Tensor:
-    """A tensor on the CPU, without a copy where it is one, or an array."""
-    x = x.detach().cpu() if isinstance(x, Tensor) else torch.as_tensor(np.asarray(x))
-    return x if x.dtype in (torch.float16, torch.float32, torch.float64) else x.float()
-
-
-@contextmanager
-def _matmul_precision(name: str) -> Iterator[None]:
-    """Float32 products with or without TF32 and bfloat16 shortcuts, whatever the training run has switched on."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision(name)
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
-
-
-def _check(q: Tensor, g: Tensor, k: int) -> None:
-    if q.ndim != 2 or g.ndim != 2 or q.shape[1] != g.shape[1]:
-        raise StylesimError(
-            f"Queries {list(q.shape)} and gallery {list(g.shape)} are [n d] tables with the same d: "
-            "were they described by the same encoder?"
-        )
-    if k < 1:
-        raise StylesimError(f"k is at least 1, not {k}.")
