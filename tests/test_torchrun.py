@@ -73,7 +73,8 @@ def test_two_machines_of_which_one_loses_its_rank(shards: Path, tmp_path: Path) 
         assert agent.wait(60) != 0
     its, other = ((tmp_path / f"stderr{n}").read_text() for n in (ranks[victim], 1 - ranks[victim]))
     assert f"Signal 9 (SIGKILL) received by PID {victim}" in its
-    assert "rank 0 stops, for it has lost another one" in other
+    # With the agent its rendezvous may go as well; the other agent can then be quicker than the rank it ends.
+    assert "rank 0 stops, for it has lost another one" in other or "RendezvousConnectionError" in other
     assert not any(Path(f"/proc/{rank}").exists() for rank in ranks)
     agents = [start(node, "resume=true") for node in range(2)]
     assert [agent.wait(900) for agent in agents] == [0, 0], [(tmp_path / f"stderr{n}").read_text() for n in range(2)]

@@ -111,7 +111,8 @@ def lost_rank(error: Exception) -> StylesimError | None:
     """The sentence for an `error` of a collective that another rank's end has broken; None for any other error."""
     if isinstance(error, StylesimError) or not (isinstance(error, RuntimeError) and _LOST.search(str(error))):
         return None
-    deadline = time.monotonic() + 2  # a connection can break before its process counts as ended
+    # A connection can break before its process counts as ended. Other launchers end this one soon: no time to wait.
+    deadline = time.monotonic() + 2 * (bool(Watch.running) or _rank_zero() is not None)
     while time.monotonic() < deadline:
         if culprits := [culprit for watch in Watch.running if (culprit := watch.culprit())]:
             return StylesimError(f"{culprits[0]}, so the job is stopped. {GO_ON}")
