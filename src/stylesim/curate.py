@@ -41,7 +41,8 @@ def main(cfg: DictConfig) -> dict[str, float]:
         if name in nodes:
             settings = OmegaConf.to_container(nodes[name], resolve=True)
             assert isinstance(settings, dict)
-            stage = Stage(out / folder, {str(k): v for k, v in settings.items()}, before, cfg.processes, redo=cfg.redo)
+            decisive = {str(k): v for k, v in settings.items() if k != "threads"}  # of downloads, as many as one likes
+            stage = Stage(out / folder, decisive, before, cfg.processes, redo=cfg.redo)
             counts = instantiate(nodes[name])(stage)
             print(f"{name}: {', '.join(f'{count:,} {what}' for what, count in counts.items())} ({out / folder})")
             figures |= {f"{name}/{what}": count for what, count in counts.items()}

@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import json
 import os
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from stylesim.curation.tars import Tar
 from stylesim.errors import StylesimError
 from stylesim.images import EXTENSIONS
 
+_BROKEN = (OSError, EOFError, ValueError, RecursionError, zlib.error)
 REASONS = {"failed_to_download": "dead_url", "failed_to_resize": "not_an_image"}
 """img2dataset's status, and what it is called in the counts."""
 
@@ -59,10 +62,10 @@ def _read_shard(shard: Path, root: Path | None) -> Piece:
     counts: Counter[str] = Counter()
     read: Callable[[str], bytes]
     if shard.is_dir():
-        names, read, separator = sorted(os.listdir(shard)), lambda name: (shard / name).read_bytes(), "/"
+        names, locate, read = sorted(os.listdir(shard)), partial(os.path.join, shard), partial(_read_file, shard)
     else:
         tar = Tar(shard)
-        names, read, separator = tar.names(), tar.read, "::"
+        names, locate, read = tar.names(), tar.locator, tar.read
         counts["damaged_tars"] = not tar.whole
     images = {name.rpartition(".")[0]: name for name in names if name.lower().endswith(EXTENSIONS)}
     table = _table(shard.parent / f"{shard.name.split('.')[0]}.parquet")
@@ -70,17 +73,18 @@ def _read_shard(shard: Path, root: Path | None) -> Piece:
         table = _by_members(images, set(names), read)
     table = table.sort_by("key")
     keys = table["key"].to_pylist()
-    status = table["status"].to_pylist() if "status" in table.column_names else ["success"] * len(keys)
+    status = table["status"].to_pylist() if "status" in table.column_names else [None] * len(keys)
     messages = table["error_message"].to_pylist() if "error_message" in table.column_names else [None] * len(keys)
+    failures = [s if s != "success" else None for s in status]  # without a table, null is no failure either
     reasons = [
-        f"{REASONS.get(s, s)}: {message}" if s != "success" else None if key in images else "missing: not in its tar"
-        for key, s, message in zip(keys, status, messages, strict=True)
+        f"{REASONS.get(s, s)}: {message}" if s else None if key in images else "missing: not in its tar"
+        for key, s, message in zip(keys, failures, messages, strict=True)
     ]
     kept = ours(table)
     if root is not None:  # keys of several downloads are alike
-        prefix = shard.parent.relative_to(root).as_posix()
+        prefix = Path(os.path.relpath(shard.parent, root)).as_posix()
         kept = kept.set_column(0, "id", pa.array([f"{prefix}/{id}" for id in kept["id"].to_pylist()]))
-    located = pa.array([f"{shard}{separator}{images[key]}" if key in images else None for key in keys], pa.string())
+    located = pa.array([locate(images[key]) if key in images else None for key in keys], pa.string())
     chosen = pa.array([reason is None for reason in reasons])
     counts.update(reason.partition(":")[0] for reason in reasons if reason)
     counts += Counter(rows=len(keys), images=pc.sum(chosen).as_py() or 0)
@@ -102,12 +106,11 @@ def _by_members(images: Iterable[str], names: set[str], read: Callable[[str], by
     rows = []
     for key in images:
         row: dict[str, Any] = {}
-        if f"{key}.json" in names:
-            try:
-                row = json.loads(read(f"{key}.json"))
-            except (ValueError, EOFError):
-                row = {}  # the image is still an image
-        caption = read(f"{key}.txt").decode("utf-8", "replace").strip() if f"{key}.txt" in names else None
+        caption = None
+        with suppress(*_BROKEN):  # the image is still an image
+            caption = read(f"{key}.txt").decode("utf-8", "replace").strip() if f"{key}.txt" in names else None
+        with suppress(*_BROKEN):
+            row = json.loads(read(f"{key}.json")) if f"{key}.json" in names else {}
         rows.append({"caption": caption} | (row if isinstance(row, dict) else {}) | {"key": key})
     columns = sorted({name for row in rows for name in row} | {"key"})
     return pa.table({name: _column(name, [row.get(name) for row in rows]) for name in columns})
@@ -119,3 +122,7 @@ def _column(name: str, values: list[Any]) -> pa.Array:
         return pa.array(values, pa.string() if name == "key" else None)
     except pa.ArrowException:
         return pa.array([None if value is None else str(value) for value in values], pa.string())
+
+
+def _read_file(folder: Path, name: str) -> bytes:
+    return (folder / name).read_bytes()

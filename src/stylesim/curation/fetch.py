@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from collections import Counter
@@ -13,7 +14,7 @@ from typing import Any
 
 from stylesim.curation.columns import Slice
 from stylesim.curation.downloads import read_downloads
-from stylesim.curation.stage import Piece, Stage, digest, write_json
+from stylesim.curation.stage import SUMMARY, Piece, Stage, write_json
 from stylesim.errors import StylesimError
 
 SHARD = 10_000  # images of a tar, img2dataset's own default
@@ -62,7 +63,7 @@ def _download(
     command: str, urls: Path, images: Path, count: int, image_size: int, threads: int, processes: int | None
 ) -> None:
     done = images.with_suffix(".json")  # beside the folder, where img2dataset takes every JSON for its own
-    plan = {"urls": digest(urls), "image_size": image_size, "done": False}
+    plan = {"urls": json.loads((urls / SUMMARY).read_text())["content"], "image_size": image_size, "done": False}
     if done.exists():
         begun = json.loads(done.read_text())
         if {**begun, "done": False} != plan:
@@ -85,7 +86,7 @@ def _download(
         "image_size": image_size,
         "resize_mode": "keep_ratio",
         "resize_only_if_bigger": True,
-        "processes_count": processes or 1,
+        "processes_count": processes or os.cpu_count() or 1,
         "thread_count": threads,
         "incremental_mode": "incremental",
     }

@@ -32,7 +32,8 @@ def laion(
     files = parquet_files(path)
     if (done := stage.begin(files=_digest(files))) is not None:
         return done
-    return _urls(stage, files, _laion_rows, fetch, rows, image_size, threads)
+    read = partial(_laion_rows, root=_common(files))
+    return _urls(stage, files, read, fetch, rows, image_size, threads)
 
 
 def contrastyles(
@@ -83,12 +84,17 @@ def _urls(
 
 
 def _digest(files: Sequence[Path]) -> str:
-    return digest_of(files, Path(commonpath([file.parent for file in files])))
+    return digest_of(files, _common(files))
 
 
-def _laion_rows(piece: Slice) -> Piece:
+def _common(files: Sequence[Path]) -> Path:
+    """The folder that all of them are below: files of one name in several folders are told apart by their paths."""
+    return Path(commonpath([file.parent for file in files]))
+
+
+def _laion_rows(piece: Slice, root: Path) -> Piece:
     table, first = read_slice(piece)
-    return _with_urls(numbered(ours(table), piece.path.stem, first))
+    return _with_urls(numbered(ours(table), piece.path.relative_to(root).with_suffix("").as_posix(), first))
 
 
 def _contrastyles_rows(piece: Slice, column: str, separator: str, key: str | None) -> Piece:

@@ -142,7 +142,7 @@ def crowds(
             histogram += np.histogram(pairs.similarities[both].clip(max=1), edges)[0]
             advance(pairs.done - done)
             ended, done = pairs.done > done, pairs.done
-            if ended and (done - saved) * len(descriptors) > SAVED_EVERY:
+            if index is None and ended and (done - saved) * len(descriptors) > SAVED_EVERY:
                 _save(note, components, histogram, done)
                 saved = done
     return Crowds(components.labels(), histogram, counts | {"pairs": int(histogram.sum())})

@@ -83,22 +83,17 @@ def query_split(items: Sequence[Item], glob: str, artists: int, images: int) -> 
     """Ids of the queries, each with the tag it stands for.
 
     The tags are the commonest (of equally common ones the first by name) among those with twice as many images, so that
-    training keeps at least one for each query; in the order of their names each takes, of its images that are still
-    free, the first by the SHA-1 of their ids.
+    training keeps at least one for each query, and each takes the first by the SHA-1 of their ids. An image with
+    several such tags is none of these: it would query for both.
     """
     if not artists or not images:
         return {}
     by_tag: dict[str, list[str]] = defaultdict(list)
     for item in sorted(items, key=lambda item: hashlib.sha1(item.id.encode()).digest()):
-        for tag in item.tags:
-            if fnmatchcase(tag, glob):
-                by_tag[tag].append(item.id)
+        if len(matched := [tag for tag in item.tags if fnmatchcase(tag, glob)]) == 1:
+            by_tag[matched[0]].append(item.id)
     common = sorted((tag for tag, ids in by_tag.items() if len(ids) >= 2 * images), key=lambda t: (-len(by_tag[t]), t))
-    queries: dict[str, str] = {}
-    for tag in sorted(common[:artists]):
-        free = [name for name in by_tag[tag] if name not in queries]
-        queries |= dict.fromkeys(free[:images], tag)
-    return queries
+    return {name: tag for tag in sorted(common[:artists]) for name in by_tag[tag][:images]}
 
 
 def _packed(stage: Stage, name: str, items: Sequence[Item], **options: Any) -> dict[str, str]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import tarfile
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -19,14 +21,14 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stylesim.curation.tars import Tar
+from stylesim.curation.tars import Tar, read_at
 from stylesim.errors import StylesimError
 from stylesim.progress import progress
 
 SCHEMA = pa.schema(
     [
         ("id", pa.string()),  # one of a kind: the key of img2dataset, an md5, or a relative path
-        ("image", pa.string()),  # a path, or TAR::MEMBER; null while only the URL is known
+        ("image", pa.string()),  # a path, or in a tar (see `open_image_at`); null while only the URL is known
         ("url", pa.string()),
         ("caption", pa.string()),
         ("width", pa.int32()),
@@ -102,7 +104,10 @@ class Stage:
                     f"{self.folder} was made with other settings or from another input ({', '.join(changed)} differ):"
                     " add redo=true to make it anew, or give another out=..."
                 )
-            shutil.rmtree(self.folder)
+            trash = self.folder.with_name(".redone")  # half deleted under its own name, it might look done
+            shutil.rmtree(trash, ignore_errors=True)
+            self.folder.rename(trash)
+            shutil.rmtree(trash)
         elif found and found.name == SUMMARY:
             return begun["counts"]
         elif not found and self.folder.is_dir() and any(self.folder.iterdir()):
@@ -215,18 +220,22 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def open_image_at(locator: str) -> bytes:
-    """The bytes of an image: `locator` is a path, or TAR::MEMBER.
+    """The bytes of an image: `locator` is a path, TAR::MEMBER, or TAR::OFFSET+SIZE::MEMBER (see `Tar.locator`).
 
     Raises:
         StylesimError: If the file, the tar or the member cannot be read.
     """
-    tar, separator, member = locator.partition("::")
+    placed, named = _PLACED.fullmatch(locator), _NAMED.fullmatch(locator)
     try:
-        return _opened(tar).read(member) if separator else Path(locator).read_bytes()
-    except (OSError, EOFError, KeyError, tarfile.TarError) as error:
+        if placed:
+            return read_at(placed[1], int(placed[2]), int(placed[3]))
+        return _opened(named[1]).read(named[2]) if named else Path(locator).read_bytes()
+    except (OSError, EOFError, KeyError, tarfile.TarError, zlib.error) as error:
         raise StylesimError(f"{locator} cannot be read ({error or type(error).__name__}).") from error
 
 
+_NAMED = re.compile(r"(.+?\.tar(?:\.gz)?)::(.*)", re.DOTALL)
+_PLACED = re.compile(r"(.+?\.tar)::(\d+)\+(\d+)::.*", re.DOTALL)
 # Readers go through one tar after the other; a few stay open for those that do not.
 _opened = lru_cache(maxsize=16)(Tar)
 

@@ -14,7 +14,9 @@ from jaxtyping import Int
 def tags_of(table: pa.Table) -> tuple[Int[np.ndarray, " t"], pa.Array]:
     """Row and tag of everything that is tagged, row by row; a tag that a row names twice counts once."""
     column = table["tags"].combine_chunks()
-    return once(pc.list_parent_indices(column).to_numpy(), pc.list_flatten(column))
+    rows, tags = pc.list_parent_indices(column), pc.list_flatten(column)
+    named = tags.is_valid()  # a list may hold null
+    return once(rows.filter(named).to_numpy(), tags.filter(named))
 
 
 def once(rows: Int[np.ndarray, " t"], tags: pa.Array) -> tuple[Int[np.ndarray, " u"], pa.Array]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import tarfile
 import threading
+import zlib
 from pathlib import Path
 
 
@@ -16,6 +17,7 @@ class Tar:
     """
 
     def __init__(self, path: str | Path) -> None:
+        self.path = path
         with open(path, "rb") as file:
             self.compressed = file.read(2) == b"\x1f\x8b"
         opener = gzip.open if self.compressed else open
@@ -28,11 +30,16 @@ class Tar:
                 for member in tar:
                     if member.isfile():
                         self._places.setdefault(member.name, (member.offset_data, member.size))
-        except (tarfile.TarError, OSError, EOFError):
+        except (tarfile.TarError, OSError, EOFError, zlib.error):
             self.whole = False
 
     def names(self) -> list[str]:
         return list(self._places)
+
+    def locator(self, name: str) -> str:
+        """Where `open_image_at` finds a member: at once in a plain tar, whose other members it need not look at."""
+        offset, size = self._places[name]
+        return f"{self.path}::{name}" if self.compressed else f"{self.path}::{offset}+{size}::{name}"
 
     def read(self, name: str) -> bytes:
         """Raises KeyError where there is no such member, EOFError where the tar ends within it."""
@@ -43,3 +50,13 @@ class Tar:
         if len(data) < size:
             raise EOFError("the tar ends within it")
         return data
+
+
+def read_at(path: str, offset: int, size: int) -> bytes:
+    """Bytes of a plain file; raises EOFError where it ends before them."""
+    with open(path, "rb") as file:
+        file.seek(offset)
+        data = file.read(size)
+    if len(data) < size:
+        raise EOFError("the tar ends within it")
+    return data

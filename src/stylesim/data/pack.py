@@ -27,6 +27,8 @@ from stylesim.progress import progress
 
 PLAN = "pack.json"
 """What the shards of an unfinished folder are made of; gone when all is packed."""
+DAMAGED = "damaged-"
+"""Before the number of a shard: the images that it had to leave out; gone when all is packed."""
 
 
 def pack(source: str | Path, out: str | Path, **options: Any) -> list[tuple[str, str]]:
@@ -72,7 +74,7 @@ def pack_items(
         "tags": [*tags],
         "suffix": suffix,
     }
-    damaged = [(name, reason) for name, reason in _enter(out, plan)]
+    _enter(out, plan)
     pieces = {
         number: items[first : first + shard_size] for number, first in enumerate(range(0, len(items), shard_size))
     }
@@ -80,15 +82,16 @@ def pack_items(
     job = partial(_pack_shard, out=out, size=shard_size, max_size=max_size, tags=tags, suffix=suffix, read=read)
     with progress("packing", len(items), show=show) as advance:
         advance(len(items) - sum(map(len, todo.values())))
-        for number, lost in _all(job, todo, processes):
-            damaged += lost
-            (out / PLAN).write_text(json.dumps(plan | {"damaged": damaged}))
+        for number in _all(job, todo, processes):
             advance(len(todo[number]))
+    notes = sorted(out.glob(f"{DAMAGED}*"))
+    damaged = [(name, reason) for note in notes for name, reason in json.loads(note.read_text())]
     if len(damaged) == len(items):
         first = f"; first {': '.join(damaged[0])}" if damaged else ""
         raise StylesimError(f"none of the {len(items)} images for {out} can be packed{first}")
     index_shards(out, show=show)
-    (out / PLAN).unlink()
+    for note in (*notes, out / PLAN):
+        note.unlink()
     return damaged
 
 
@@ -97,28 +100,35 @@ def _digest(items: Sequence[Item]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _enter(out: Path, plan: dict) -> list[list[str]]:
-    """The images already found damaged, if `out` holds the beginning of this very plan."""
+def _enter(out: Path, plan: dict) -> None:
+    """Begin with this plan, or go on where `out` holds the beginning of this very one."""
     out.mkdir(parents=True, exist_ok=True)
     if not any(out.iterdir()):
-        (out / PLAN).write_text(json.dumps(plan | {"damaged": []}))
+        (out / PLAN).write_text(json.dumps(plan))
     try:
         begun = json.loads((out / PLAN).read_text())
     except (OSError, ValueError):
         begun = {}
-    if {**begun, "damaged": None} != {**plan, "damaged": None}:
+    if begun != plan:
         raise StylesimError(f"{out} holds something else already: give an empty folder, or a new one")
-    return begun["damaged"]
 
 
-def _all(job: partial, pieces: dict[int, list[Item]], processes: int | None) -> Iterator[tuple[int, list]]:
+def _all(job: partial, pieces: dict[int, list[Item]], processes: int | None) -> Iterator[int]:
+    """The numbers of the pieces, each when it is done."""
     processes = processes or min(os.cpu_count() or 1, len(pieces))
     if processes <= 1:
-        yield from ((number, job(number, piece)) for number, piece in pieces.items())
+        for number, piece in pieces.items():
+            job(number, piece)
+            yield number
         return
-    with ProcessPoolExecutor(processes, get_context("forkserver")) as pool:
+    pool = ProcessPoolExecutor(processes, get_context("forkserver"))
+    try:
         tasks = {pool.submit(job, number, piece): number for number, piece in pieces.items()}
-        yield from ((tasks[task], task.result()) for task in as_completed(tasks))
+        for task in as_completed(tasks):
+            task.result()
+            yield tasks[task]
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _pack_shard(
@@ -131,22 +141,25 @@ def _pack_shard(
     tags: Sequence[str],
     suffix: str,
     read: Callable[[str], bytes],
-) -> list[tuple[str, str]]:
-    """Write one shard; (id, reason) of the images that are damaged."""
+) -> None:
+    """Write one shard, and before it gets its name a note of the images that are damaged: (id, reason)."""
     damaged = []
     with ShardWriter(out, size=size, suffix=suffix, first=number) as writer:
         for place, item in enumerate(items, number * size):
             try:
                 image, extension = _encoded(read(str(item.image)), Path(str(item.image)).suffix, max_size)
-            except StylesimError as error:
-                damaged.append((item.id, str(error)))
+            except (StylesimError, OSError, MemoryError) as error:  # a strip scaled down may be too long for a JPEG
+                damaged.append((item.id, str(error) or type(error).__name__))
                 continue
             chosen = [tag for tag in item.tags if any(fnmatchcase(tag, glob) for glob in tags)]
             labels = {"tags": chosen, "name": item.id} | ({"content": item.content} if item.content else {})
             # A key must be one of a kind and free of dots; the name stays readable in it.
             key = f"{place:09d}_{re.sub(r'[^0-9A-Za-z_-]+', '-', Path(item.id).stem)[:60]}"
             writer.write(key, image, labels, extension=extension)
-    return damaged
+        if damaged:
+            note = out / f".{number:05d}.part"
+            note.write_text(json.dumps(damaged))
+            note.replace(out / f"{DAMAGED}{number:05d}.json")
 
 
 def _encoded(data: bytes, suffix: str, max_size: int | None) -> tuple[bytes, str]:
