@@ -67,6 +67,7 @@ def test_of_several_failed_ranks_the_one_that_was_killed_is_named(monkeypatch: p
 def test_a_rank_of_another_launcher_names_itself_and_what_it_saw(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Watch, "running", [])
     monkeypatch.setenv("RANK", "5")
+    monkeypatch.setenv("WORLD_SIZE", "8")
     said = str(lost_rank(RuntimeError("NCCL error: remote process exited\nand a trace")))
     assert said.startswith("rank 5 stops, for it has lost another one")
     assert "(NCCL error: remote process exited)" in said

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from stylesim.config import check_encoders
 from stylesim.errors import StylesimError
 from stylesim.launch import is_main_process, run, write_json
+from stylesim.watch import stop_watching
 
 if TYPE_CHECKING:
     from stylesim.encoders import StyleEncoder
@@ -102,6 +103,7 @@ def evaluate_and_report(
             encoder, specs, folder / name, readout=readout, cache=cfg.get("cache"), rank=rank, world=world, **describing
         )
     if is_main_process():
+        stop_watching()  # the other ranks have given their share, and may end as they like
         from stylesim.report.run import write_run_report
         from stylesim.report.runs import write_per_query
 

@@ -137,8 +137,11 @@ def _turn(jpeg: bytes) -> Image.Transpose | None:
     """What turns a JPEG upright, if anything has to."""
     if b"Exif\0\0" not in jpeg[:65536]:
         return None
-    with Image.open(BytesIO(jpeg), formats=("JPEG",)) as header:
-        return _UPRIGHT.get(_orientation(header))
+    try:
+        with Image.open(BytesIO(jpeg), formats=("JPEG",)) as header:
+            return _UPRIGHT.get(_orientation(header))
+    except Exception:  # a bomb, or no header that PIL understands: whoever decodes it has the last word
+        return None
 
 
 def _orientation(image: Image.Image) -> int:

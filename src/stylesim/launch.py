@@ -124,7 +124,9 @@ def write_json(path: Path, content: Any) -> None:
 def write_provenance(run_dir: Path, cfg: DictConfig) -> None:
     """What a reader of the figures needs to repeat them: configuration, command, commit, versions, machine."""
     run_dir.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(cfg, run_dir / "config.yaml")
+    partial = run_dir / "config.partial"  # another rank may be reading the file
+    OmegaConf.save(cfg, partial)
+    partial.replace(run_dir / "config.yaml")
     write_json(run_dir / "provenance.json", provenance())
 
 

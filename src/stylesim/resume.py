@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
@@ -36,8 +37,10 @@ def find_run(cfg: DictConfig, fresh: Path) -> Path:
         found = found.parents[1] if found.name == CHECKPOINT.name else found
         if not (found / CHECKPOINT).is_file():
             raise StylesimError(f"resume={cfg.resume}: {found} is no run folder with {CHECKPOINT} in it.")
-    if fresh.resolve() != found.resolve() and _is_untouched(fresh):
-        shutil.rmtree(fresh, ignore_errors=True)  # every rank that a cluster has started is here
+    # Of several ranks that a cluster has started, the others may be about to write there.
+    alone = int(os.environ.get("WORLD_SIZE") or os.environ.get("SLURM_NTASKS") or 1) == 1
+    if alone and fresh.resolve() != found.resolve() and _is_untouched(fresh):
+        shutil.rmtree(fresh, ignore_errors=True)
         with suppress(OSError):  # the folder of the day, if there is nothing else in it
             fresh.parent.rmdir()
     return found

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig
@@ -17,6 +17,9 @@ from stylesim.errors import StylesimError
 from stylesim.launch import is_main_process, run
 from stylesim.resume import CHECKPOINT
 from stylesim.watch import stop_watching
+
+if TYPE_CHECKING:
+    from stylesim.encoders.base import Provenance
 
 
 def main(cfg: DictConfig) -> dict[str, float]:
@@ -40,7 +43,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
         trainer = instantiate(cfg.trainer)(
             callbacks=list(instantiate(cfg.callbacks).values()), logger=loggers, run_dir=str(run_dir)
         )
-        with telling_out_of_memory(datamodule.batch_size):
+        with telling_out_of_memory(datamodule.batch_size, module.grad_cache):
             trainer.fit(module, datamodule, ckpt_path=checkpoint, weights_only=True)
         _leave_if_stopped(trainer, run_dir)
         # Under torchrun every rank has composed a run folder of its own; rank 0's is the run's.
@@ -91,19 +94,22 @@ def build(cfg: DictConfig) -> tuple[Any, Any]:
             "data=stylecross, laion_styles or folder here, and this one with python -m stylesim.evaluate."
         )
     encoder = instantiate(cfg.model)
-    encoder.provenance = replace(encoder.provenance, trained_on=_images_of(datamodule.locations))
+    encoder.provenance = replace(encoder.provenance, trained_on=_images_of(datamodule.locations, encoder.provenance))
     module = instantiate(cfg.learning)(encoder, loss=instantiate(cfg.loss), optim=instantiate(cfg.optim))
     return module, datamodule
 
 
-def _images_of(locations: Sequence[str | Path]) -> str:
-    """The roots of a training set, each with what it says it was cleared of."""
+def _images_of(locations: Sequence[str | Path], start: Provenance) -> str:
+    """The roots of a training set, each with what it says it was cleared of, and what the weights had seen before."""
     from stylesim.curation.contamination import checked_against
 
-    return "; ".join(
+    seen = [
         f"{location} ({', '.join(checked_against(location)) or 'cleared of no evaluation set'})"
         for location in locations
-    )
+    ]
+    if start.weights != "random":
+        seen.append(f"begun from {start.weights} ({start.trained_on or 'its images are not known'})")
+    return "; ".join(seen)
 
 
 def _leave_if_stopped(trainer: Any, run_dir: Path) -> None:

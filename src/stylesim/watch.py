@@ -111,6 +111,9 @@ def lost_rank(error: Exception) -> StylesimError | None:
     """The sentence for an `error` of a collective that another rank's end has broken; None for any other error."""
     if isinstance(error, StylesimError) or not (isinstance(error, RuntimeError) and _LOST.search(str(error))):
         return None
+    started = int(os.environ.get("WORLD_SIZE") or os.environ.get("SLURM_NTASKS") or 1) > 1
+    if not (started or Watch.running or _rank_zero() is not None):
+        return None  # there is no other rank
     # A connection can break before its process counts as ended. Other launchers end this one soon: no time to wait.
     deadline = time.monotonic() + 2 * (bool(Watch.running) or _rank_zero() is not None)
     while time.monotonic() < deadline:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -53,8 +54,9 @@ def _items_of_folder(folder: Path, name: str) -> list[Item]:
     for file in folder.rglob("*"):
         inside = file.relative_to(folder)
         if file.suffix.lower() in EXTENSIONS and not any(part.startswith(".") for part in inside.parts):
-            tags = list(inside.parts[:1]) if len(inside.parts) > 1 else []
-            items.append(Item(f"{name}/{inside.as_posix()}", file, tags, None, str(folder)))
+            readable = os.fsencode(inside.as_posix()).decode("utf-8", "replace")
+            tags = readable.split("/")[:1] if len(inside.parts) > 1 else []
+            items.append(Item(f"{name}/{readable}", file, tags, None, str(folder)))
     return items
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 BLOCK = 512
+MAX_ABOUT = 1 << 20
 
 
 @lru_cache(maxsize=2)
@@ -42,13 +43,13 @@ def _members(file: BinaryIO) -> Iterator[tuple[int, int, str]]:
             )
         except ValueError:  # a size in base 256, or no header
             return
-        if len(header) < BLOCK or checksum != sum(header) - sum(header[148:156]) + 8 * ord(" "):
+        if size < 0 or len(header) < BLOCK or checksum != sum(header) - sum(header[148:156]) + 8 * ord(" "):
             return
         kind, name = header[156:157], _text(header[:100])
         if kind in (b"0", b"\0") and not name.endswith("/"):
             folder = _text(header[345:500])
             yield begin, size, f"{folder}/{name}" if folder else name
-        elif kind == b"x":  # times and the like, of the member that follows
+        elif kind == b"x" and size <= MAX_ABOUT:  # times and the like, of the member that follows
             about = file.read(size)
             if any(word in about for word in (b" path=", b" size=", b"GNU.sparse")):
                 return
@@ -59,4 +60,4 @@ def _members(file: BinaryIO) -> Iterator[tuple[int, int, str]]:
 
 
 def _text(field: bytes) -> str:
-    return field.partition(b"\0")[0].decode("utf-8", "surrogateescape")
+    return field.partition(b"\0")[0].decode("utf-8", "replace")

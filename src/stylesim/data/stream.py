@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
@@ -138,7 +139,8 @@ class Stream(IterableDataset):
         """Views that depend on the image and the turn alone, whichever reader makes them."""
         if slot.image is None:
             raise StylesimError(slot.reason or "no image")
-        digest = hashlib.blake2b(f"{self.lines[0].plan.seed} {turn} {slot.key}".encode(), digest_size=16).digest()
+        seed = f"{self.lines[0].plan.seed} {turn} {slot.key}".encode("utf-8", "surrogateescape")
+        digest = hashlib.blake2b(seed, digest_size=16).digest()
         rng = np.random.Generator(np.random.PCG64(int.from_bytes(digest, "little")))
         return self.views.of_file(slot.image, rng, max_pixels=MAX_PIXELS)
 
@@ -149,7 +151,7 @@ class Stream(IterableDataset):
             raise StylesimError(f"its tag {strange[0]!r} is not in the index: index the shards again")
         return [column for tag in tags if (column := self.tags[tag]) is not None]
 
-    @property
+    @cached_property
     def columns(self) -> int:
         """Length of the multi-hot tags."""
         return sum(column is not None for column in self.tags.values())
@@ -253,16 +255,18 @@ class StreamLoader:
             yield batch
 
     def _read(self, stream: Stream) -> Iterator[Batch]:
-        return iter(
-            DataLoader(
-                stream,
-                batch_size=None,
-                collate_fn=as_it_is,
-                num_workers=self.workers,
-                pin_memory=torch.cuda.is_available(),
-                worker_init_fn=belong_to_main,
-            )
+        loader = DataLoader(
+            stream,
+            batch_size=None,
+            collate_fn=as_it_is,
+            num_workers=self.workers,
+            pin_memory=torch.cuda.is_available(),
+            worker_init_fn=belong_to_main,
         )
+        batches = iter(loader)
+        for worker in getattr(batches, "_workers", ()):
+            worker._popen.terminate = worker._popen.kill  # deaf to SIGTERM, they would be waited for without end
+        return batches
 
     def _repeated(self) -> Iterator[Batch]:
         first = list(self._read(replace(self.stream, start=0, stop=self.repeat)))

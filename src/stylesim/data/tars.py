@@ -96,7 +96,7 @@ class _Header(tarfile.TarInfo):
 
 def _members(stream: BinaryIO) -> Iterator[dict]:
     """Webdataset's own loop over members has no limit on their size."""
-    with tarfile.open(fileobj=stream, mode="r|*", bufsize=1 << 16, tarinfo=_Header) as archive:
+    with tarfile.open(fileobj=stream, mode="r|*", bufsize=1 << 16, tarinfo=_Header, errors="replace") as archive:
         for member in archive:
             if member.isreg() and member.size <= MAX_MEMBER:
                 file = archive.extractfile(member)

@@ -11,22 +11,22 @@ from stylesim.errors import StylesimError
 
 
 @contextmanager
-def telling_out_of_memory(batch_size: int) -> Iterator[None]:
+def telling_out_of_memory(batch_size: int, grad_cache: int | None = None) -> Iterator[None]:
     """Raises `StylesimError` naming the batch size to try, where torch runs out of memory inside."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:
-        raise _advice(batch_size) from error
+        raise _advice(batch_size, grad_cache) from error
     except RuntimeError as error:
         if not any(words in str(error) for words in ("can't allocate memory", "out of memory")):  # the CPU's and MPS's
             raise
-        raise _advice(batch_size) from error
+        raise _advice(batch_size, grad_cache) from error
 
 
-def _advice(batch_size: int) -> StylesimError:
-    half = max(1, batch_size // 2)
+def _advice(batch_size: int, grad_cache: int | None) -> StylesimError:
+    half, chunk = max(1, batch_size // 2), max(1, (grad_cache or batch_size) // 2)
     return StylesimError(
         f"Out of memory with data.batch_size={batch_size} per process. Try data.batch_size={half}, or"
         " learning.grad_checkpointing=true, or trainer.precision=bf16-mixed."
-        f" learning.grad_cache={half} keeps the batch with all its negatives, and encodes {half} images at once."
+        f" learning.grad_cache={chunk} keeps the batch with all its negatives, and encodes {chunk} images at once."
     )

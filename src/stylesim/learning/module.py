@@ -132,7 +132,7 @@ class StyleModule(lightning.LightningModule):
         """Style descriptors of raw views, and behind them the content descriptors of those with such a head."""
 
         def describe(some: UInt8[Tensor, "v c 3 h w"]) -> Float[Tensor, "w c d"]:
-            images = self.encoder.preprocessing.normalise(some.flatten(0, 1))
+            images = self.encoder.preprocessing.normalise(some.flatten(0, 1)).to(self.encoder.dtype)
             heads = self.encoder.heads(images.contiguous(memory_format=torch.channels_last), alpha=alpha)
             return torch.cat([head.unflatten(0, some.shape[:2]) for head in heads if head is not None])
 
