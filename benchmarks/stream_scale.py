@@ -30,7 +30,7 @@ import tempfile
 import time
 import tracemalloc
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from multiprocessing import get_context
@@ -157,13 +157,14 @@ def passed_over(root: Path, given: argparse.Namespace) -> dict[str, float]:
     plan = line.plan
     epoch, inside = divmod(given.resume, plan.steps)
     found: dict[str, float] = {}
-    for name, source in (("sought", line.source), ("through", Through(line.source))):
+    through = Through(line.source)
+    for name, source in (("sought", line.source), ("through", through)):
         slots = read_in_order(Line(source, plan), epoch, 0, 0, plan.batch * (inside // plan.workers))
         begun = time.process_time()
         for _ in range(plan.batch):
             next(slots)
         found[f"{name}_cpu_s"] = round(time.process_time() - begun, 2)
-    return found | {"opened": source.opened}
+    return found | {"opened": through.opened}
 
 
 class Through:
@@ -204,8 +205,10 @@ def measure(root: Path, given: argparse.Namespace) -> dict[str, object]:
     """A row for one root: each figure in a fresh process, the median of the rounds for those in seconds."""
     row: dict[str, object] = {"index_kib": round((root / INDEX).stat().st_size / 1024)}
     rounds: dict[str, list[float]] = {}
+    jobs: list[tuple[Callable[..., dict[str, float]], tuple[int, ...]]]
+    jobs = [(start, ()), (stream, (0,)), (stream, (given.resume,)), (passed_over, ())]
     for _ in range(given.rounds):
-        for job, more in ((start, ()), (stream, (0,)), (stream, (given.resume,)), (passed_over, ())):
+        for job, more in jobs:
             with ProcessPoolExecutor(1, get_context("spawn")) as pool:
                 found = pool.submit(job, root, given, *more).result()
             print(root.name, found, flush=True)

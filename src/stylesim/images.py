@@ -113,7 +113,7 @@ def decode_rgb(
 def jpeg_size(data: bytes) -> tuple[int, int] | None:
     """Height and width of a JPEG as it is shown, upright, read off its header; None for any other file."""
     try:
-        height, width, *_ = simplejpeg.decode_jpeg_header(data)
+        height, width = map(int, simplejpeg.decode_jpeg_header(data)[:2])
     except ValueError:
         return None
     return (width, height) if _turn(data) in _SIDEWAYS else (height, width)
