@@ -31,6 +31,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from multiprocessing import get_context
@@ -130,17 +131,14 @@ def write_litdata(folder: Path, images: list[bytes]) -> None:
     optimize(as_it_is, samples, str(folder), chunk_bytes="32MB", num_workers=1)
 
 
+def pair(sample: dict[str, Any], views: Views) -> Sample:
+    return views(sample["image"]), sample["label"]
+
+
 def litdata(folder: Path, given: argparse.Namespace) -> Iterator[Any]:
     from litdata import StreamingDataLoader, StreamingDataset  # pyright: ignore[reportMissingImports]
 
-    views = Views(given.size)
-
-    class Chunks(StreamingDataset):
-        def __getitem__(self, index: Any) -> Sample:
-            sample = super().__getitem__(index)
-            return views(sample["image"]), sample["label"]
-
-    data = Chunks(str(folder), shuffle=True)
+    data = StreamingDataset(str(folder), shuffle=True, transform=partial(pair, views=Views(given.size)))
     return iter(StreamingDataLoader(data, batch_size=given.batch_size, num_workers=given.workers, collate_fn=collate))
 
 
@@ -159,8 +157,7 @@ def streaming(folder: Path, given: argparse.Namespace) -> Iterator[Any]:
 
     class Shards(StreamingDataset):
         def __getitem__(self, index: Any) -> Sample:
-            sample = super().__getitem__(index)
-            return views(sample["image"]), sample["label"]
+            return pair(super().__getitem__(index), views)
 
     data = Shards(local=str(folder), shuffle=True, batch_size=given.batch_size, shuffle_block_size=BUFFER)
     return iter(DataLoader(data, given.batch_size, num_workers=given.workers, collate_fn=collate))
