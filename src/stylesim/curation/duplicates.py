@@ -23,6 +23,7 @@ from stylesim.curation.resemblance import BINS, Crowds, Describer, Pictures, cro
 from stylesim.curation.stage import Piece, Stage, parts, read_stage
 from stylesim.curation.tagging import merged_tags
 from stylesim.encoders.weights import sha256
+from stylesim.errors import StylesimError
 
 if TYPE_CHECKING:
     from stylesim.retrieval.descriptors import DescriptorSet
@@ -56,6 +57,8 @@ def deduplicate(
     no copies of each other shows. Source: CSD paper, LAION-Styles. Raises StylesimError as `Stage.begin`, `describe`
     and `build_index` do.
     """
+    if not -1 <= threshold <= 1:
+        raise StylesimError(f"deduplicate.threshold={threshold} is no inner product of descriptors: SSCD's is 0.8.")
     sets = {name: [where] if isinstance(where, str) else list(where) for name, where in (evaluation or {}).items()}
     inputs = {f"evaluation.{name}": digest_of_set(where) for name, where in sets.items()}
     if checkpoint is not None:

@@ -43,6 +43,8 @@ def write_shards(
     CSD paper, LAION-Styles and its Stable Diffusion study. Raises StylesimError as `Stage.begin` does, and where no
     image is left.
     """
+    if shard_size < 1 or (max_size is not None and max_size < 1):
+        raise StylesimError(f"shard.shard_size={shard_size} and shard.max_size={max_size} (px) are at least 1.")
     if (done := stage.begin()) is not None:
         return done
     assert stage.source is not None

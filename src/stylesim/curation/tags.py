@@ -20,7 +20,7 @@ from stylesim.curation.captions import ExactMatcher, ReferenceMatcher
 from stylesim.curation.names import KINDS, read_list, read_lists, shipped
 from stylesim.curation.pictures import plot
 from stylesim.curation.stage import Piece, Stage, parts
-from stylesim.curation.vocabulary import Lists, Surnames, vocabulary
+from stylesim.curation.vocabulary import Lists, vocabulary
 
 Matching = Literal["exact", "reference"]
 Given = Literal["keep", "add", "replace"]
@@ -33,7 +33,7 @@ class Recipe(NamedTuple):
     """What a matcher is made of; hashable, and small enough to be sent to other processes."""
 
     matching: Matching = "exact"
-    surnames: Surnames = "cued"
+    surnames: Literal["always", "cued", "never"] = "cued"
     artists: str | None = None
     mediums: str | None = None
     movements: str | None = None
@@ -52,7 +52,7 @@ def match_tags(
     stage: Stage,
     *,
     matching: Matching = "exact",
-    surnames: Surnames = "cued",
+    surnames: Literal["always", "cued", "never"] = "cued",
     given: Given = "keep",
     artists: str | None = None,
     mediums: str | None = None,
