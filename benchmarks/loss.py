@@ -11,25 +11,20 @@ what the measured run adds to the peak: torch's on a GPU, the resident set's on 
 from __future__ import annotations
 
 import argparse
-import csv
-import os
 import platform
-import re
 import resource
 import subprocess
 import sys
 import time
-from importlib.metadata import version
-from pathlib import Path
+from itertools import product
 
 import torch
+from record import write_table
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from stylesim.launch import commit
 from stylesim.learning.losses import csd_loss
 
-REPOSITORY = Path(__file__).parents[1]
 TEMPERATURE, SUPERVISED, SSL = 0.1, 1.0, 0.2
 
 
@@ -60,7 +55,7 @@ def once(images: int, given: argparse.Namespace, device: torch.device) -> tuple[
     """Value, and seconds of forward and backward."""
     views, tags = batch(images, given, device)
     start = now(device)
-    if given.how == "whole":
+    if given.how == ["whole"]:
         total = whole(views, tags)
     else:
         anchors = slice(0, images // given.world)
@@ -76,7 +71,7 @@ def measure(given: argparse.Namespace, device: torch.device) -> None:
     before = peak(device)
     value, seconds = once(images, given, device)
     added = (peak(device) - before) / 2**20
-    print(f"{images},{given.dim},{given.tags},{given.world},{given.how},{value:.6f},{seconds:.3f},{added:.0f}")
+    print(f"{images},{given.dim},{given.tags},{given.world},{given.how[0]},{value:.6f},{seconds:.3f},{added:.0f}")
 
 
 def now(device: torch.device) -> float:
@@ -94,14 +89,6 @@ def peak(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if platform.system() == "Darwin" else 1024)
 
 
-def hardware(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    info = Path("/proc/cpuinfo")
-    found = re.search(r"model name\s*: (.*)", info.read_text()) if info.exists() else None
-    return f"{found[1] if found else platform.processor()}, {os.cpu_count()} cores, 1 thread"
-
-
 def main() -> None:
     gpu = torch.cuda.is_available()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -110,8 +97,7 @@ def main() -> None:
     parser.add_argument("--dim", type=int, default=768)
     parser.add_argument("--tags", type=int, default=3840)
     parser.add_argument("--world", type=int, default=1, help="processes that share the anchors")
-    parser.add_argument("--how", choices=["chunks", "whole"], default="chunks")
-    parser.add_argument("--results", type=Path, default=REPOSITORY / "benchmarks/results", help="rows are added there")
+    parser.add_argument("--how", nargs="+", choices=["chunks", "whole"], default=["chunks", "whole"])
     parser.add_argument("--row", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     device = torch.device("cuda" if gpu else "cpu")
@@ -120,21 +106,16 @@ def main() -> None:
     if given.row:
         measure(given, device)
         return
-    fields = ["images", "dim", "tags", "world", "how", "loss", "seconds", "memory_mib", "hardware", "torch", "commit"]
-    given.results.mkdir(parents=True, exist_ok=True)
-    path = given.results / f"loss_{re.sub(r'[^A-Za-z0-9]+', '-', hardware(device)).strip('-')}.csv"
-    fresh = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.writer(file)
-        if fresh:
-            writer.writerow(fields)
-        for images in given.images:
-            options = ["--dim", given.dim, "--tags", given.tags, "--world", given.world, "--how", given.how, "--row"]
-            command = [sys.executable, __file__, "--images", images, *options]
-            row = subprocess.run([str(word) for word in command], check=True, stdout=subprocess.PIPE, text=True).stdout
-            print(row.strip(), flush=True)
-            writer.writerow([*row.strip().split(","), hardware(device), version("torch"), commit()])
-    print(path)
+    fields = ("images", "dim", "tags", "world", "how", "loss", "seconds", "memory_mib")
+    rows = []
+    for images, how in product(given.images, given.how):
+        options = ["--dim", given.dim, "--tags", given.tags, "--world", given.world, "--how", how, "--row"]
+        command = [sys.executable, __file__, "--images", images, *options]
+        row = subprocess.run([str(word) for word in command], check=True, stdout=subprocess.PIPE, text=True).stdout
+        print(row.strip(), flush=True)
+        rows.append(dict(zip(fields, row.strip().split(","), strict=True)))
+    threads = {} if gpu else {"threads": 1}
+    write_table("loss", rows, threads, ("torch",), torch.cuda.get_device_name() if gpu else None)
 
 
 if __name__ == "__main__":
