@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stylesim.curation.captions import ExactMatcher, ReferenceMatcher
-from stylesim.curation.names import KINDS, words
+from stylesim.curation.names import KINDS, words_of
 from stylesim.curation.tags import Recipe, matcher
 from stylesim.curation.vocabulary import Vocabulary, vocabulary
 
@@ -55,6 +55,13 @@ def find(caption: str) -> list[str]:
         ("Titian red hair", []),
         ("the van gogh museum", []),
         ("pop art nouveau", ["movement:pop art", "movement:art nouveau"]),
+        ("a study for a video, art of the nineties", []),
+        ("a study for a video; art of the nineties", []),
+        ("Study – video | art of the nineties", []),
+        ("a video art", ["movement:video art"]),
+        ("John Frederick Herring, Jr., horses", ["artist:john frederick herring, jr."]),
+        ("John Frederick Herring Jr", ["artist:john frederick herring, jr."]),
+        ("Pieter Bruegel, the Elder", ["artist:pieter bruegel the elder"]),
         ("", []),
         ("\0by Mucha\0", ["artist:alphonse mucha"]),
     ],
@@ -65,7 +72,7 @@ def test_by_hand(caption: str, tags: list[str]):
 
 def brute(caption: str) -> set[str]:
     """Every spelling looked for at every word, and then the longest."""
-    text = words(caption)
+    text = words_of([caption])
     found = set()
     for start in range(len(text)):
         for end in range(start + 1, len(text) + 1):

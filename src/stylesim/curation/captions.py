@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import Any
 
-from stylesim.curation.names import BREAK, SMALL, words_of
+from stylesim.curation.names import BREAK, COMMA, SMALL, words_of
 from stylesim.curation.vocabulary import Spelling, Vocabulary
 from stylesim.errors import StylesimError
 
@@ -18,7 +18,8 @@ from stylesim.errors import StylesimError
 class ExactMatcher:
     """Finds the spellings of a vocabulary as whole words, whatever their case, accents and punctuation.
 
-    Of matches that lie one in the other only the longest counts: "Rembrandt Peale" is not Rembrandt.
+    Of matches that lie one in the other only the longest counts: "Rembrandt Peale" is not Rembrandt. Nor is a name read
+    across a comma: "a study for a video, art of the nineties" is no video art.
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
@@ -57,7 +58,7 @@ class ReferenceMatcher:
         rows: list[list[str]] = [[] for _ in captions]
         for numbers in _alike(captions):
             stripped = [captions[n].translate(_STRIPPED).replace(BREAK, " ") for n in numbers]
-            text = f"{' '.join(word for word in words_of(stripped) if word not in SMALL)} "
+            text = f"{' '.join(word for word in words_of(stripped) if word not in _DROPPED)} "
             row, stop, stops = -1, -1, _stops(text)
             for at, tag in self._automaton.iter(text):
                 while at >= stop:
@@ -67,6 +68,7 @@ class ReferenceMatcher:
         return rows
 
 
+_DROPPED = SMALL | {COMMA}
 _STRIPPED = dict.fromkeys(map(ord, "'’`."))
 
 

@@ -19,15 +19,18 @@ SMALL = frozenset(("a", "an", "and", "of", "the"))
 
 BREAK = "\0"
 """Between the captions of one text; no caption has it."""
+COMMA = ","
+"""The word that a comma, a semicolon and a bar are: no name is read across them."""
 
+_COMMAS = dict.fromkeys(map(ord, ",;|\u3001"), COMMA)
 # What NFKD leaves in one piece.
-_LETTERS = str.maketrans(
+_LETTERS = _COMMAS | str.maketrans(
     {"æ": "ae", "œ": "oe", "ø": "o", "đ": "d", "ð": "d", "þ": "th", "ł": "l", "ħ": "h", "ı": "i", "ŋ": "n"}
 )
 # One character for one, so that ASCII is translated at the speed of copying it.
-_ASCII = {n: chr(n).lower() if chr(n).isalnum() or chr(n) == BREAK else " " for n in range(128)}
+_ASCII = {n: chr(n).lower() if chr(n).isalnum() or chr(n) == BREAK else " " for n in range(128)} | _COMMAS
 _MARKS = re.compile(r"[\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]+")
-_SIGNS = re.compile(rf"[^\w{BREAK}]+|_+")
+_SIGNS = re.compile(rf"[^\w{BREAK}{COMMA}]+|_+")
 _ARTICLE = re.compile(r"^(a|an|the)\s+|\s+of$", re.IGNORECASE)  # of "a photo" and "an illustration of"
 
 
@@ -36,16 +39,19 @@ def words(text: str) -> list[str]:
 
     An apostrophe divides as well, so that "Van Gogh's" has the words of "Van Gogh". `&` is "and".
     """
-    return words_of([text.replace(BREAK, " ")])
+    return [word for word in words_of([text.replace(BREAK, " ")]) if word != COMMA]
 
 
 def words_of(texts: Sequence[str]) -> list[str]:
-    """The words of many texts at once, BREAK between them; fast where they are all ASCII, or none is."""
+    """The words of many texts at once, COMMA where they have one and BREAK between them.
+
+    Fast where they are all ASCII, or none is.
+    """
     joined = f" {BREAK} ".join(texts)
     if joined.isascii():
-        return joined.replace("&", " and ").translate(_ASCII).split()
+        return joined.replace("&", " and ").translate(_ASCII).replace(COMMA, f" {COMMA} ").split()
     folded = _MARKS.sub("", unicodedata.normalize("NFKD", joined).casefold()).translate(_LETTERS)
-    return _SIGNS.sub(" ", folded.replace("&", " and ")).split()
+    return _SIGNS.sub(" ", folded.replace("&", " and ")).replace(COMMA, f" {COMMA} ").split()
 
 
 def phrase(text: str) -> str:

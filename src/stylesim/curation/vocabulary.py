@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from stylesim.curation.names import bare, phrase, tag, words
+from stylesim.curation.names import COMMA, bare, phrase, tag, words
 
 Surnames = Literal["always", "cued", "never"]
 
@@ -33,7 +33,7 @@ class Vocabulary(NamedTuple):
     """What is looked for in captions."""
 
     spellings: dict[str, Spelling]
-    """By words as `names.words` gives them, joined by single spaces."""
+    """By words as `names.words_of` gives them, joined by single spaces."""
     bare: dict[str, str]
     """Tag by what the published tag strings call it."""
 
@@ -59,8 +59,8 @@ def vocabulary(lists: Lists, surnames: Surnames) -> Vocabulary:
     """The names and all their spellings.
 
     Spellings that follow by rule are added where they are nobody else's: the plural of a medium; "JMW Turner", "J.
-    Turner" and "William Turner" for artists of such names; and an artist's surname as `surnames` says: always, never,
-    or `cued` (CUES).
+    Turner" and "William Turner" for artists of such names; "Herring, Jr." with its comma; and an artist's surname as
+    `surnames` says: always, never, or `cued` (CUES).
     """
     tags = _names(lists)
     cued = dict(_aliases(lists.cued, tags))
@@ -115,7 +115,11 @@ def _variants(spelt: str, found: str, known: set[str], surnames: Surnames) -> It
     if found.startswith("medium:") and not spelt.endswith("s"):
         yield f"{spelt}s", Spelling(found)
     given, surname = _surname(spelt, found)
-    if not found.startswith("artist:") or not given or surname in SUFFIXES:
+    if not found.startswith("artist:") or not given:
+        return
+    if surname in SUFFIXES:  # "Herring, Jr.", and "Bruegel, the Elder"
+        article = given[-1] == "the"
+        yield " ".join([*given[: len(given) - article], COMMA, *["the"] * article, surname]), Spelling(found)
         return
     yield f"{_joined(given)} {surname}", Spelling(found)
     if any(len(word) == 1 for word in given[1:]) and len(given[0]) > 1:
