@@ -29,7 +29,7 @@ from typing import Any
 import pyarrow as pa
 from record import REPOSITORY, cores, write_table
 
-from stylesim.curation.names import KINDS, words
+from stylesim.curation.names import KINDS, words_of
 from stylesim.curation.stage import Piece, Stage
 from stylesim.curation.tags import Recipe, match_tags, matcher
 from stylesim.curation.vocabulary import vocabulary
@@ -82,7 +82,7 @@ class Words:
             node[""] = before, behind, tag
 
     def find_all(self, captions: Sequence[str]) -> list[list[str]]:
-        return [self.find(words(caption)) for caption in captions]
+        return [self.find(words_of([caption])) for caption in captions]
 
     def find(self, text: list[str]) -> list[str]:
         found, tags, reached = [], [], 0

@@ -28,7 +28,7 @@ from stylesim.learning.losses import csd_loss
 from stylesim.learning.optim import sgd
 
 MODELS: dict[str, Callable[[], CSDEncoder]] = {
-    "csd_lite0": lambda: csd_lite0(weights="random"),
+    "csd_lite0": lambda: csd_lite0(weights="random", palette=64),
     "csd_vitb": lambda: csd_clip(architecture="ViT-B-16", weights="random"),
     "csd_vitl": lambda: csd_clip(architecture="ViT-L-14", weights="random"),
 }

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from stylesim.encoders.controls import color_histogram, frozen_lite0, ink_box, random_lite0
+from stylesim.encoders.controls import color_histogram, frozen_lite0, ink_box, palette, random_lite0
 from stylesim.errors import StylesimError
 
 
@@ -26,6 +26,14 @@ def test_the_colour_histogram_sees_the_palette_and_not_the_place():
     first, second, third = color_histogram().encode([array, moved, repainted])
     assert torch.equal(first, second)
     assert first @ third < 0.95
+
+
+def test_the_palette_tells_greys_apart_that_the_joint_histogram_does_not():
+    light, lighter = (np.full((96, 96, 3), level, np.uint8) for level in (200, 215))
+    first, second = color_histogram().encode([light, lighter])
+    assert torch.equal(first, second)
+    first, second = palette().encode([light, lighter])
+    assert first @ second < 0.01
 
 
 def test_the_ink_box_finds_the_box():

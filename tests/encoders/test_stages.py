@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from stylesim.encoders.factories import csd_timm
+from stylesim.encoders.factories import csd_lite0, csd_timm
 from stylesim.encoders.lite0 import imagenet_weights, lite0_network, lite0_preprocessing
-from stylesim.encoders.stages import Stages, StageStatistics, dead_leaves, gram, statistics
+from stylesim.encoders.stages import Palette, Stages, StageStatistics, dead_leaves, gram, statistics
 from stylesim.errors import StylesimError
 
 
@@ -54,6 +56,49 @@ def test_features_are_standardised_over_the_synthetic_pictures():
     torch.testing.assert_close(features.mean(0), torch.zeros(112), atol=1e-4, rtol=0)
     torch.testing.assert_close(features.std(0), torch.ones(112), atol=1e-3, rtol=0)
     assert {"centre", "scale"} <= set(backbone.state_dict())
+
+
+def test_a_palette_is_numpys_histogram_where_the_values_are_levels():
+    preprocessing = lite0_preprocessing(20)
+    levels = np.random.default_rng(0).integers(0, 6, (3, 3, 20, 20))
+    images = preprocessing.normalise(torch.from_numpy(levels / 5).float())
+    shares = np.sqrt([[np.bincount(channel.ravel(), minlength=6) / 400 for channel in image] for image in levels])
+    torch.testing.assert_close(
+        Palette(6, preprocessing)(images), torch.from_numpy(shares).float().flatten(1), atol=2e-3, rtol=0
+    )
+
+
+def test_a_value_between_two_levels_counts_for_both():
+    preprocessing = lite0_preprocessing(4)
+    grey = preprocessing.normalise(torch.full((1, 3, 4, 4), 0.3))
+    squares = Palette(5, preprocessing)(grey).square().unflatten(1, (3, 5))
+    torch.testing.assert_close(squares, torch.tensor([0, 0.8, 0.2, 0, 0]).expand(1, 3, 5), atol=1e-5, rtol=0)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 64))
+def test_a_palette_is_of_length_one_a_channel_and_blind_to_places(seed: int, levels: int):
+    preprocessing = lite0_preprocessing(8)
+    images = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+    palettes = Palette(levels, preprocessing)(images)
+    torch.testing.assert_close(palettes.unflatten(1, (3, levels)).norm(dim=2), torch.ones(2, 3))
+    shuffled = images.flatten(2)[..., torch.randperm(64)].unflatten(2, (8, 8))
+    torch.testing.assert_close(Palette(levels, preprocessing)(shuffled), palettes)
+
+
+def test_a_palette_stands_behind_the_statistics():
+    preprocessing = lite0_preprocessing(32)
+    images = preprocessing.normalise(dead_leaves(4, 32))
+    with torch.no_grad():
+        plain, both = (StageStatistics(lite0_network(), (0, 1), preprocessing, n) for n in (None, 8))
+        both.load_state_dict(plain.state_dict() | {k: v for k, v in both.state_dict().items() if v.shape == (104,)})
+        assert both.raw(images).shape == (4, 80 + 24)
+        torch.testing.assert_close(both.raw(images)[:, :80], plain.raw(images))
+        torch.testing.assert_close(both.raw(images)[:, 80:], Palette(8, preprocessing)(images))
+
+
+def test_a_palette_of_one_level_is_refused():
+    with pytest.raises(StylesimError, match="palette of 1 levels a channel tells nothing apart"):
+        csd_lite0(weights="random", palette=1, image_size=32)
 
 
 def test_dead_leaves_are_the_same_every_time_and_differ_among_themselves():

@@ -30,6 +30,7 @@ _HOMES = {
     "load_checkpoint": "checkpoint",
     "load_encoder": "load",
     "moco_vitb": "self_supervised",
+    "palette": "controls",
     "random_lite0": "controls",
     "random_vit": "clip_baseline",
     "save_weights": "checkpoint",

@@ -69,6 +69,11 @@ class Preprocessing:
         mean, std = (images.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
         return (images - mean) / std
 
+    def unit_range(self, images: Float[Tensor, "*n 3 h w"]) -> Float[Tensor, "*n 3 h w"]:
+        """What `normalise` was given: RGB in [0, 1], in float32."""
+        mean, std = (images.new_tensor(values, dtype=torch.float32)[:, None, None] for values in (self.mean, self.std))
+        return (images * std + mean).clamp(0, 1)
+
     def digest(self) -> str:
         """16 hex digits over every field."""
         return hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:16]

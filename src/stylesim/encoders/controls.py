@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from stylesim.encoders.base import Preprocessing, Provenance, StyleEncoder
 from stylesim.encoders.lite0 import imagenet_weights, lite0_network, lite0_preprocessing
 from stylesim.encoders.recipe import rebuildable
-from stylesim.encoders.stages import PooledFeatures, StageGram, StageStatistics
+from stylesim.encoders.stages import Palette, PooledFeatures, StageGram, StageStatistics
 from stylesim.encoders.weights import LITE0
 from stylesim.errors import StylesimError
 
@@ -50,7 +50,7 @@ class ColourHistogram(StyleEncoder):
         self.bins = bins
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
-        levels = _unit_range(self.preprocessing, images).mul(self.bins).long().clamp(0, self.bins - 1).flatten(2)
+        levels = self.preprocessing.unit_range(images).mul(self.bins).long().clamp(0, self.bins - 1).flatten(2)
         cells = (levels[:, 0] * self.bins + levels[:, 1]) * self.bins + levels[:, 2]
         counts = torch.zeros(len(images), self.dim, device=images.device)
         counts.scatter_add_(1, cells, torch.ones_like(cells, dtype=counts.dtype))
@@ -71,7 +71,7 @@ class InkBox(StyleEncoder):
         super().__init__(9, Preprocessing(image_size, interpolation="bilinear"), Provenance("ink box", "none"))
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
-        pixels = _unit_range(self.preprocessing, images)
+        pixels = self.preprocessing.unit_range(images)
         ink = ((pixels - pixels[..., :1, :1]).abs() > self.THRESHOLD).any(dim=1)
         left, right = _margins(ink.any(dim=1))
         top, bottom = _margins(ink.any(dim=2))
@@ -89,12 +89,6 @@ def _margins(occupied: Tensor) -> tuple[Tensor, Tensor]:
     last = occupied.flip(1).int().argmax(dim=1) / length
     empty = ~occupied.any(dim=1)
     return first.masked_fill(empty, 1.0), last.masked_fill(empty, 0.0)
-
-
-def _unit_range(preprocessing: Preprocessing, images: Tensor) -> Tensor:
-    """Undo the normalisation: back to RGB in [0, 1]."""
-    mean, std = (images.new_tensor(v)[:, None, None] for v in (preprocessing.mean, preprocessing.std))
-    return images * std + mean
 
 
 @rebuildable
@@ -124,6 +118,13 @@ def random_lite0(
 def color_histogram(*, bins: int = 8, image_size: int = 96) -> ColourHistogram:
     """A joint RGB histogram, `bins`^3-d: the control that no frozen network beats on clean sets."""
     return ColourHistogram(bins, image_size)
+
+
+@rebuildable
+def palette(*, levels: int = 64, image_size: int = 96) -> FrozenEncoder:
+    """How often each level of each channel comes, 3 `levels`-d: finer than the joint histogram, in grey above all."""
+    preprocessing = Preprocessing(image_size, interpolation="bicubic")
+    return FrozenEncoder(Palette(levels, preprocessing), preprocessing, Provenance(f"palette 3 x {levels}", "none"))
 
 
 @rebuildable

@@ -86,6 +86,7 @@ def csd_lite0(
     *,
     weights: str = "imagenet",
     stages: Sequence[int] = (0, 1, 2, 3),
+    palette: int | None = None,
     image_size: int = 96,
     dim: int = 512,
     content_head: bool = False,
@@ -93,14 +94,14 @@ def csd_lite0(
     """CSD on EfficientNet-Lite0, read at several stages; small enough to train on a CPU.
 
     `stages` 0 to 4 lie at strides 2, 4, 8, 16, 32 with 16, 24, 40, 112, 320 channels; each channel gives its
-    mean and its deviation. `weights`: `imagenet` (from an installed package), `random`, or a checkpoint of
-    this encoder.
+    mean and its deviation. `palette`: so many levels of each colour channel, whose counts the head sees as
+    well. `weights`: `imagenet` (from an installed package), `random`, or a checkpoint of this encoder.
     """
     found = find_weights("csd_lite0", weights)
     preprocessing = lite0_preprocessing(image_size)
     file = read_weights(found.path) if found.path else None
     network = lite0_network(file.state if file and file.kind == "backbone" else None)
-    backbone = StageStatistics(network, stages, preprocessing)
+    backbone = StageStatistics(network, stages, preprocessing, palette)
     provenance = Provenance("CSD lite0", weights, found.digest, found.licence, trained_head=False)
     return _with_random_heads(backbone, dim, content_head, preprocessing, provenance, file)
 

@@ -42,14 +42,20 @@ class Stages(nn.Module):
 class StageStatistics(Stages):
     """Images to `[b f]`: mean and deviation of every channel of every stage, f = 2 sum(c), standardised.
 
+    With `palette` levels, the palette of the image stands behind them, f = 2 sum(c) + 3 levels: what a network is
+    blind to (it was taught that a red car and a blue one are both cars), and a mean and a deviation do not tell.
+
     Raw, these numbers are badly scaled and so much alike that the cosine of any two pictures is about 0.9. So
     each is centred and scaled by its mean and deviation over seeded synthetic pictures: buffers, stored with
     the weights. On 600 emoji, a head trained on 5 sets reaches a style Recall@1 of .84 so, .79 with a layer
     norm per block, and .85 with statistics of the emoji themselves.
     """
 
-    def __init__(self, network: nn.Module, stages: Sequence[int], preprocessing: Preprocessing) -> None:
+    def __init__(
+        self, network: nn.Module, stages: Sequence[int], preprocessing: Preprocessing, palette: int | None = None
+    ) -> None:
         super().__init__(network, stages)
+        self.palette = Palette(palette, preprocessing) if palette else None
         pictures = preprocessing.normalise(dead_leaves(64, preprocessing.size))
         with torch.no_grad():
             raw = torch.cat([self.eval().raw(batch) for batch in pictures.split(32)])
@@ -58,8 +64,9 @@ class StageStatistics(Stages):
         self.register_buffer("scale", deviation.clamp_min(1e-3))
 
     def raw(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b f"]:
-        """Not standardised: stage after stage its means, then its deviations."""
-        return torch.cat([block for feature_map in super().forward(images) for block in statistics(feature_map)], dim=1)
+        """Not standardised: stage after stage its means, then its deviations; at last the palette."""
+        blocks = [block for feature_map in super().forward(images) for block in statistics(feature_map)]
+        return torch.cat(blocks if self.palette is None else [*blocks, self.palette(images)], dim=1)
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b f"]:
         return (self.raw(images) - self.get_buffer("centre")) / self.get_buffer("scale")
@@ -74,6 +81,28 @@ class StageGram(Stages):
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b f"]:
         entries = gram(super().forward(images)[0])
         return entries.sign() * entries.abs().sqrt()
+
+
+class Palette(nn.Module):
+    """Images to `[b 3 levels]`: of each channel, the root of the share of the pixels that has each level.
+
+    A value between two levels counts for both, as near as it is. Roots, because the inner product of two palettes is
+    then their Bhattacharyya coefficient, and the few pixels of an outline are not lost beside the ground.
+    """
+
+    def __init__(self, levels: int, preprocessing: Preprocessing) -> None:
+        super().__init__()
+        if levels < 2:
+            raise StylesimError(f"A palette of {levels} levels a channel tells nothing apart: give at least 2.")
+        self.levels, self.preprocessing = levels, preprocessing
+
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b f"]:
+        place = self.preprocessing.unit_range(images).flatten(2) * (self.levels - 1)
+        below = place.floor().clamp_max(self.levels - 2)
+        above = place - below
+        counts = place.new_zeros(*place.shape[:2], self.levels)
+        counts.scatter_add_(2, below.long(), 1 - above).scatter_add_(2, below.long() + 1, above)
+        return (counts / place.shape[2]).sqrt().flatten(1)
 
 
 class PooledFeatures(nn.Module):
