@@ -63,7 +63,7 @@ class Views:
 
     def __call__(self, data: bytes) -> Tensor:
         self.rng = self.rng or np.random.default_rng()
-        return self.views.of_file(data, self.rng)
+        return self.views.cut_both(self.views.draw_of_file(data, self.rng))
 
 
 def collate(samples: list[Sample]) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,8 @@ size under the same augmentations:
 - published:  loose files, PIL, torchvision's transforms on PIL, a shuffling DataLoader: how CSD was trained
 - ours:       ShardDataModule: uint8 views, which the model normalises on its device
 - ours_reduced: the same, JPEGs decoded at 1/2, 1/4 or 1/8 where the crops allow it (`views.reduced`)
+- ours_uncut: the same, whole images handed over, to be cut on the device that trains (`views.on_device`); nobody cuts
+  them here, so it is what the workers can do
 - ours_float: ours, normalised on the CPU by the consumer, as the published way does in its workers
 - stylecross: ours, on the embedded data set (128 px WebP)
 
@@ -42,7 +44,7 @@ from torchvision.transforms.functional import hflip, resized_crop, vflip
 
 from stylesim.data.modules import ShardDataModule
 from stylesim.data.shards import ShardWriter, index_shards
-from stylesim.data.views import TwoViews
+from stylesim.data.views import Drawn, TwoViews
 from stylesim.images import decode_rgb
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -113,7 +115,7 @@ class LooseFiles(Dataset):
 class DecodeOnly(TwoViews):
     """No views: the image is decoded, and one empty pair stands for it."""
 
-    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> Tensor:  # type: ignore[override]
+    def cut_both(self, drawn: Drawn) -> Tensor:
         return torch.empty(2, 3, 1, 1, dtype=torch.uint8)
 
 
@@ -167,7 +169,7 @@ def pixel_difference(paths: list[Path], size: int) -> tuple[float, float]:
         image = resized_crop(image, *view[:4], [size, size], InterpolationMode.BICUBIC)
         image = hflip(image) if view.mirrored else image
         image = vflip(image) if view.upside_down else image
-        mine = views.cut(pixels, view).permute(1, 2, 0).numpy().astype(int)
+        mine = views.cut(torch.from_numpy(pixels), view).permute(1, 2, 0).numpy().astype(int)
         differences.append(np.abs(mine - np.asarray(image).astype(int)))
     return float(np.mean(differences)), float(np.max(differences))
 
@@ -188,6 +190,7 @@ def measure(given: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
         "published": lambda: published(paths, given.size, *common, steps),
         "ours": lambda: ours(shards, views, *common, steps),
         "ours_reduced": lambda: ours(shards, replace(views, reduced=True), *common, steps),
+        "ours_uncut": lambda: ours(shards, replace(views, on_device=True), *common, steps),
         "ours_float": lambda: ours(shards, views, *common, steps, as_float=True),
     }
     embedded = REPOSITORY / "data/stylecross/train"

@@ -94,6 +94,12 @@ def test_a_run_that_is_stopped_and_resumed_ends_with_the_weights_of_one_that_was
     assert steps == list(range(STEPS)), "the log has every step once"
 
 
+def test_views_that_are_cut_on_the_device_give_the_same_weights(uninterrupted: Callable[..., Path]) -> None:
+    runs = uninterrupted(), uninterrupted("views.on_device=true")
+    plain, late = (load_file(run / "checkpoints" / "last.safetensors") for run in runs)
+    assert all(torch.equal(plain[name], late[name]) for name in plain)
+
+
 def test_resume_without_such_a_run_says_so(shards: Path, tmp_path: Path) -> None:
     done = subprocess.run([*command(shards), "resume=true"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2

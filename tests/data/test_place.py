@@ -86,6 +86,16 @@ def test_with_other_readers_a_run_goes_on_at_the_edge_of_an_epoch_and_says_so(
     assert said.replace("\\", "") in out
 
 
+def test_batches_that_are_chosen_by_tags_have_another_order_with_other_tags(
+    root: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = entered(root, balance="2x2").state_dict()
+    entered(root, step=13, state=state, balance="2x2")
+    assert capsys.readouterr().out == ""
+    entered(root, step=13, state=state, balance="2x2", tags=["set:0", "set:1"])
+    assert "another order of its images than it was begun with (tags " in capsys.readouterr().out
+
+
 def test_a_run_that_was_moved_to_an_edge_is_resumed_exactly_from_there(
     root: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -12,12 +13,13 @@ from typing import Any
 
 import pytest
 import torch
-from corpus import write_root
+from corpus import picture, write_root, write_tar
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from stylesim.data.batch import Batch
+from stylesim.data.batch import Batch, UncutBatch
+from stylesim.data.index import index_shards
 from stylesim.data.modules import ShardDataModule
 from stylesim.data.plan import Plan
 from stylesim.data.roots import name_roots
@@ -61,6 +63,34 @@ def test_a_batch_holds_two_views_the_tags_and_the_ids_of_its_images(root: Path):
         folder, shard, number = key.split("/")
         assert (folder, int(shard)) == ("train", int(number) // 7)
         assert row == [int(number) % 3 == tag for tag in range(3)]
+
+
+def broken_root(folder: Path, good: int) -> Path:
+    """Eight images, of which only the first `good` are any."""
+    for shard in range(2):
+        members: dict[str, bytes | dict] = {}
+        for number in range(4 * shard, 4 * shard + 4):
+            members[f"{number}.jpg"] = picture(number, 20 + number, 30) if number < good else b"no image"
+            members[f"{number}.json"] = {"tags": ["set:0"]}
+        write_tar(folder / f"{shard:05d}.tar", members)
+    index_shards(folder, show=False)
+    return folder
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_views_cut_on_the_device_are_those_that_workers_cut(tmp_path: Path, workers: int):
+    root, views = str(broken_root(tmp_path / "train", good=6)), TwoViews(8, greyscale=0.5)
+    usual, late = (module_of(root, views=replace(views, on_device=d), workers=workers) for d in (False, True))
+    uncut = list(late.train_dataloader())
+    assert all(isinstance(batch, UncutBatch) for batch in uncut)
+    assert_same([late.on_after_batch_transfer(batch, 0) for batch in uncut], list(usual.train_dataloader()))  # type: ignore[arg-type]
+
+
+def test_a_batch_that_has_lost_all_its_images_is_cut_too(tmp_path: Path):
+    module = module_of(str(broken_root(tmp_path / "train", good=0)), views=TwoViews(8, on_device=True))
+    batch = module.on_after_batch_transfer(next(iter(module.train_dataloader())), 0)
+    assert batch.views.shape == (2, 0, 3, 8, 8)
+    assert len(batch.damaged) == 4
 
 
 @pytest.mark.parametrize("workers", [0, 2, 3])

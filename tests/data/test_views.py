@@ -50,7 +50,7 @@ def test_a_box_of_any_image_lies_inside_it(height: int, width: int):
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
 def test_pixels_are_those_of_pil_within_two_grey_levels(box: tuple[int, int, int, int], interpolation: str):
     image = soft_image(240, 320)
-    ours = TwoViews(64, interpolation=interpolation).cut(image, View(*box, False, False, 0))  # type: ignore[arg-type]
+    ours = TwoViews(64, interpolation=interpolation).cut(torch.from_numpy(image), View(*box, False, False, 0))  # type: ignore[arg-type]
     theirs = resized_crop(Image.fromarray(image), *box, [64, 64], InterpolationMode(interpolation))  # type: ignore[arg-type]
     difference = np.abs(ours.permute(1, 2, 0).numpy().astype(int) - np.asarray(theirs).astype(int))
     assert difference.max() <= 2
@@ -63,7 +63,7 @@ def test_flips_and_turns_move_the_corners_as_they_say():
     views = TwoViews(8)
 
     def bright_corner(mirrored: bool, upside_down: bool, turns: int) -> tuple[int, int]:
-        pixels = views.cut(image, View(0, 0, 64, 64, mirrored, upside_down, turns))[0]
+        pixels = views.cut(torch.from_numpy(image), View(0, 0, 64, 64, mirrored, upside_down, turns))[0]
         return divmod(int(torch.stack([pixels[0, 0], pixels[0, -1], pixels[-1, 0], pixels[-1, -1]]).argmax()), 2)
 
     assert bright_corner(False, False, 0) == (0, 0)
@@ -100,6 +100,10 @@ def test_a_share_of_the_images_loses_its_colour_in_both_views_as_pil_takes_it():
     assert torch.equal(*(kind(image, np.random.default_rng(1)) for kind in (plain, none)))
 
 
+def of_file(views: TwoViews, data: bytes, seed: int) -> torch.Tensor:
+    return views.cut_both(views.draw_of_file(data, np.random.default_rng(seed)))
+
+
 def encoded(image: np.ndarray, kind: str = "JPEG", orientation: int = 1) -> bytes:
     out, exif = io.BytesIO(), Image.Exif()
     exif[0x0112] = orientation
@@ -115,7 +119,7 @@ def test_a_reduced_jpeg_gives_nearly_the_pixels_of_the_whole_one(height: int, wi
     shown = width / height if orientation < 5 else height / width
     whole, reduced = (TwoViews(96, (1, 1), (shown, shown), reduced=reduced) for reduced in (False, True))
     for seed in range(3):
-        exact, fast = (views.of_file(data, np.random.default_rng(seed)).int() for views in (whole, reduced))
+        exact, fast = (of_file(views, data, seed).int() for views in (whole, reduced))
         assert 0 < (exact - fast).abs().float().mean() < 1
 
 
@@ -140,13 +144,13 @@ def test_where_crops_would_be_smaller_than_the_views_or_no_jpeg_is_read_nothing_
 ):
     data = encoded(soft_image(side, side), kind)
     whole, reduced = (TwoViews(224, scale=scale, reduced=reduced) for reduced in (False, True))
-    assert torch.equal(*(views.of_file(data, np.random.default_rng(3)) for views in (whole, reduced)))
+    assert torch.equal(*(of_file(views, data, 3) for views in (whole, reduced)))
 
 
 def test_damaged_files_are_refused_alike():
     data = encoded(soft_image(400, 400))[:2000]
     for reduced in (False, True):
         with pytest.raises(StylesimError):
-            TwoViews(32, reduced=reduced).of_file(data, RNG)
+            TwoViews(32, reduced=reduced).draw_of_file(data, RNG)
         with pytest.raises(StylesimError, match="more than the 100"):
-            TwoViews(32, reduced=reduced).of_file(encoded(soft_image(40, 40)), RNG, max_pixels=100)
+            TwoViews(32, reduced=reduced).draw_of_file(encoded(soft_image(40, 40)), RNG, max_pixels=100)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 from jaxtyping import Bool, UInt8
 from torch import Tensor
+
+from stylesim.data.views import Drawn, TwoViews, View
 
 
 class Batch(NamedTuple):
@@ -19,3 +23,47 @@ class Batch(NamedTuple):
     """`<root>/<shard>/<key>`, unique in a run."""
     damaged: list[tuple[str, str]]
     """(key or shard, reason) of each slot that is missing from this batch."""
+
+
+class UncutBatch(NamedTuple):
+    """The same before its views are cut: whole images of any size, which go to the device in one piece."""
+
+    pixels: UInt8[Tensor, " n"]
+    """Image after image, `[h w 3]` each."""
+    sizes: list[tuple[int, int]]
+    """Height and width of each image."""
+    drawn: list[tuple[View, View]]
+    grey: list[bool]
+    tags: Bool[Tensor, "b t"]
+    keys: list[str]
+    damaged: list[tuple[str, str]]
+
+    @classmethod
+    def of(
+        cls, images: Sequence[Drawn], tags: Bool[Tensor, "b t"], keys: list[str], damaged: list[tuple[str, str]]
+    ) -> UncutBatch:
+        return cls(
+            torch.cat([image.pixels.flatten() for image in images] or [torch.empty(0, dtype=torch.uint8)]),
+            [(image.pixels.shape[0], image.pixels.shape[1]) for image in images],
+            [image.views for image in images],
+            [image.grey for image in images],
+            tags,
+            keys,
+            damaged,
+        )
+
+    def cut(self, views: TwoViews) -> Batch:
+        """With its views, which are cut on the device that the pixels are on."""
+        pixels = self.pixels.split([height * width * 3 for height, width in self.sizes])
+        pairs = [
+            views.cut_both(Drawn(image.view(*size, 3), *how))
+            for image, size, *how in zip(pixels, self.sizes, self.drawn, self.grey, strict=True)
+        ]
+        return Batch(stack_views(pairs, views.size, self.pixels.device), self.tags, self.keys, self.damaged)
+
+
+def stack_views(
+    pairs: Sequence[UInt8[Tensor, "2 3 s s"]], size: int, device: torch.device | None = None
+) -> UInt8[Tensor, "2 b 3 s s"]:
+    """The views of a batch, which may have lost all its images."""
+    return torch.stack([*pairs], 1) if pairs else torch.empty(2, 0, 3, size, size, dtype=torch.uint8, device=device)

@@ -18,6 +18,7 @@ import lightning as L
 import pandas as pd
 
 from stylesim.data.balance import read_balance
+from stylesim.data.batch import Batch, UncutBatch
 from stylesim.data.folder import Folder, hold_out, read_items
 from stylesim.data.index import Index, load_index
 from stylesim.data.place import order_of, re_enter
@@ -131,6 +132,10 @@ class StyleDataModule(L.LightningDataModule, ABC):
         self.loader = StreamLoader(stream, self.workers, self.repeat_batches, done)
         return self.loader
 
+    def on_after_batch_transfer(self, batch: Batch | UncutBatch, dataloader_idx: int) -> Batch:
+        """The batch with its views, which are cut here if they are to be cut on the device."""
+        return batch.cut(self.views) if isinstance(batch, UncutBatch) else batch
+
     def _enter(self, plans: Sequence[Plan]) -> None:
         """Find the place of a resumed run, and note it for the next time."""
         trainer = self.trainer
@@ -141,7 +146,7 @@ class StyleDataModule(L.LightningDataModule, ABC):
                 f"the run that is resumed has done {done} micro-batches, which"
                 f" trainer.accumulate_grad_batches={accumulation} does not divide: choose a divisor"
             )
-        order, steps = order_of(plans, self.balance), max(plan.steps for plan in plans)
+        order, steps = order_of(plans, self.balance, self.vocabulary), max(plan.steps for plan in plans)
         start, sentence = re_enter(self._place, order, steps, step) if self._place else (step * accumulation, None)
         if sentence and trainer.is_global_zero:
             print(f"stylesim: {sentence}.", flush=True)

@@ -9,18 +9,25 @@ from typing import Any
 from stylesim.data.plan import Plan
 
 
-def order_of(plans: Sequence[Plan], balance: str | None) -> dict[str, Any]:
-    """All that the order of a stream depends on, as plain values that a checkpoint may hold."""
-    counts = repr([plan.counts for plan in plans]).encode()
-    return {
+def order_of(plans: Sequence[Plan], balance: str | None, vocabulary: Sequence[str]) -> dict[str, Any]:
+    """All that the order of a stream depends on, as plain values that a checkpoint may hold.
+
+    The `vocabulary` of selected tags is a part of it where batches are chosen by them.
+    """
+    order = {
         "processes": plans[0].world,
         "workers": plans[0].workers,
         "batch_size": [plan.batch for plan in plans],
         "shuffle_buffer": plans[0].buffer,
         "seed": plans[0].seed,
         "balance": balance,
-        "shards": hashlib.sha256(counts).hexdigest()[:12],
+        "shards": _digest([plan.counts for plan in plans]),
     }
+    return order | {"tags": _digest(vocabulary)} if balance else order
+
+
+def _digest(numbers_or_names: Sequence[Any]) -> str:
+    return hashlib.sha256(repr(numbers_or_names).encode()).hexdigest()[:12]
 
 
 def re_enter(before: Mapping[str, Any], order: Mapping[str, Any], steps: int, step: int) -> tuple[int, str | None]:

@@ -15,15 +15,14 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Int, UInt8
-from torch import Tensor
+from jaxtyping import Int
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from stylesim.data.balance import Balance
-from stylesim.data.batch import Batch
+from stylesim.data.batch import Batch, UncutBatch, stack_views
 from stylesim.data.plan import Plan, Stretch
 from stylesim.data.tars import Slot
-from stylesim.data.views import TwoViews
+from stylesim.data.views import Drawn, TwoViews
 from stylesim.errors import StylesimError
 
 MAX_PIXELS = 1 << 26
@@ -85,7 +84,7 @@ class Stream(IterableDataset):
     start: int = 0
     stop: int = 1 << 62
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Batch | UncutBatch]:
         info = get_worker_info()
         workers = self.lines[0].plan.workers
         assert (info.num_workers if info else 1) == workers, "the plan was made for another number of workers"
@@ -114,35 +113,33 @@ class Stream(IterableDataset):
                 yield from ([(m, slot) for slot in next(chosen)] for m in served[done:])
             epoch += 1
 
-    def _batch(self, slots: Sequence[tuple[int, Slot]]) -> Batch:
-        views, tags, keys, damaged = [], [], [], []
+    def _batch(self, slots: Sequence[tuple[int, Slot]]) -> Batch | UncutBatch:
+        images: list[Any] = []  # views, or what they will be cut from
+        tags, keys, damaged = [], [], []
         for turn, slot in slots:
             try:
                 row = np.zeros(self.columns, bool)
                 row[self._columns_of(slot)] = True
-                pair = self._pair(turn, slot)
+                image = self._draw(turn, slot)
             except StylesimError as error:
                 damaged.append((slot.key, str(error)))
                 continue
             tags.append(row)
-            views.append(pair)
+            images.append(image if self.views.on_device else self.views.cut_both(image))
             keys.append(slot.key)
-        size = self.views.size
-        return Batch(
-            views=torch.stack(views, 1) if views else torch.empty(2, 0, 3, size, size, dtype=torch.uint8),
-            tags=torch.from_numpy(np.stack(tags) if tags else np.zeros((0, self.columns), bool)),
-            keys=keys,
-            damaged=damaged,
-        )
+        known = torch.from_numpy(np.stack(tags) if tags else np.zeros((0, self.columns), bool))
+        if self.views.on_device:
+            return UncutBatch.of(images, known, keys, damaged)
+        return Batch(stack_views(images, self.views.size), known, keys, damaged)
 
-    def _pair(self, turn: int, slot: Slot) -> UInt8[Tensor, "2 3 s s"]:
+    def _draw(self, turn: int, slot: Slot) -> Drawn:
         """Views that depend on the image and the turn alone, whichever reader makes them."""
         if slot.image is None:
             raise StylesimError(slot.reason or "no image")
         seed = f"{self.lines[0].plan.seed} {turn} {slot.key}".encode("utf-8", "surrogateescape")
         digest = hashlib.blake2b(seed, digest_size=16).digest()
         rng = np.random.Generator(np.random.PCG64(int.from_bytes(digest, "little")))
-        return self.views.of_file(slot.image, rng, max_pixels=MAX_PIXELS)
+        return self.views.draw_of_file(slot.image, rng, max_pixels=MAX_PIXELS)
 
     def _columns_of(self, slot: Slot) -> list[int]:
         """Columns of the selected tags of an image."""
@@ -244,7 +241,7 @@ class StreamLoader:
         done = self.stream.start if self.done is None else self.done
         return done + self.stream.stop - self.stream.start
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Batch | UncutBatch]:
         batches = self._read(self.stream) if not self.repeat else self._repeated()
         while True:
             asked = time.perf_counter()
@@ -254,7 +251,7 @@ class StreamLoader:
                 return
             yield batch
 
-    def _read(self, stream: Stream) -> Iterator[Batch]:
+    def _read(self, stream: Stream) -> Iterator[Batch | UncutBatch]:
         loader = DataLoader(
             stream,
             batch_size=None,
@@ -268,7 +265,7 @@ class StreamLoader:
             worker._popen.terminate = worker._popen.kill  # deaf to SIGTERM, they would be waited for without end
         return batches
 
-    def _repeated(self) -> Iterator[Batch]:
+    def _repeated(self) -> Iterator[Batch | UncutBatch]:
         first = list(self._read(replace(self.stream, start=0, stop=self.repeat)))
         return (first[m % self.repeat] for m in range(self.stream.start, self.stream.stop))
 

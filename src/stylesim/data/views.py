@@ -38,6 +38,15 @@ class View(NamedTuple):
         return self._replace(top=top, left=left, height=bottom - top, width=right - left)
 
 
+class Drawn(NamedTuple):
+    """A decoded image, and what its two views will show of it."""
+
+    pixels: UInt8[Tensor, "h w 3"]
+    views: tuple[View, View]
+    grey: bool
+    """Whether both lose their colour."""
+
+
 @dataclass(frozen=True)
 class TwoViews:
     """Two random views of an image, each `size` x `size` px.
@@ -45,7 +54,8 @@ class TwoViews:
     A box of `scale` of the area and `ratio` of width to height (as torchvision's RandomResizedCrop draws
     it) is scaled with antialiasing, then flipped, then turned by a random multiple of 90 degrees if
     `quarter_turns`. `greyscale`: share of the images, in [0, 1], of which both views lose their colour, so
-    that a palette alone does not tell a style. `reduced`: decode large JPEGs at a smaller scale, see `of_file`.
+    that a palette alone does not tell a style. `reduced`: decode large JPEGs at a smaller scale, see `draw_of_file`.
+    `on_device`: cut them on the device that trains, from whole images; the workers only decode.
     """
 
     size: int = 224
@@ -57,14 +67,13 @@ class TwoViews:
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     greyscale: float = 0.0
     reduced: bool = False
+    on_device: bool = False
 
     def __call__(self, image: UInt8[np.ndarray, "h w 3"], rng: np.random.Generator) -> UInt8[Tensor, "2 3 s s"]:
-        return self._cut_both(image, [self.draw(image.shape[0], image.shape[1], rng) for _ in range(2)], rng)
+        return self.cut_both(self._drawn(image, self._draw_both(image.shape[0], image.shape[1], rng), rng))
 
-    def of_file(
-        self, data: bytes, rng: np.random.Generator, *, max_pixels: int = MAX_PIXELS
-    ) -> UInt8[Tensor, "2 3 s s"]:
-        """The views of an encoded image.
+    def draw_of_file(self, data: bytes, rng: np.random.Generator, *, max_pixels: int = MAX_PIXELS) -> Drawn:
+        """What the views of an encoded image will be; `cut_both` makes them.
 
         With `reduced` a JPEG is decoded at 1/2, 1/4 or 1/8 of its size, as long as both boxes are there at least as
         large as the views. The boxes are the same, to a pixel of the smaller picture; the pixels are a little
@@ -72,19 +81,25 @@ class TwoViews:
         """
         size = jpeg_size(data) if self.reduced else None
         if size is None:
-            return self(decode_rgb(data, max_pixels=max_pixels), rng)
-        drawn = [self.draw(*size, rng) for _ in range(2)]
-        smallest = min(min(view.height, view.width) for view in drawn)
+            image = decode_rgb(data, max_pixels=max_pixels)
+            return self._drawn(image, self._draw_both(image.shape[0], image.shape[1], rng), rng)
+        views = self._draw_both(*size, rng)
+        smallest = min(min(view.height, view.width) for view in views)
         image = decode_rgb(data, -(-min(size) * self.size // smallest), max_pixels=max_pixels)
         scale = round(size[0] / image.shape[0])
-        return self._cut_both(image, [view.at(scale) for view in drawn], rng)
+        return self._drawn(image, (views[0].at(scale), views[1].at(scale)), rng)
 
-    def _cut_both(
-        self, image: UInt8[np.ndarray, "h w 3"], drawn: list[View], rng: np.random.Generator
-    ) -> UInt8[Tensor, "2 3 s s"]:
-        views = torch.stack([self.cut(image, view) for view in drawn])
+    def cut_both(self, drawn: Drawn) -> UInt8[Tensor, "2 3 s s"]:
+        """The views of an image, on its device."""
+        views = torch.stack([self.cut(drawn.pixels, view) for view in drawn.views])
+        return without_colour(views) if drawn.grey else views
+
+    def _draw_both(self, height: int, width: int, rng: np.random.Generator) -> tuple[View, View]:
+        return self.draw(height, width, rng), self.draw(height, width, rng)
+
+    def _drawn(self, image: UInt8[np.ndarray, "h w 3"], views: tuple[View, View], rng: np.random.Generator) -> Drawn:
         # No draw where none is needed: the other views of a seed stay as they are.
-        return without_colour(views) if self.greyscale and rng.random() < self.greyscale else views
+        return Drawn(torch.from_numpy(image), views, bool(self.greyscale and rng.random() < self.greyscale))
 
     def draw(self, height: int, width: int, rng: np.random.Generator) -> View:
         """One random view of an image of `height` x `width` px."""
@@ -105,19 +120,20 @@ class TwoViews:
         h = min(height, max(1, round(width / self.ratio[0])))
         return (height - h) // 2, (width - w) // 2, h, w
 
-    def cut(self, image: UInt8[np.ndarray, "h w 3"], view: View) -> UInt8[Tensor, "3 s s"]:
-        """This view of `image`, to which it must belong."""
-        box = image[view.top : view.top + view.height, view.left : view.left + view.width]
-        # A copy of the box as [1 3 h w] in channels-last order, for which torch has a vectorised 8 bit
-        # kernel.
-        pixels = torch.from_numpy(box.copy()).permute(2, 0, 1)[None]
-        pixels = interpolate(pixels, (self.size, self.size), mode=self.interpolation, antialias=True)[0]
+    def cut(self, image: UInt8[Tensor, "h w 3"], view: View) -> UInt8[Tensor, "3 s s"]:
+        """This view of `image`, to which it must belong; on a GPU to a grey level what it is on a CPU."""
+        box = image[view.top : view.top + view.height, view.left : view.left + view.width].permute(2, 0, 1)[None]
+        # In channels-last order torch has a vectorised 8 bit kernel, on a CPU alone.
+        box = box.contiguous(memory_format=torch.channels_last) if image.device.type == "cpu" else box.float()
+        pixels = interpolate(box, (self.size, self.size), mode=self.interpolation, antialias=True)[0]
+        if pixels.is_floating_point():
+            pixels = pixels.round().clamp(0, 255).to(torch.uint8)  # a bicubic kernel overshoots
         flips = [axis for axis, flip in ((2, view.mirrored), (1, view.upside_down)) if flip]
         return torch.rot90(pixels.flip(flips) if flips else pixels, view.turns, (1, 2))
 
 
 def without_colour(views: UInt8[Tensor, "v 3 h w"]) -> UInt8[Tensor, "v 3 h w"]:
-    """Luma in all three channels, as PIL's `convert("L")` rounds it."""
-    weights = torch.tensor([19595, 38470, 7471], dtype=torch.int32)[:, None, None]  # ITU-R 601, in 1 / 2^16
+    """Luma (ITU-R 601, in 1 / 2^16) in all three channels, as PIL's `convert("L")` rounds it."""
+    weights = torch.tensor([19595, 38470, 7471], dtype=torch.int32, device=views.device)[:, None, None]
     luma = ((views.int() * weights).sum(1, keepdim=True) + 2**15) >> 16
     return luma.to(torch.uint8).expand_as(views).contiguous()
