@@ -58,8 +58,13 @@ def uninterrupted(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Cal
     [
         (signal.SIGKILL, -9, []),
         (signal.SIGTERM, 143, []),
-        # Ctrl-C reaches every process of a terminal: here two ranks, which also average their weights.
-        (signal.SIGINT, 130, ["trainer=ddp_cpu", "callbacks=ema", "optim=adamw"]),
+        # Ctrl-C reaches every process of a terminal: here two ranks, which also average their weights, describe their
+        # batches in chunks and choose them by tags.
+        (
+            signal.SIGINT,
+            130,
+            ["trainer=ddp_cpu", "callbacks=ema", "optim=adamw", "learning.grad_cache=4", "data.balance=3x2"],
+        ),
     ],
 )
 def test_a_run_that_is_stopped_and_resumed_ends_with_the_weights_of_one_that_was_not(
