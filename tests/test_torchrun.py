@@ -9,10 +9,15 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import pytest
+import torch
 from conftest import overrides_for
 from processes import children_of
+from safetensors.torch import load_file
 
 STEPS = 30
 
@@ -48,6 +53,55 @@ def test_one_machine(shards: Path, tmp_path: Path) -> None:
     assert samples_seen(tmp_path) == [6, 12, 18, 24], "two ranks of three images"
     assert (tmp_path / "run/report.html").is_file()
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+@pytest.fixture
+def hosts(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """Two network namespaces and a cable between them: the address of each by its name."""
+    names = {f"stylesim{os.getpid()}{end}": f"10.213.7.{end}" for end in (1, 2)}
+    ends = [f"cable{end}" for end in (1, 2)]
+    commands = [["netns", "add", name] for name in names]
+    first, second = names
+    commands.append(["-n", first, "link", "add", ends[0], "type", "veth", "peer", "name", ends[1], "netns", second])
+    for (name, address), end in zip(names.items(), ends, strict=True):
+        commands.append(["-n", name, "addr", "add", f"{address}/24", "dev", end])
+        commands += [["-n", name, "link", "set", device, "up"] for device in (end, "lo")]
+    try:
+        for command in commands:
+            try:
+                subprocess.run(["ip", *command], check=True, capture_output=True)
+            except (OSError, subprocess.CalledProcessError) as error:
+                pytest.skip(f"no network namespaces here: {error}")
+        yield names
+    finally:
+        for name in names:
+            with suppress(OSError):
+                subprocess.run(["ip", "netns", "delete", name], capture_output=True)
+
+
+def test_two_hosts_with_a_network_of_their_own_give_the_weights_of_one(
+    hosts: dict[str, str], shards: Path, tmp_path: Path
+) -> None:
+    nodes = []
+    for node, name in enumerate(hosts):
+        flags = [
+            "--nnodes=2",
+            "--nproc-per-node=1",
+            f"--node-rank={node}",
+            f"--master-addr={next(iter(hosts.values()))}",
+        ]
+        command = torchrun(shards, *flags, more=("trainer.max_steps=4", "trainer.num_nodes=2", "trainer.devices=1"))
+        environ = os.environ | {"GLOO_SOCKET_IFNAME": f"cable{node + 1}"}
+        log = (tmp_path / f"stderr{node}").open("w")
+        command = ["ip", "netns", "exec", name, *command]
+        nodes.append(subprocess.Popen(command, cwd=tmp_path, env=environ, stderr=log, start_new_session=True))
+        log.close()
+    codes = [node.wait(900) for node in nodes]
+    assert codes == [0, 0], [(tmp_path / f"stderr{node}").read_text() for node in range(2)]
+    alone = torchrun(shards, "--standalone", "--nproc-per-node=2", more=("trainer.max_steps=4", "hydra.run.dir=alone"))
+    subprocess.run(alone, cwd=tmp_path, check=True, timeout=900)
+    two, one = (load_file(tmp_path / run / "checkpoints/last.safetensors") for run in ("run", "alone"))
+    assert all(torch.equal(two[name], one[name]) for name in one)
 
 
 def test_two_machines_of_which_one_loses_its_rank(shards: Path, tmp_path: Path) -> None:
