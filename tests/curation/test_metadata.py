@@ -76,8 +76,8 @@ def test_what_is_not_there_or_no_parquet_is_said(tmp_path: Path):
         laion(stage(tmp_path), path=str(tmp_path / "bad.parquet"))
 
 
-def write_contrastyles(path: Path, tags: list[str | None], **changes: list) -> Path:
-    """The columns of the published train.parquet, all of them strings."""
+def write_contrastyles(path: Path, tags: list, **changes: list) -> Path:
+    """The columns of the published train.parquet, all of them strings unless the tags are lists."""
     count = len(tags)
     columns = {
         "key": [f"{n:09d}" for n in range(count)],
@@ -86,12 +86,15 @@ def write_contrastyles(path: Path, tags: list[str | None], **changes: list) -> P
         "md5": [f"{n:032x}" for n in range(count)],
         "merged_tags": tags,
         "tags": tags,
+    } | changes
+    kinds = {
+        name: pa.list_(pa.string()) if isinstance(values[0], list) else pa.string() for name, values in columns.items()
     }
-    pq.write_table(pa.table({n: pa.array(v, pa.string()) for n, v in (columns | changes).items()}), path)
+    pq.write_table(pa.table({name: pa.array(values, kinds[name]) for name, values in columns.items()}), path)
     return path
 
 
-@pytest.mark.parametrize("write", [json.dumps, repr, ", ".join])
+@pytest.mark.parametrize("write", [json.dumps, repr, ", ".join, list])
 def test_contrastyles_as_it_is(tmp_path: Path, write, capsys: pytest.CaptureFixture[str]):
     rows = [["vincent van gogh", "oil painting"], ["arts crafts movement"], ["georgia okeeffe", "My Own Style"]]
     path = write_contrastyles(tmp_path / "train.parquet", [write(tags) for tags in rows])

@@ -20,6 +20,7 @@ ROWS = [["claude monet"], ["pop art", "oil painting"], ["claude monet", "o'keeff
     [
         (json.dumps, {"JSON lists": 4}),
         (repr, {"JSON lists": 1, "Python lists": 3}),
+        (list, {"lists": 3, "nothing": 1}),
         ("|".join, {"nothing": 1, "text separated by |": 3}),
         (", ".join, {"nothing": 1, "text separated by comma": 3}),
         ("\t".join, {"nothing": 1, "text separated by tab": 3}),
@@ -39,8 +40,8 @@ def test_what_was_found_is_said():
     )
 
 
-@pytest.mark.parametrize("bad", ["['a' 'b']", "[1, 2]", '{"a": 1}', "['pop art'", "[['pop art']]", "[None]"])
-def test_what_cannot_be_read_is_refused_with_the_first_rows(bad: str):
+@pytest.mark.parametrize("bad", ["['a' 'b']", "[1, 2]", '{"a": 1}', "['pop art'", "[['pop art']]", "[None]", [1]])
+def test_what_cannot_be_read_is_refused_with_the_first_rows(bad: str | list):
     with pytest.raises(StylesimError, match=r"here: 2 rows hold no tags.*First row 1: .*row 3: "):
         recognise(["['pop art']", bad, "['claude monet']", bad], KNOWN, "here")
 

@@ -1,4 +1,4 @@
-"""The tags of a table's column of text, however they are written: lists of JSON or Python, or separated words."""
+"""The tags of a table's column, however they are written: lists, text of JSON or Python lists, or separated words."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ast
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from stylesim.curation.columns import offenders
@@ -15,6 +15,9 @@ from stylesim.errors import StylesimError
 
 SEPARATORS = {"|": "|", ";": ";", "\t": "tab", "\n": "line break", ",": "comma"}
 _UNSEPARATED = re.compile(r"""['"]\s+['"]""")  # ['a' 'b'], as NumPy prints it, is ['ab'] to Python
+
+
+Row = str | Sequence[str] | None
 
 
 class Writing(NamedTuple):
@@ -29,7 +32,7 @@ class Writing(NamedTuple):
         return ", ".join(f"{count:,} rows of {kind}" for kind, count in self.counts.items()) or "no tags"
 
 
-def recognise(rows: Iterable[str | None], known: Mapping[str, str], what: str) -> Writing:
+def recognise(rows: Iterable[Row], known: Mapping[str, str], what: str) -> Writing:
     """Look through a whole column.
 
     Text is separated by whichever sign gives most names that are `known` (by their `bare` form); rows may differ in
@@ -42,13 +45,13 @@ def recognise(rows: Iterable[str | None], known: Mapping[str, str], what: str) -
     hits: Counter[str] = Counter()
     wrong: list[tuple[int, str]] = []
     texts: list[tuple[int, str]] = []
-    for number, text in enumerate(rows):
-        kind, tags = _read_list(text or "")
+    for number, row in enumerate(rows):
+        kind, tags = _read_list(row)
         if kind == "text":
-            texts += [(number, str(text))] * (len(texts) < 3)
+            texts += [(number, str(row))] * (len(texts) < 3)
             hits.update(sign for sign in SEPARATORS for name in tags[0].split(sign) if bare(name) in known)
         elif kind == "damaged":
-            wrong.append((number, str(text)))
+            wrong.append((number, str(row)))
         counts[kind] += 1
     if wrong or (texts and not hits):
         raise StylesimError(
@@ -61,18 +64,20 @@ def recognise(rows: Iterable[str | None], known: Mapping[str, str], what: str) -
     return Writing(separator, dict(sorted(named.items())))
 
 
-def read_tags(text: str | None, separator: str) -> list[str]:
+def read_tags(row: Row, separator: str) -> list[str]:
     """The tags of one row of a column that has been recognised."""
-    kind, tags = _read_list(text or "")
+    kind, tags = _read_list(row)
     found = tags[0].split(separator) if kind == "text" else tags
     return [stripped for name in found if (stripped := name.strip())]
 
 
-def _read_list(text: str) -> tuple[str, list[str]]:
+def _read_list(row: Row) -> tuple[str, list[str]]:
     """What a row is, and its tags; those of a text stay together."""
-    text = text.strip()
+    text = row.strip() if isinstance(row, str) else row
     if not text:
         return "nothing", []
+    if not isinstance(text, str):  # the column holds lists, and no text
+        return ("lists", [*text]) if all(isinstance(name, str) for name in text) else ("damaged", [])
     if text[0] not in "[({":
         return "text", [text]
     for kind, read in (("JSON lists", json.loads), ("Python lists", ast.literal_eval)):
