@@ -16,14 +16,14 @@ demo: $(VENV)/installed  ## Train CSD on StyleCross, compare it with its control
 	env -u OMP_NUM_THREADS $(BIN)/python -m stylesim.train experiment=stylecross_demo
 
 # The seed draws the pictures, the captions and the faults. Every step goes on where it was stopped.
-SEED ?= 1
+SEED ?= 2
 MINI := outputs/laion_mini/$(SEED)
 laion-mini: $(VENV)/installed  ## Curate a small corpus with planted faults, check each stage, train on what is left (5 minutes)
 	test -d $(MINI)/corpus || $(BIN)/python experiments/laion_mini/make_corpus.py --seed $(SEED) --out $(MINI)/corpus
 	test -f $(MINI)/copies/metrics.json || env -u OMP_NUM_THREADS $(BIN)/python -m stylesim.train experiment=laion_mini_copies hydra.run.dir=$(MINI)/copies
 	env -u OMP_NUM_THREADS $(BIN)/python -m stylesim.curate source=img2dataset source.path=$(MINI)/corpus/images out=$(MINI)/work \
 	  filter.max_tag_images=1000 filter.min_tag_images=10 filter.min_size=48 filter.min_aesthetic=5.5 \
-	  deduplicate.checkpoint=$(MINI)/copies/checkpoints/last.safetensors deduplicate.threshold=0.9 \
+	  deduplicate.checkpoint=$(MINI)/copies/checkpoints/last.safetensors deduplicate.whiten=128 deduplicate.threshold=0.77 \
 	  +deduplicate.evaluation.unseen_contents=data/stylecross/unseen_contents \
 	  +deduplicate.evaluation.unseen_styles=data/stylecross/unseen_styles \
 	  shard.query_artists=19 shard.query_images=5

@@ -183,13 +183,22 @@ class Strangers(NamedTuple):
 def not_planted(pictures: Pictures, work: Path) -> list[Strangers]:
     """Every such pair, the most similar first, by all inner products at once."""
     folder = work / "4-deduplicate"
-    threshold = json.loads((folder / SUMMARY).read_text())["settings"]["threshold"]
+    settings = json.loads((folder / SUMMARY).read_text())["settings"]
     ids = pq.read_table(folder / "descriptors" / "items.parquet")["id"].to_pylist()
-    vectors = np.load(folder / "descriptors" / "descriptors.npy").astype(np.float32)
+    vectors = whitened(np.load(folder / "descriptors" / "descriptors.npy").astype(np.float64), settings["whiten"])
     chosen = [row for row, name in enumerate(ids) if pictures.truth.kind.get(name) == "original"]
     true, similar = pictures.truth.loc[[ids[row] for row in chosen]], np.triu(vectors[chosen] @ vectors[chosen].T, 1)
-    pairs = sorted(zip(*np.nonzero(similar > threshold), strict=True), key=lambda pair: -similar[pair])
+    pairs = sorted(zip(*np.nonzero(similar > settings["threshold"]), strict=True), key=lambda pair: -similar[pair])
     return [Strangers(true.iloc[a], true.iloc[b], float(similar[a, b])) for a, b in pairs]
+
+
+def whitened(vectors: np.ndarray, axes: int | None) -> np.ndarray:
+    if axes is None:
+        return vectors
+    centred = vectors - vectors.mean(axis=0)
+    # Columns of the left factor are the coordinates along the axes, at one variance.
+    along = np.linalg.svd(centred, full_matrices=False)[0][:, :axes]
+    return along / np.linalg.norm(along, axis=1, keepdims=True)
 
 
 def draw(pairs: list[Strangers], file: Path) -> None:

@@ -95,6 +95,25 @@ def test_of_copies_the_largest_stays_with_the_tags_of_all(done: tuple[dict[str, 
     )
 
 
+def test_whitened_descriptors_decide_as_numpys_do(done: tuple[dict[str, Any], Path], corpus: Path, tmp_path: Path):
+    source = done[1].parent / "3-filter"
+    run(source, tmp_path / "4", corpus, whiten=5)
+    described = DescriptorSet.load(tmp_path / "4/descriptors")
+    vectors = np.asarray(described.descriptors, dtype=np.float64)
+    along = np.linalg.svd(vectors - vectors.mean(axis=0), full_matrices=False)[0][:, :5]
+    along /= np.linalg.norm(along, axis=1, keepdims=True)
+    alike = {
+        frozenset((described.ids[a], described.ids[b]))
+        for a, b in zip(*np.nonzero(along @ along.T > THRESHOLD), strict=True)
+    }
+    reasons = {r["id"]: r["reason"] for f in (tmp_path / "4").glob("dropped-*") for r in pq.read_table(f).to_pylist()}
+    told = {frozenset((n, r.split()[-1])) for n, r in reasons.items() if r.startswith("near-duplicate of")}
+    assert told
+    assert told <= alike
+    with pytest.raises(StylesimError, match=r"deduplicate\.whiten=400 axes of \d+ pictures makes all of these equally"):
+        run(source, tmp_path / "again", corpus, whiten=400)
+
+
 def test_every_dropped_image_is_named_with_its_reason(done: tuple[dict[str, Any], Path]):
     reasons = {r["id"]: r["reason"] for f in sorted(done[1].glob("dropped-*")) for r in pq.read_table(f).to_pylist()}
     assert reasons.pop("broken").startswith("unreadable: The image cannot be decoded")

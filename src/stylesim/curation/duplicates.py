@@ -14,12 +14,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 
 from stylesim.curation.contamination import digest_of_set, write_note
 from stylesim.curation.hashes import FINGERPRINTS, fingerprints
 from stylesim.curation.pictures import Picture, contact_sheet, plot
-from stylesim.curation.resemblance import BINS, Crowds, Describer, Pictures, crowds, rows_near
+from stylesim.curation.resemblance import BINS, Crowds, Describer, Pictures, crowds, rows_near, whitening
 from stylesim.curation.stage import Piece, Stage, parts, read_stage
 from stylesim.curation.tagging import merged_tags
 from stylesim.encoders.weights import sha256
@@ -40,6 +40,7 @@ def deduplicate(
     threshold: float = 0.8,
     evaluation: Mapping[str, str | Sequence[str]] | None = None,
     index: Literal["ivf", "hnsw", "pq"] | None = None,
+    whiten: int | None = None,
 ) -> dict[str, Any]:
     """Drop what cannot be decoded, what evaluation sets hold, and all but the largest picture of each component.
 
@@ -50,7 +51,9 @@ def deduplicate(
 
     `checkpoint`: weights of a run of one's own, in place of `encoder`. `evaluation`: name -> shards, folders or tables
     of images, as in RetrievalSpec.query. `index`: None compares all with all, exactly; an index of faiss finds most
-    pairs among many millions (`index_recall` tells how many).
+    pairs among many millions (`index_recall` tells how many). `whiten`: compare that many principal axes of the
+    corpus' descriptors at unit variance, which sharpens an encoder that was not made to tell copies; they are held in
+    memory (2 GB for a million images and 512 axes).
 
     Leaves, besides the parts, `fingerprints/`, `descriptors/`, `evaluation/<name>/`, contamination.json,
     components.png, similarities.png and largest.png: the ten largest components, where a chain of look-alikes that are
@@ -67,11 +70,12 @@ def deduplicate(
         return done
     describer = Describer(encoder, checkpoint, stage.show)
     images = _describe(stage, describer)
-    vectors = images.described.descriptors
+    prepare = whitening(images.described.descriptors, whiten) if whiten else np.asarray
+    vectors = prepare(images.described.descriptors)
     near, known = {}, {}
     for name, where in sets.items():
         theirs = describer.of_roots(where, stage.folder / "evaluation" / name)
-        near[name] = rows_near(vectors, theirs.descriptors, threshold)
+        near[name] = rows_near(vectors, prepare(theirs.descriptors), threshold)
         known[name] = {"images": len(theirs), "dropped": int(near[name][images.places[images.places >= 0]].sum())}
     clean = ~np.any([np.zeros(len(vectors), dtype=bool), *near.values()], axis=0)
     note = stage.folder / ".pairs.partial"  # which Stage.finish takes away
@@ -80,7 +84,7 @@ def deduplicate(
     targets, fates = _fates(images, keepers)
     reasons = _reasons(images, targets, fates, near, threshold)
     _write(stage, images, targets, reasons)
-    _draw(stage, images, found, keepers, threshold)
+    _draw(stage, images, vectors, found, keepers, threshold)
     sizes = np.bincount(found.labels[clean])
     sizes = sizes[sizes > 1]
     readable = images.prints["bytes"].drop_null()
@@ -212,7 +216,14 @@ def _write(stage: Stage, images: _Images, targets: Int[np.ndarray, " n"], reason
         start += len(table)
 
 
-def _draw(stage: Stage, images: _Images, found: Crowds, keepers: Int[np.ndarray, " m"], threshold: float) -> None:
+def _draw(
+    stage: Stage,
+    images: _Images,
+    vectors: Float[np.ndarray, "m d"],
+    found: Crowds,
+    keepers: Int[np.ndarray, " m"],
+    threshold: float,
+) -> None:
     clean = keepers >= 0
     sizes = np.bincount(found.labels[clean], minlength=1)
     at, counts = _histogram(sizes[sizes > 1])
@@ -221,7 +232,7 @@ def _draw(stage: Stage, images: _Images, found: Crowds, keepers: Int[np.ndarray,
     curves = {"": (edges, found.similarities)}
     plot(stage.folder / "similarities.png", curves, x="inner product", y="pairs", scale=("linear", "log"), steps=True)
 
-    vectors, ids = images.described.descriptors, images.described.ids
+    ids = images.described.ids
     locators = images.described.items["source"].tolist()
     sheet = []
     for label in np.argsort(-sizes, kind="stable")[:LARGEST]:

@@ -80,6 +80,24 @@ class Describer:
         return encoder
 
 
+def whitening(
+    descriptors: Float[np.ndarray, "n d"], axes: int
+) -> Callable[[Float[np.ndarray, "m d"]], Float[np.ndarray, "m r"]]:
+    """What brings descriptors to unit variance along the principal axes of these ones, and then to unit length.
+
+    Raises StylesimError where there are no more descriptors than axes: they would all be equally alike.
+    """
+    from stylesim.retrieval.pca import fit_pca
+
+    if len(descriptors) <= axes:
+        raise StylesimError(
+            f"deduplicate.whiten={axes} axes of {len(descriptors):,} pictures makes all of these equally alike: take"
+            " far fewer axes than there are pictures, or null."
+        )
+    fitted = fit_pca(descriptors, axes)
+    return lambda some: fitted.project(some, whiten=True, unit=True)
+
+
 def rows_near(
     ours: Float[np.ndarray, "n d"], theirs: Float[np.ndarray, "m d"], threshold: float
 ) -> Bool[np.ndarray, " n"]:
