@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 
 import numpy as np
 import pytest
@@ -98,6 +99,13 @@ def test_a_share_of_the_images_loses_its_colour_in_both_views_as_pil_takes_it():
     assert 80 <= sum(first for first, _ in both) <= 160
     plain, none = (TwoViews(8, greyscale=share) for share in (0.0, 1e-12))
     assert torch.equal(*(kind(image, np.random.default_rng(1)) for kind in (plain, none)))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_views_of_a_file_are_made_without_a_warning(kind: str):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        of_file(TwoViews(8), encoded(soft_image(40, 40), kind), 0)
 
 
 def of_file(views: TwoViews, data: bytes, seed: int) -> torch.Tensor:

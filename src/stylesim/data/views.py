@@ -99,7 +99,9 @@ class TwoViews:
 
     def _drawn(self, image: UInt8[np.ndarray, "h w 3"], views: tuple[View, View], rng: np.random.Generator) -> Drawn:
         # No draw where none is needed: the other views of a seed stay as they are.
-        return Drawn(torch.from_numpy(image), views, bool(self.greyscale and rng.random() < self.greyscale))
+        grey = bool(self.greyscale and rng.random() < self.greyscale)
+        # PIL's pixels are read-only, of which torch warns.
+        return Drawn(torch.from_numpy(image if image.flags.writeable else image.copy()), views, grey)
 
     def draw(self, height: int, width: int, rng: np.random.Generator) -> View:
         """One random view of an image of `height` x `width` px."""
