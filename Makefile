@@ -18,7 +18,7 @@ demo: $(VENV)/installed  ## Train CSD on StyleCross, compare it with its control
 # The seed draws the pictures, the captions and the faults. Every step goes on where it was stopped.
 SEED ?= 2
 MINI := outputs/laion_mini/$(SEED)
-laion-mini: $(VENV)/installed  ## Curate a small corpus with planted faults, check each stage, train on what is left (5 minutes)
+laion-mini: $(VENV)/installed  ## Curate a small corpus with planted faults, check each stage, train on what is left (6 minutes)
 	test -d $(MINI)/corpus || $(BIN)/python experiments/laion_mini/make_corpus.py --seed $(SEED) --out $(MINI)/corpus
 	test -f $(MINI)/copies/metrics.json || env -u OMP_NUM_THREADS $(BIN)/python -m stylesim.train experiment=laion_mini_copies hydra.run.dir=$(MINI)/copies
 	env -u OMP_NUM_THREADS $(BIN)/python -m stylesim.curate source=img2dataset source.path=$(MINI)/corpus/images out=$(MINI)/work \

@@ -58,6 +58,7 @@ def find(caption: str) -> list[str]:
         ("a study for a video, art of the nineties", []),
         ("a study for a video; art of the nineties", []),
         ("Study – video | art of the nineties", []),
+        ("album video (art nouveau)", ["movement:art nouveau"]),
         ("a video art", ["movement:video art"]),
         ("John Frederick Herring, Jr., horses", ["artist:john frederick herring, jr."]),
         ("John Frederick Herring Jr", ["artist:john frederick herring, jr."]),

@@ -20,9 +20,9 @@ SMALL = frozenset(("a", "an", "and", "of", "the"))
 BREAK = "\0"
 """Between the captions of one text; no caption has it."""
 COMMA = ","
-"""The word that a comma, a semicolon and a bar are: no name is read across them."""
+"""The word that a comma, a semicolon, a bar and a bracket are: no name is read across them."""
 
-_COMMAS = dict.fromkeys(map(ord, ",;|\u3001"), COMMA)
+_COMMAS = dict.fromkeys(map(ord, ",;|()[]\u3001"), COMMA)
 # What NFKD leaves in one piece.
 _LETTERS = _COMMAS | str.maketrans(
     {"æ": "ae", "œ": "oe", "ø": "o", "đ": "d", "ð": "d", "þ": "th", "ł": "l", "ħ": "h", "ı": "i", "ŋ": "n"}
