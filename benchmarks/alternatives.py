@@ -41,7 +41,7 @@ from typing import Any
 import numpy as np
 import torch
 from loader import WARM_UP, photograph, rates
-from record import cores, write_table
+from record import cores, start_workers_as_training_does, write_table
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -69,6 +69,10 @@ class Views:
 def collate(samples: list[Sample]) -> tuple[Tensor, Tensor]:
     views, labels = zip(*samples, strict=True)
     return torch.stack(views, 1), torch.tensor(labels)
+
+
+def collate_encoded(samples: list[dict[str, Any]], views: Views) -> tuple[Tensor, Tensor]:
+    return collate([pair(sample, views) for sample in samples])
 
 
 def read_bytes(path: str) -> bytes:
@@ -153,14 +157,9 @@ def write_streaming(folder: Path, images: list[bytes]) -> None:
 def streaming(folder: Path, given: argparse.Namespace) -> Iterator[Any]:
     from streaming import StreamingDataset  # pyright: ignore[reportMissingImports]
 
-    views = Views(given.size)
-
-    class Shards(StreamingDataset):
-        def __getitem__(self, index: Any) -> Sample:
-            return pair(super().__getitem__(index), views)
-
-    data = Shards(local=str(folder), shuffle=True, batch_size=given.batch_size, shuffle_block_size=BUFFER)
-    return iter(DataLoader(data, given.batch_size, num_workers=given.workers, collate_fn=collate))
+    data = StreamingDataset(local=str(folder), shuffle=True, batch_size=given.batch_size, shuffle_block_size=BUFFER)
+    together = partial(collate_encoded, views=Views(given.size))
+    return iter(DataLoader(data, given.batch_size, num_workers=given.workers, collate_fn=together))
 
 
 WAYS: dict[str, tuple[Callable[..., Iterator[Any]], Callable[..., None], str]] = {
@@ -195,7 +194,7 @@ def read(way: str, folder: Path, given: argparse.Namespace) -> tuple[float, floa
 
 
 def in_a_process(job: Callable[..., Any], *given: Any) -> Any:
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+    with ProcessPoolExecutor(1, get_context("spawn"), start_workers_as_training_does) as pool:
         return pool.submit(job, *given).result()
 
 

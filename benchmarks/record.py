@@ -1,4 +1,5 @@
-"""What every benchmark says of itself: its rows, the machine, the commit and the packages, in one CSV."""
+"""What benchmarks share: processes of their own, and what each says of itself: its rows, the machine, the commit and
+the packages, in one CSV."""
 
 from __future__ import annotations
 
@@ -6,8 +7,10 @@ import csv
 import os
 import platform
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from multiprocessing import set_start_method
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,12 @@ def processor() -> str:
     except OSError:
         found = None
     return f"{found[1] if found else platform.processor() or platform.machine()}, {cores()} cores"
+
+
+def start_workers_as_training_does() -> None:
+    """By forking, where the system forks: a process that was spawned would spawn them, and import everything anew."""
+    if sys.platform == "linux":
+        set_start_method("fork", force=True)
 
 
 def write_table(

@@ -37,7 +37,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-from record import REPOSITORY, write_table
+from record import REPOSITORY, start_workers_as_training_does, write_table
 
 from stylesim.data.index import INDEX, index_shards, load_index
 from stylesim.data.modules import ShardDataModule
@@ -209,7 +209,7 @@ def measure(root: Path, given: argparse.Namespace) -> dict[str, object]:
     jobs = [(start, ()), (stream, (0,)), (stream, (given.resume,)), (passed_over, ())]
     for _ in range(given.rounds):
         for job, more in jobs:
-            with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+            with ProcessPoolExecutor(1, get_context("spawn"), start_workers_as_training_does) as pool:
                 found = pool.submit(job, root, given, *more).result()
             print(root.name, found, flush=True)
             for name, value in found.items():

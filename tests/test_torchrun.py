@@ -67,11 +67,13 @@ def hosts(tmp_path: Path) -> Iterator[dict[str, str]]:
         commands.append(["-n", name, "addr", "add", f"{address}/24", "dev", end])
         commands += [["-n", name, "link", "set", device, "up"] for device in (end, "lo")]
     try:
-        for command in commands:
+        for probe in (["netns", "add", first], ["netns", "exec", first, "true"]):
             try:
-                subprocess.run(["ip", *command], check=True, capture_output=True)
+                subprocess.run(["ip", *probe], check=True, capture_output=True)
             except (OSError, subprocess.CalledProcessError) as error:
                 pytest.skip(f"no network namespaces here: {error}")
+        for command in commands[1:]:
+            subprocess.run(["ip", *command], check=True)
         yield names
     finally:
         for name in names:
@@ -96,7 +98,12 @@ def test_two_hosts_with_a_network_of_their_own_give_the_weights_of_one(
         command = ["ip", "netns", "exec", name, *command]
         nodes.append(subprocess.Popen(command, cwd=tmp_path, env=environ, stderr=log, start_new_session=True))
         log.close()
-    codes = [node.wait(900) for node in nodes]
+    try:
+        codes = [node.wait(900) for node in nodes]
+    finally:
+        for node in nodes:
+            with suppress(ProcessLookupError):
+                os.killpg(node.pid, signal.SIGKILL)
     assert codes == [0, 0], [(tmp_path / f"stderr{node}").read_text() for node in range(2)]
     alone = torchrun(shards, "--standalone", "--nproc-per-node=2", more=("trainer.max_steps=4", "hydra.run.dir=alone"))
     subprocess.run(alone, cwd=tmp_path, check=True, timeout=900)

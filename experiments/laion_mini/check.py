@@ -1,6 +1,6 @@
 """What each stage of the curation has found of what was planted, and what it has found besides.
 
-`python experiments/laion_mini/check.py --corpus outputs/laion_mini/1/corpus --work outputs/laion_mini/1/work` reads the
+`python experiments/laion_mini/check.py --corpus outputs/laion_mini/2/corpus --work outputs/laion_mini/2/work` reads the
 truth of the corpus and the folders that `stylesim.curate` has left, and writes `check.csv`, `check.md` and
 `not_planted.png` into the work folder. It counts by itself: of the package it uses only the readers of a stage.
 
@@ -185,7 +185,7 @@ def not_planted(pictures: Pictures, work: Path) -> list[Strangers]:
     folder = work / "4-deduplicate"
     settings = json.loads((folder / SUMMARY).read_text())["settings"]
     ids = pq.read_table(folder / "descriptors" / "items.parquet")["id"].to_pylist()
-    vectors = whitened(np.load(folder / "descriptors" / "descriptors.npy").astype(np.float64), settings["whiten"])
+    vectors = whitened(np.load(folder / "descriptors" / "descriptors.npy").astype(np.float64), settings.get("whiten"))
     chosen = [row for row, name in enumerate(ids) if pictures.truth.kind.get(name) == "original"]
     true, similar = pictures.truth.loc[[ids[row] for row in chosen]], np.triu(vectors[chosen] @ vectors[chosen].T, 1)
     pairs = sorted(zip(*np.nonzero(similar > settings["threshold"]), strict=True), key=lambda pair: -similar[pair])
@@ -255,8 +255,8 @@ def check(corpus: Path, work: Path) -> list[Figure]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--corpus", type=Path, default=Path("outputs/laion_mini/1/corpus"), help="of make_corpus.py")
-    parser.add_argument("--work", type=Path, default=Path("outputs/laion_mini/1/work"), help="of stylesim.curate")
+    parser.add_argument("--corpus", type=Path, default=Path("outputs/laion_mini/2/corpus"), help="of make_corpus.py")
+    parser.add_argument("--work", type=Path, default=Path("outputs/laion_mini/2/work"), help="of stylesim.curate")
     given = parser.parse_args()
     check(given.corpus, given.work)
 

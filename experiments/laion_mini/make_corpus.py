@@ -1,6 +1,6 @@
 """A small corpus of captioned pictures as img2dataset leaves it, with faults planted that a curation has to find.
 
-`python experiments/laion_mini/make_corpus.py --seed 1 --out outputs/laion_mini/1/corpus` draws pictures from StyleCross
+`python experiments/laion_mini/make_corpus.py --seed 2 --out outputs/laion_mini/2/corpus` draws pictures from StyleCross
 and writes `images/00000.tar`, `.parquet` and `_stats.json`, ... (what `img2dataset --output_format webdataset
 --number_sample_per_shard 1000` writes), and `truth.parquet`: what each picture is, which the curation never reads.
 Everything is drawn by the seed: the same one gives the same bytes.
@@ -232,8 +232,8 @@ def members(meta: dict, sample: Sample) -> Iterator[tuple[str, bytes]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("outputs/laion_mini/1/corpus"), help="a new folder")
-    parser.add_argument("--seed", type=int, default=1, help="draws everything (default: 1)")
+    parser.add_argument("--out", type=Path, default=Path("outputs/laion_mini/2/corpus"), help="a new folder")
+    parser.add_argument("--seed", type=int, default=2, help="draws everything (default: 2)")
     parser.add_argument("--images", type=int, default=5000, help="rows, dead links included (default: 5000)")
     given = parser.parse_args()
     if given.out.exists():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -40,8 +41,10 @@ def test_what_was_found_is_said():
     )
 
 
-@pytest.mark.parametrize("bad", ["['a' 'b']", "[1, 2]", '{"a": 1}', "['pop art'", "[['pop art']]", "[None]", [1]])
-def test_what_cannot_be_read_is_refused_with_the_first_rows(bad: str | list):
+@pytest.mark.parametrize(
+    "bad", ["['a' 'b']", "[1, 2]", '{"a": 1}', "['pop art'", "[['pop art']]", "[None]", [1], {"a": ["b"]}, 5]
+)
+def test_what_cannot_be_read_is_refused_with_the_first_rows(bad: Any):
     with pytest.raises(StylesimError, match=r"here: 2 rows hold no tags.*First row 1: .*row 3: "):
         recognise(["['pop art']", bad, "['claude monet']", bad], KNOWN, "here")
 

@@ -79,7 +79,7 @@ def broken_root(folder: Path, good: int) -> Path:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_views_cut_on_the_device_are_those_that_workers_cut(tmp_path: Path, workers: int):
-    root, views = str(broken_root(tmp_path / "train", good=6)), TwoViews(8, greyscale=0.5)
+    root, views = str(broken_root(tmp_path / "train", good=6)), TwoViews(16, greyscale=0.5)
     usual, late = (module_of(root, views=replace(views, on_device=d), workers=workers) for d in (False, True))
     uncut = list(late.train_dataloader())
     assert all(isinstance(batch, UncutBatch) for batch in uncut)

@@ -12,7 +12,7 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode, RandomResizedCrop
 from torchvision.transforms.functional import resized_crop
 
-from stylesim.data.views import TwoViews, View, without_colour
+from stylesim.data.views import TwoViews, View, scaled, without_colour
 from stylesim.errors import StylesimError
 
 RNG = np.random.default_rng(0)
@@ -99,6 +99,30 @@ def test_a_share_of_the_images_loses_its_colour_in_both_views_as_pil_takes_it():
     assert 80 <= sum(first for first, _ in both) <= 160
     plain, none = (TwoViews(8, greyscale=share) for share in (0.0, 1e-12))
     assert torch.equal(*(kind(image, np.random.default_rng(1)) for kind in (plain, none)))
+
+
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+def test_what_a_gpu_scales_is_what_a_cpu_scales_to_a_grey_level(interpolation: str):
+    noise = RNG.integers(0, 2, (150, 220, 3), dtype=np.uint8) * 255  # where a bicubic kernel overshoots most
+    for image in (noise, soft_image(240, 320), noise[:40, :30]):
+        views = TwoViews(64, interpolation=interpolation)  # type: ignore[arg-type]
+        pixels = torch.from_numpy(image.copy())
+        ours = views.cut(pixels, View(0, 0, *image.shape[:2], False, False, 0)).int()
+        theirs = scaled(pixels.permute(2, 0, 1)[None], 64, interpolation).int()
+        assert (ours - theirs).abs().max() <= 1
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_whole_images_for_the_device_are_no_larger_than_their_views_need(kind: str):
+    data = encoded(soft_image(1000, 1400), kind)
+    whole, late = (TwoViews(32, scale=(0.3, 1.0), on_device=on_device) for on_device in (False, True))
+    for seed in range(5):
+        plain, small = (views.draw_of_file(data, np.random.default_rng(seed)) for views in (whole, late))
+        assert plain.pixels.shape == (1000, 1400, 3)
+        assert min(min(view.height, view.width) for view in small.views) >= 32
+        assert small.pixels.shape[0] * small.pixels.shape[1] < 1000 * 1400 / 36
+        difference = (late.cut_both(small).int() - whole.cut_both(plain).int()).abs().float()
+        assert difference.mean() < 3, "the same boxes and flips of the same picture"
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])

@@ -37,10 +37,15 @@ def checked_against(root: str | Path) -> list[str]:
 
 
 def write_note(
-    folder: Path, encoder: Mapping[str, Any], threshold: float, sets: Mapping[str, Mapping[str, int]]
+    folder: Path,
+    encoder: Mapping[str, Any],
+    threshold: float,
+    sets: Mapping[str, Mapping[str, int]],
+    whiten: int | None = None,
 ) -> None:
-    """Note the encoder (its provenance), and the images and the dropped ones of each set."""
+    """Note the encoder (its provenance, its axes if whitened), and the images and the dropped ones of each set."""
     name = f"{encoder['name']}, {encoder['weights']}, at {encoder['preprocessing']['size']} px"
+    name += f", whitened to {whiten} axes" if whiten else ""
     write_json(folder / CONTAMINATION, {"encoder": name, "threshold": threshold, "sets": sets})
 
 

@@ -62,6 +62,8 @@ def deduplicate(
     """
     if not -1 <= threshold <= 1:
         raise StylesimError(f"deduplicate.threshold={threshold} is no inner product of descriptors: SSCD's is 0.8.")
+    if whiten is not None and whiten < 2:
+        raise StylesimError(f"deduplicate.whiten={whiten} axes tell nothing apart: give 128, say, or null.")
     sets = {name: [where] if isinstance(where, str) else list(where) for name, where in (evaluation or {}).items()}
     inputs = {f"evaluation.{name}": digest_of_set(where) for name, where in sets.items()}
     if checkpoint is not None:
@@ -70,7 +72,7 @@ def deduplicate(
         return done
     describer = Describer(encoder, checkpoint, stage.show)
     images = _describe(stage, describer)
-    prepare = whitening(images.described.descriptors, whiten) if whiten else np.asarray
+    prepare = whitening(images.described.descriptors, whiten) if whiten and len(images.described) else np.asarray
     vectors = prepare(images.described.descriptors)
     near, known = {}, {}
     for name, where in sets.items():
@@ -94,7 +96,7 @@ def deduplicate(
     counts |= {"same_bytes": len(readable) - len(readable.unique())}
     counts |= {f"contaminated_{name}": one["dropped"] for name, one in known.items()}
     if sets and len(vectors):
-        write_note(stage.folder, images.described.meta["encoder"], threshold, known)
+        write_note(stage.folder, images.described.meta["encoder"], threshold, known, whiten)
     return stage.finish(counts, component_sizes=dict(zip(*_histogram(sizes), strict=True)))
 
 

@@ -89,7 +89,7 @@ def whitening(
     """
     from stylesim.retrieval.pca import fit_pca
 
-    if len(descriptors) <= axes:
+    if len(descriptors) <= axes + 1:
         raise StylesimError(
             f"deduplicate.whiten={axes} axes of {len(descriptors):,} pictures makes all of these equally alike: take"
             " far fewer axes than there are pictures, or null."

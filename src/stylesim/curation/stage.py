@@ -94,11 +94,12 @@ class Stage:
         before = {"before": digest(self.source)} if self.source else {}
         plan = json.loads(json.dumps({"settings": dict(self.settings), "inputs": before | inputs}))
         found = next((p for p in (self.folder / SUMMARY, self.folder / PLAN) if p.is_file()), None)
-        begun = json.loads(found.read_text()) if found else {}
-        if found and any(begun[key] != plan[key] for key in plan):
-            changed = sorted(
-                key for part in plan for key in plan[part] | begun[part] if plan[part].get(key) != begun[part].get(key)
-            )
+        begun = json.loads(found.read_text()) if found else plan
+        # A setting that the folder has never heard of, and that is null, is as it was.
+        changed = sorted(
+            key for part in plan for key in plan[part] | begun[part] if plan[part].get(key) != begun[part].get(key)
+        )
+        if changed:
             if not self.redo:
                 raise StylesimError(
                     f"{self.folder} was made with other settings or from another input ({', '.join(changed)} differ):"

@@ -146,7 +146,8 @@ class StyleDataModule(L.LightningDataModule, ABC):
                 f"the run that is resumed has done {done} micro-batches, which"
                 f" trainer.accumulate_grad_batches={accumulation} does not divide: choose a divisor"
             )
-        order, steps = order_of(plans, self.balance, self.vocabulary), max(plan.steps for plan in plans)
+        tags = [(tag, sum(source.tags.get(tag, 0) for source in self.sources)) for tag in self.vocabulary]
+        order, steps = order_of(plans, self.balance, tags), max(plan.steps for plan in plans)
         start, sentence = re_enter(self._place, order, steps, step) if self._place else (step * accumulation, None)
         if sentence and trainer.is_global_zero:
             print(f"stylesim: {sentence}.", flush=True)

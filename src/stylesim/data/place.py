@@ -9,10 +9,10 @@ from typing import Any
 from stylesim.data.plan import Plan
 
 
-def order_of(plans: Sequence[Plan], balance: str | None, vocabulary: Sequence[str]) -> dict[str, Any]:
+def order_of(plans: Sequence[Plan], balance: str | None, tags: Sequence[tuple[str, int]]) -> dict[str, Any]:
     """All that the order of a stream depends on, as plain values that a checkpoint may hold.
 
-    The `vocabulary` of selected tags is a part of it where batches are chosen by them.
+    The selected `tags`, with how many images have each, are a part of it where batches are chosen by them.
     """
     order = {
         "processes": plans[0].world,
@@ -23,11 +23,11 @@ def order_of(plans: Sequence[Plan], balance: str | None, vocabulary: Sequence[st
         "balance": balance,
         "shards": _digest([plan.counts for plan in plans]),
     }
-    return order | {"tags": _digest(vocabulary)} if balance else order
+    return order | {"tags": _digest(tags)} if balance else order
 
 
-def _digest(numbers_or_names: Sequence[Any]) -> str:
-    return hashlib.sha256(repr(numbers_or_names).encode()).hexdigest()[:12]
+def _digest(values: Sequence[Any]) -> str:
+    return hashlib.sha256(repr(values).encode()).hexdigest()[:12]
 
 
 def re_enter(before: Mapping[str, Any], order: Mapping[str, Any], steps: int, step: int) -> tuple[int, str | None]:

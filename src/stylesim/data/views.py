@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 from jaxtyping import UInt8
+from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -77,17 +78,21 @@ class TwoViews:
 
         With `reduced` a JPEG is decoded at 1/2, 1/4 or 1/8 of its size, as long as both boxes are there at least as
         large as the views. The boxes are the same, to a pixel of the smaller picture; the pixels are a little
-        softer or sharper. Raises `StylesimError` as `decode_rgb` does.
+        softer or sharper. With `on_device` any picture is made smaller so, by whole numbers, lest whole batches of
+        large ones stand in memory. Raises `StylesimError` as `decode_rgb` does.
         """
-        size = jpeg_size(data) if self.reduced else None
+        size = jpeg_size(data) if self.reduced or self.on_device else None
         if size is None:
             image = decode_rgb(data, max_pixels=max_pixels)
-            return self._drawn(image, self._draw_both(image.shape[0], image.shape[1], rng), rng)
-        views = self._draw_both(*size, rng)
-        smallest = min(min(view.height, view.width) for view in views)
-        image = decode_rgb(data, -(-min(size) * self.size // smallest), max_pixels=max_pixels)
-        scale = round(size[0] / image.shape[0])
-        return self._drawn(image, (views[0].at(scale), views[1].at(scale)), rng)
+            views = self._draw_both(image.shape[0], image.shape[1], rng)
+        else:
+            views = self._draw_both(*size, rng)
+            image = decode_rgb(data, -(-min(size) * self.size // _shortest(views)), max_pixels=max_pixels)
+            views = _at(views, round(size[0] / image.shape[0]))
+        if self.on_device and (spare := _shortest(views) // self.size) > 1:
+            image = np.asarray(Image.fromarray(image).reduce(spare))
+            views = _at(views, spare)
+        return self._drawn(image, views, rng)
 
     def cut_both(self, drawn: Drawn) -> UInt8[Tensor, "2 3 s s"]:
         """The views of an image, on its device."""
@@ -101,7 +106,7 @@ class TwoViews:
         # No draw where none is needed: the other views of a seed stay as they are.
         grey = bool(self.greyscale and rng.random() < self.greyscale)
         # PIL's pixels are read-only, of which torch warns.
-        return Drawn(torch.from_numpy(image if image.flags.writeable else image.copy()), views, grey)
+        return Drawn(torch.from_numpy(np.require(image, requirements=["C", "W"])), views, grey)
 
     def draw(self, height: int, width: int, rng: np.random.Generator) -> View:
         """One random view of an image of `height` x `width` px."""
@@ -125,13 +130,33 @@ class TwoViews:
     def cut(self, image: UInt8[Tensor, "h w 3"], view: View) -> UInt8[Tensor, "3 s s"]:
         """This view of `image`, to which it must belong; on a GPU to a grey level what it is on a CPU."""
         box = image[view.top : view.top + view.height, view.left : view.left + view.width].permute(2, 0, 1)[None]
-        # In channels-last order torch has a vectorised 8 bit kernel, on a CPU alone.
-        box = box.contiguous(memory_format=torch.channels_last) if image.device.type == "cpu" else box.float()
-        pixels = interpolate(box, (self.size, self.size), mode=self.interpolation, antialias=True)[0]
-        if pixels.is_floating_point():
-            pixels = pixels.round().clamp(0, 255).to(torch.uint8)  # a bicubic kernel overshoots
+        if image.device.type == "cpu":  # a vectorised 8 bit kernel, in channels-last order
+            box = box.contiguous(memory_format=torch.channels_last)
+            pixels = interpolate(box, (self.size, self.size), mode=self.interpolation, antialias=True)[0]
+        else:
+            pixels = scaled(box, self.size, self.interpolation)
         flips = [axis for axis, flip in ((2, view.mirrored), (1, view.upside_down)) if flip]
         return torch.rot90(pixels.flip(flips) if flips else pixels, view.turns, (1, 2))
+
+
+def _shortest(views: tuple[View, View]) -> int:
+    return min(min(view.height, view.width) for view in views)
+
+
+def _at(views: tuple[View, View], scale: int) -> tuple[View, View]:
+    return views[0].at(scale), views[1].at(scale)
+
+
+def scaled(box: UInt8[Tensor, "1 3 h w"], size: int, mode: str) -> UInt8[Tensor, "3 s s"]:
+    """To `size` x `size` px where there is no kernel for 8 bits: along one axis, then the other.
+
+    Rounded in between, as the 8 bit kernel of a CPU does; and one axis at a time, because a CUDA kernel keeps the
+    weights of both in shared memory, which a large box would overrun.
+    """
+    for shape in ((box.shape[2], size), (size, size)):
+        # A bicubic kernel overshoots.
+        box = interpolate(box.float(), shape, mode=mode, antialias=True).round().clamp(0, 255)
+    return box[0].to(torch.uint8)
 
 
 def without_colour(views: UInt8[Tensor, "v 3 h w"]) -> UInt8[Tensor, "v 3 h w"]:
