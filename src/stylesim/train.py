@@ -86,9 +86,11 @@ def build(cfg: DictConfig) -> tuple[Any, Any]:
     """The StyleModule and the data module of a configuration, with the same initial weights on every rank."""
     import lightning
 
+    from stylesim.data.modules import StyleDataModule
+
     lightning.seed_everything(cfg.seed, workers=True, verbose=False)
     datamodule = instantiate(cfg.data)
-    if not isinstance(datamodule, lightning.LightningDataModule):
+    if not isinstance(datamodule, StyleDataModule):
         raise StylesimError(
             f"{type(datamodule).__name__} is for evaluation only, there is nothing in it to train on: choose "
             "data=stylecross, laion_styles or folder here, and this one with python -m stylesim.evaluate."

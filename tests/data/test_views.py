@@ -107,7 +107,7 @@ def test_what_a_gpu_scales_is_what_a_cpu_scales_to_a_grey_level(interpolation: s
     for image in (noise, soft_image(240, 320), noise[:40, :30]):
         views = TwoViews(64, interpolation=interpolation)  # type: ignore[arg-type]
         pixels = torch.from_numpy(image.copy())
-        ours = views.cut(pixels, View(0, 0, *image.shape[:2], False, False, 0)).int()
+        ours = views.cut(pixels, View(0, 0, image.shape[0], image.shape[1], False, False, 0)).int()
         theirs = scaled(pixels.permute(2, 0, 1)[None], 64, interpolation).int()
         assert (ours - theirs).abs().max() <= 1
 

@@ -77,8 +77,8 @@ def _read_list(row: Row) -> tuple[str, list[str]]:
     if not text:
         return "nothing", []
     if not isinstance(text, str):  # the column holds lists, and no text
-        names = text if isinstance(text, list | tuple) else [None]
-        return ("lists", [*names]) if all(isinstance(name, str) for name in names) else ("damaged", [])
+        names = [name for name in text if isinstance(name, str)] if isinstance(text, list | tuple) else []
+        return ("lists", names) if names == text else ("damaged", [])
     if text[0] not in "[({":
         return "text", [text]
     for kind, read in (("JSON lists", json.loads), ("Python lists", ast.literal_eval)):

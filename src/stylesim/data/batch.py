@@ -56,8 +56,8 @@ class UncutBatch(NamedTuple):
         """With its views, which are cut on the device that the pixels are on."""
         pixels = self.pixels.split([height * width * 3 for height, width in self.sizes])
         pairs = [
-            views.cut_both(Drawn(image.view(*size, 3), *how))
-            for image, size, *how in zip(pixels, self.sizes, self.drawn, self.grey, strict=True)
+            views.cut_both(Drawn(image.view(*size, 3), drawn, grey))
+            for image, size, drawn, grey in zip(pixels, self.sizes, self.drawn, self.grey, strict=True)
         ]
         return Batch(stack_views(pairs, views.size, self.pixels.device), self.tags, self.keys, self.damaged)
 

@@ -221,7 +221,7 @@ def _read_wanted(
 
 @dataclass
 class StreamLoader:
-    """Iterates a stream with the worker processes of its plan.
+    """Iterates a stream with the worker processes of its plan: `Batch`, or `UncutBatch` where `views.on_device`.
 
     `len` counts from the start of the run, whatever the stream starts at, for Lightning counts the batches
     that were done before a resume as fetched.
@@ -241,7 +241,7 @@ class StreamLoader:
         done = self.stream.start if self.done is None else self.done
         return done + self.stream.stop - self.stream.start
 
-    def __iter__(self) -> Iterator[Batch | UncutBatch]:
+    def __iter__(self) -> Iterator[Any]:
         batches = self._read(self.stream) if not self.repeat else self._repeated()
         while True:
             asked = time.perf_counter()
@@ -251,7 +251,7 @@ class StreamLoader:
                 return
             yield batch
 
-    def _read(self, stream: Stream) -> Iterator[Batch | UncutBatch]:
+    def _read(self, stream: Stream) -> Iterator[Any]:
         loader = DataLoader(
             stream,
             batch_size=None,
@@ -265,7 +265,7 @@ class StreamLoader:
             worker._popen.terminate = worker._popen.kill  # deaf to SIGTERM, they would be waited for without end
         return batches
 
-    def _repeated(self) -> Iterator[Batch | UncutBatch]:
+    def _repeated(self) -> Iterator[Any]:
         first = list(self._read(replace(self.stream, start=0, stop=self.repeat)))
         return (first[m % self.repeat] for m in range(self.stream.start, self.stream.stop))
 

@@ -47,7 +47,9 @@ class Separation(NamedTuple):
     def figures(self) -> dict[str, float]:
         """The AUC, and the share of labels nearer to another than to themselves, in pairs and by prototypes."""
         gaps = self.labels.dropna(subset="gap").groupby("variant")["gap"]
-        return {"auc": self.pairs.auc} | {f"negative_gaps_{name}": float((gap < 0).mean()) for name, gap in gaps}
+        return {"auc": self.pairs.auc} | {
+            f"negative_gaps_{name}": float(np.mean(gap.to_numpy() < 0)) for name, gap in gaps
+        }
 
 
 class SimilarityProfile(NamedTuple):
