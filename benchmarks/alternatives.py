@@ -171,10 +171,9 @@ WAYS: dict[str, tuple[Callable[..., Iterator[Any]], Callable[..., None], str]] =
 }
 
 
-def write(way: str, folder: Path, given: argparse.Namespace) -> None:
+def write(way: str, folder: Path, pictures: list[bytes], images: int) -> None:
     """The corpus in the format of this way; a few pictures stand in it again and again, for to make one takes long."""
-    pictures = [photograph(number, given.short_side) for number in range(given.pictures)]
-    WAYS[way][1](folder / way, [pictures[number % len(pictures)] for number in range(given.images)])
+    WAYS[way][1](folder / way, [pictures[number % len(pictures)] for number in range(images)])
 
 
 def read(way: str, folder: Path, given: argparse.Namespace) -> tuple[float, float]:
@@ -201,13 +200,14 @@ def in_a_process(job: Callable[..., Any], *given: Any) -> Any:
 def measure(given: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
     """A row for each way that is installed."""
     ways: dict[str, str] = {}
+    pictures = [photograph(number, given.short_side) for number in range(given.pictures)]
     for way in given.ways:
         try:
             ways[way] = version(WAYS[way][2])
         except PackageNotFoundError:
             print(f"{way} is not installed, and left out")
             continue
-        in_a_process(write, way, folder, given)
+        in_a_process(write, way, folder, pictures, given.images)
     found: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
     for number in range(given.rounds):
         for way in ways:
