@@ -56,23 +56,23 @@ def test_one_machine(shards: Path, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def hosts(tmp_path: Path) -> Iterator[dict[str, str]]:
+def hosts() -> Iterator[dict[str, str]]:
     """Two network namespaces and a cable between them: the address of each by its name."""
     names = {f"stylesim{os.getpid()}{end}": f"10.213.7.{end}" for end in (1, 2)}
     ends = [f"cable{end}" for end in (1, 2)]
-    commands = [["netns", "add", name] for name in names]
     first, second = names
-    commands.append(["-n", first, "link", "add", ends[0], "type", "veth", "peer", "name", ends[1], "netns", second])
+    cable = ["link", "add", ends[0], "type", "veth", "peer", "name", ends[1], "netns", second]
+    commands = [["netns", "add", second], ["-n", first, *cable]]
     for (name, address), end in zip(names.items(), ends, strict=True):
         commands.append(["-n", name, "addr", "add", f"{address}/24", "dev", end])
         commands += [["-n", name, "link", "set", device, "up"] for device in (end, "lo")]
     try:
         for probe in (["netns", "add", first], ["netns", "exec", first, "true"]):
             try:
-                subprocess.run(["ip", *probe], check=True, capture_output=True)
+                subprocess.run(["ip", *probe], check=True, capture_output=True, text=True)
             except (OSError, subprocess.CalledProcessError) as error:
-                pytest.skip(f"no network namespaces here: {error}")
-        for command in commands[1:]:
+                pytest.skip(f"no network namespaces here: {error} {getattr(error, 'stderr', '')}")
+        for command in commands:
             subprocess.run(["ip", *command], check=True)
         yield names
     finally:

@@ -16,7 +16,7 @@ import io
 import json
 import tarfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -137,7 +137,8 @@ def read_pictures(truth: pd.DataFrame, work: Path) -> Pictures:
 
 
 def of_duplicates(pictures: Pictures) -> list[Figure]:
-    """Planted copies that have the keeper of their original; whether what was dropped shows what its keeper does."""
+    """Planted copies that have the keeper of their original; whether what was dropped shows what its keeper does;
+    and pictures of which an image is left."""
     rows = pictures.truth.dropna(subset="keeper")
     keepers = rows[rows.kind == "original"].set_index("picture")["keeper"]
     figures = []
@@ -148,7 +149,9 @@ def of_duplicates(pictures: Pictures) -> list[Figure]:
     gone = rows[rows.index != rows.keeper]
     right = gone.picture.to_numpy() == rows.picture[gone.keeper].to_numpy()
     spare = len(rows) - rows.picture.nunique()
-    return [*figures, Figure("deduplicate", "images dropped for another", spare, len(gone), int(right.sum()))]
+    figures.append(Figure("deduplicate", "images dropped for another", spare, len(gone), int(right.sum())))
+    left = rows.picture[rows.index == rows.keeper]
+    return [*figures, recalled("deduplicate", "pictures that are left", rows.picture, left)]
 
 
 def of_contamination(pictures: Pictures) -> list[Figure]:
@@ -184,21 +187,32 @@ def not_planted(pictures: Pictures, work: Path) -> list[Strangers]:
     """Every such pair, the most similar first, by all inner products at once."""
     folder = work / "4-deduplicate"
     settings = json.loads((folder / SUMMARY).read_text())["settings"]
-    ids = pq.read_table(folder / "descriptors" / "items.parquet")["id"].to_pylist()
-    vectors = whitened(np.load(folder / "descriptors" / "descriptors.npy").astype(np.float64), settings.get("whiten"))
+    ids, vectors = descriptors(folder / "descriptors")
+    vectors = reading(vectors, settings.get("whiten"))(vectors)
     chosen = [row for row, name in enumerate(ids) if pictures.truth.kind.get(name) == "original"]
     true, similar = pictures.truth.loc[[ids[row] for row in chosen]], np.triu(vectors[chosen] @ vectors[chosen].T, 1)
     pairs = sorted(zip(*np.nonzero(similar > settings["threshold"]), strict=True), key=lambda pair: -similar[pair])
     return [Strangers(true.iloc[a], true.iloc[b], float(similar[a, b])) for a, b in pairs]
 
 
-def whitened(vectors: np.ndarray, axes: int | None) -> np.ndarray:
+def descriptors(folder: Path) -> tuple[list[str], np.ndarray]:
+    """(ids, descriptors) of a descriptor set, in float64."""
+    ids = pq.read_table(folder / "items.parquet")["id"].to_pylist()
+    return ids, np.load(folder / "descriptors.npy").astype(np.float64)
+
+
+def reading(corpus: np.ndarray, axes: int | None) -> Callable[[np.ndarray], np.ndarray]:
+    """How descriptors are compared: as they are, or whitened along the first axes of the corpus."""
     if axes is None:
-        return vectors
-    centred = vectors - vectors.mean(axis=0)
-    # Columns of the left factor are the coordinates along the axes, at one variance.
-    along = np.linalg.svd(centred, full_matrices=False)[0][:, :axes]
-    return along / np.linalg.norm(along, axis=1, keepdims=True)
+        return lambda vectors: vectors
+    mean = corpus.mean(axis=0)
+    _, deviations, directions = np.linalg.svd(corpus - mean, full_matrices=False)
+
+    def along(vectors: np.ndarray) -> np.ndarray:
+        places = (vectors - mean) @ directions[:axes].T / deviations[:axes]
+        return places / np.linalg.norm(places, axis=1, keepdims=True)
+
+    return along
 
 
 def draw(pairs: list[Strangers], file: Path) -> None:

@@ -83,7 +83,7 @@ def test_views_cut_on_the_device_are_those_that_workers_cut(tmp_path: Path, work
     usual, late = (module_of(root, views=replace(views, on_device=d), workers=workers) for d in (False, True))
     uncut = list(late.train_dataloader())
     assert all(isinstance(batch, UncutBatch) for batch in uncut)
-    assert_same([late.on_after_batch_transfer(batch, 0) for batch in uncut], list(usual.train_dataloader()))  # type: ignore[arg-type]
+    assert_same([late.on_after_batch_transfer(batch, 0) for batch in uncut], list(usual.train_dataloader()))
 
 
 def test_a_batch_that_has_lost_all_its_images_is_cut_too(tmp_path: Path):

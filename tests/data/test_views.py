@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -49,10 +50,12 @@ def test_a_box_of_any_image_lies_inside_it(height: int, width: int):
 
 @pytest.mark.parametrize("box", [(0, 0, 240, 320), (10, 20, 100, 130), (200, 300, 40, 20), (5, 5, 33, 90)], ids=str)
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
-def test_pixels_are_those_of_pil_within_two_grey_levels(box: tuple[int, int, int, int], interpolation: str):
+def test_pixels_are_those_of_pil_within_two_grey_levels(
+    box: tuple[int, int, int, int], interpolation: Literal["bicubic", "bilinear"]
+):
     image = soft_image(240, 320)
-    ours = TwoViews(64, interpolation=interpolation).cut(torch.from_numpy(image), View(*box, False, False, 0))  # type: ignore[arg-type]
-    theirs = resized_crop(Image.fromarray(image), *box, [64, 64], InterpolationMode(interpolation))  # type: ignore[arg-type]
+    ours = TwoViews(64, interpolation=interpolation).cut(torch.from_numpy(image), View(*box, False, False, 0))
+    theirs = resized_crop(Image.fromarray(image), *box, [64, 64], InterpolationMode(interpolation))
     difference = np.abs(ours.permute(1, 2, 0).numpy().astype(int) - np.asarray(theirs).astype(int))
     assert difference.max() <= 2
     assert difference.mean() < 0.5
@@ -102,10 +105,10 @@ def test_a_share_of_the_images_loses_its_colour_in_both_views_as_pil_takes_it():
 
 
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
-def test_what_a_gpu_scales_is_what_a_cpu_scales_to_a_grey_level(interpolation: str):
+def test_what_a_gpu_scales_is_what_a_cpu_scales_to_a_grey_level(interpolation: Literal["bicubic", "bilinear"]):
     noise = RNG.integers(0, 2, (150, 220, 3), dtype=np.uint8) * 255  # where a bicubic kernel overshoots most
     for image in (noise, soft_image(240, 320), noise[:40, :30]):
-        views = TwoViews(64, interpolation=interpolation)  # type: ignore[arg-type]
+        views = TwoViews(64, interpolation=interpolation)
         pixels = torch.from_numpy(image.copy())
         ours = views.cut(pixels, View(0, 0, image.shape[0], image.shape[1], False, False, 0)).int()
         theirs = scaled(pixels.permute(2, 0, 1)[None], 64, interpolation).int()

@@ -99,4 +99,4 @@ def test_random_weights_tell_pictures_apart():
     torch.manual_seed(0)
     pictures = dead_leaves(4, 64)
     similarities = (descriptors := vgg_gram(weights="random", image_size=64)(pictures)) @ descriptors.T
-    assert similarities.fill_diagonal_(0).max() < 0.995
+    assert similarities.fill_diagonal_(0).max() < 0.99

@@ -37,7 +37,7 @@ class Corpus(NamedTuple):
 def programs() -> dict[str, Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(FOLDER))
-        return {name: importlib.import_module(name) for name in ("captions", "make_corpus", "check")}
+        return {name: importlib.import_module(name) for name in ("captions", "make_corpus", "check", "thresholds")}
 
 
 @pytest.fixture(scope="module")
@@ -197,3 +197,18 @@ def test_a_tiny_corpus_goes_through_every_stage(
     assert figures["sources/dead_url"] == 3
     assert (work / "check.md").read_text().count("\n|") > 15
     assert Image.open(work / "not_planted.png").width > 500
+
+
+def test_a_threshold_is_told_what_lies_above_it(programs: dict[str, Any]) -> None:
+    kinds = ["original", "original", "crop", "crop", "flip", "resized", "recompressed", "test", "recompressed test"]
+    truth = pd.DataFrame({"kind": kinds, "picture": ["a", "b", "a", "b", "b", "a", "b", "c", "d"]})
+    similar = np.eye(len(kinds))
+    for one, other, value in ((0, 1, 0.66), (0, 2, 0.81), (1, 3, 0.61), (1, 4, 0.96), (0, 5, 0.7), (0, 3, 0.99)):
+        similar[one, other] = similar[other, one] = value
+    rows = programs["thresholds"].table(truth, similar, np.array([0.76, 0, 0, 0, 0.64, 0, 0, 1, 0.5]))
+    rows = rows.set_index("threshold")
+    assert rows["pairs of originals"].to_list() == [1, 1, 0, 0, 0, 0, 0, 0, 0]
+    assert rows["crop"].to_list() == [1, 0.5, 0.5, 0.5, 0.5, 0.5, 0, 0, 0]
+    assert rows.loc[0.95, ["flip", "recompressed", "test", "recompressed test"]].to_list() == [1, 0, 1, 0]
+    assert rows["resized"].to_list() == [1, 1, 0, 0, 0, 0, 0, 0, 0], "not its threshold, above it"
+    assert rows["taken for test pictures"].to_list() == [2, 1, 1, 1, 0, 0, 0, 0, 0]

@@ -6,7 +6,7 @@ import ast
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from stylesim.curation.columns import offenders
@@ -17,7 +17,7 @@ SEPARATORS = {"|": "|", ";": ";", "\t": "tab", "\n": "line break", ",": "comma"}
 _UNSEPARATED = re.compile(r"""['"]\s+['"]""")  # ['a' 'b'], as NumPy prints it, is ['ab'] to Python
 
 
-Row = str | Sequence[str] | None
+Row = str | list[str] | None
 
 
 class Writing(NamedTuple):
@@ -73,12 +73,13 @@ def read_tags(row: Row, separator: str) -> list[str]:
 
 def _read_list(row: Row) -> tuple[str, list[str]]:
     """What a row is, and its tags; those of a text stay together."""
-    text = row.strip() if isinstance(row, str) else row
-    if not text:
+    if isinstance(row, list):  # the column holds lists, and no text
+        names = [name for name in row if isinstance(name, str)]
+        return ("damaged", []) if len(names) < len(row) else ("lists" if row else "nothing", names)
+    if not isinstance(row, str | None):
+        return "damaged", []
+    if not (text := (row or "").strip()):
         return "nothing", []
-    if not isinstance(text, str):  # the column holds lists, and no text
-        names = [name for name in text if isinstance(name, str)] if isinstance(text, list | tuple) else []
-        return ("lists", names) if names == text else ("damaged", [])
     if text[0] not in "[({":
         return "text", [text]
     for kind, read in (("JSON lists", json.loads), ("Python lists", ast.literal_eval)):

@@ -55,7 +55,7 @@ class StageStatistics(Stages):
         self, network: nn.Module, stages: Sequence[int], preprocessing: Preprocessing, palette: int | None = None
     ) -> None:
         super().__init__(network, stages)
-        self.palette = Palette(palette, preprocessing) if palette else None
+        self.palette = None if palette is None else Palette(palette, preprocessing)
         pictures = preprocessing.normalise(dead_leaves(64, preprocessing.size))
         with torch.no_grad():
             raw = torch.cat([self.eval().raw(batch) for batch in pictures.split(32)])
