@@ -25,6 +25,9 @@ from stylesim.encoders.checkpoint import save_weights
 from stylesim.errors import StylesimError
 
 STEPS = 24
+LEARNING = ["learning.clip_norm=0.5", "optim.head_lr=1.0", "optim.backbone_lr=0.1"]
+SHARDED = ["trainer=fsdp", "trainer.devices=2", *LEARNING]
+"""Two ranks with half of each weight, gradient and momentum."""
 
 
 def command(shards: Path, *more: str) -> list[str]:
@@ -65,6 +68,7 @@ def uninterrupted(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Cal
             130,
             ["trainer=ddp_cpu", "callbacks=ema", "optim=adamw", "learning.grad_cache=4", "data.balance=3x2"],
         ),
+        (signal.SIGTERM, 143, SHARDED),
     ],
 )
 def test_a_run_that_is_stopped_and_resumed_ends_with_the_weights_of_one_that_was_not(
@@ -97,6 +101,17 @@ def test_a_run_that_is_stopped_and_resumed_ends_with_the_weights_of_one_that_was
     assert figures == again
     steps = [int(row["step"]) for row in csv.DictReader((run / "metrics.csv").open()) if row["train/loss"]]
     assert steps == list(range(STEPS)), "the log has every step once"
+
+
+def test_divided_weights_end_where_whole_ones_do(uninterrupted: Callable[..., Path]) -> None:
+    runs = uninterrupted("trainer=ddp_cpu", *LEARNING), uninterrupted(*SHARDED)
+    whole, divided = (load_file(run / "checkpoints" / "last.safetensors") for run in runs)
+    torch.testing.assert_close(divided, whole, atol=1e-5, rtol=1e-5)
+    states = [torch.load(run / "checkpoints" / "last.ckpt", weights_only=True) for run in runs]
+    for kept in (lambda state: state["state_dict"], lambda state: state["optimizer_states"][0]["state"]):
+        torch.testing.assert_close(kept(states[1]), kept(states[0]), atol=1e-5, rtol=1e-5)
+    figures = [json.loads((run / "metrics.json").read_text()) for run in runs]
+    assert figures[0] == figures[1]
 
 
 def test_views_that_are_cut_on_the_device_give_the_same_weights(uninterrupted: Callable[..., Path]) -> None:

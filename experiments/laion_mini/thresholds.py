@@ -1,8 +1,8 @@
 """What other thresholds, and other whitenings, of the duplicates' descriptors would have found.
 
-`python experiments/laion_mini/thresholds.py --corpus outputs/laion_mini/0/corpus --work outputs/laion_mini/0/work` compares
-all the descriptors that `stylesim.curate` has left with each other and with those of the evaluation sets, and prints a
-table: for each way to compare them and each threshold the pairs of different originals above it, the share of
+`python experiments/laion_mini/thresholds.py --corpus outputs/laion_mini/0/corpus --work outputs/laion_mini/0/work`
+compares all the descriptors that `stylesim.curate` has left with each other and with those of the evaluation sets, and
+prints a table for each way to compare them: for each threshold the pairs of different originals above it, the share of
 planted copies that lie above it to their original, the share of planted test pictures that lie above it to one of the
 evaluation sets, and how many other pictures do. `deduplicate.threshold` and `deduplicate.whiten` were chosen by it, on
 seed 0.

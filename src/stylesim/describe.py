@@ -76,7 +76,8 @@ def describe(
     Raises StylesimError where no image can be described, and where `out` exists or belongs to something else.
     """
     device = pick_device() if device == "auto" else torch.device(device)
-    encoder = encoder.to(device)
+    if encoder.device != device:  # even a move that changes nothing divides a sharded encoder anew
+        encoder = encoder.to(device)
     meta = {
         "encoder": asdict(encoder.provenance) | {"preprocessing": asdict(encoder.preprocessing)},
         "greyscale": greyscale,

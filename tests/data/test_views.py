@@ -55,7 +55,7 @@ def test_pixels_are_those_of_pil_within_two_grey_levels(
 ):
     image = soft_image(240, 320)
     ours = TwoViews(64, interpolation=interpolation).cut(torch.from_numpy(image), View(*box, False, False, 0))
-    theirs = resized_crop(Image.fromarray(image), *box, [64, 64], InterpolationMode(interpolation))
+    theirs = resized_crop(Image.fromarray(image), *box, [64, 64], InterpolationMode(interpolation))  # type: ignore[arg-type]
     difference = np.abs(ours.permute(1, 2, 0).numpy().astype(int) - np.asarray(theirs).astype(int))
     assert difference.max() <= 2
     assert difference.mean() < 0.5

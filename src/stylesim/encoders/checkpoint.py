@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from stylesim.encoders.base import StyleEncoder
 from stylesim.encoders.csd import CSDEncoder
@@ -21,11 +22,17 @@ from stylesim.encoders.weights import sha256
 from stylesim.errors import StylesimError
 
 
-def save_weights(encoder: StyleEncoder, path: str | Path, metadata: Mapping[str, str] | None = None) -> None:
+def save_weights(
+    encoder: StyleEncoder,
+    path: str | Path,
+    metadata: Mapping[str, str] | None = None,
+    state: Mapping[str, Tensor] | None = None,
+) -> None:
     """Write weights, model config, preprocessing and provenance as safetensors for `load_checkpoint`.
 
-    `metadata` is noted as it is. With a `step` above 0 in it, the head counts as trained from then on. Raises
-    StylesimError for an encoder that no factory built, since nothing would tell how to rebuild it.
+    The weights are those of `state`, or else the encoder's own. `metadata` is noted as it is. With a `step` above 0 in
+    it, the head counts as trained from then on. Raises StylesimError for an encoder that no factory built, since
+    nothing would tell how to rebuild it.
     """
     from safetensors.torch import save_file
 
@@ -45,8 +52,8 @@ def save_weights(encoder: StyleEncoder, path: str | Path, metadata: Mapping[str,
         "stylesim": _version(),
         "metadata": metadata,
     }
-    state = {key: value.detach().cpu().contiguous() for key, value in encoder.state_dict().items()}
-    save_file(state, path, metadata={"stylesim": json.dumps(about, sort_keys=True)})
+    tensors = {key: value.detach().cpu().contiguous() for key, value in (state or encoder.state_dict()).items()}
+    save_file(tensors, path, metadata={"stylesim": json.dumps(about, sort_keys=True)})
 
 
 def load_checkpoint(path: str | Path) -> StyleEncoder:

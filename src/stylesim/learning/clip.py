@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from stylesim.errors import StylesimError
 
@@ -37,6 +38,9 @@ def clip_gradients(
     if not gradients:
         return torch.zeros(())
     norms = torch.stack(torch._foreach_norm(gradients))
+    if isinstance(norms, DTensor):  # of gradients that are divided among processes; so far each knows its parts
+        norms = norms.full_tensor()
+        gradients = [gradient.to_local() for gradient in gradients]  # type: ignore[attr-defined]
     total = torch.linalg.vector_norm(norms)
     limited = norms if mode == "per_tensor" else total.expand_as(norms)
     scales = (max_norm / (limited + 1e-6)).clamp(max=1)

@@ -17,6 +17,7 @@ from stylesim.errors import StylesimError
 from stylesim.learning.clip import clip_gradients
 from stylesim.learning.gather import gather_batch, sum_shares
 from stylesim.learning.losses import content_loss, reversal_strength
+from stylesim.learning.sharding import shard
 
 
 class StyleModule(lightning.LightningModule):
@@ -83,6 +84,10 @@ class StyleModule(lightning.LightningModule):
         if compile:  # the backbone alone: training calls it through heads(), describing through forward()
             encoder.get_submodule("backbone").compile()
 
+    def configure_model(self) -> None:
+        if self.device_mesh is not None:  # trainer.strategy=fsdp
+            shard(self.encoder, self.device_mesh)
+
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
         """Descriptors of normalised images."""
         return self.encoder(images)
@@ -141,6 +146,10 @@ class StyleModule(lightning.LightningModule):
         # Backward recomputes one chunk after the other, and a parameter's gradient is whole when they are through:
         # DDP, clipping and accumulation see an ordinary step. Nothing in an encoder that is in eval() is random.
         chunks = views.split(self.grad_cache, dim=1)
+        if self.device_mesh is not None:
+            # Every process puts divided weights together as often as the others: where its batch is short, for nothing.
+            whole = self.trainer.datamodule.batch_size  # type: ignore[attr-defined]
+            chunks += (views[:, :0],) * (-(-whole // self.grad_cache) - len(chunks))
         return torch.cat(
             [checkpoint(describe, c, use_reentrant=False, preserve_rng_state=False) for c in chunks], dim=1
         )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,8 +14,8 @@ import lightning
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import ProgressBar
-from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.callbacks import ProgressBar, WeightAveraging
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from lightning.pytorch.strategies.launchers import subprocess_script
 
 from stylesim.errors import StylesimError
@@ -31,13 +33,21 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         partial.replace(path)
 
 
+_STRATEGIES: dict[str, Callable[[], Any]] = {
+    "auto": lambda: "auto",
+    "ddp": partial(DDPStrategy, gradient_as_bucket_view=True),
+    # Its names for the dimensions of the mesh are of another use: stylesim divides weights along the second.
+    "fsdp": partial(ModelParallelStrategy, save_distributed_checkpoint=False),
+}
+
+
 def build_trainer(
     *,
     max_steps: int,
     accelerator: str = "auto",
     devices: int | str | list[int] = 1,
     num_nodes: int = 1,
-    strategy: Literal["auto", "ddp"] = "auto",
+    strategy: Literal["auto", "ddp", "fsdp"] = "auto",
     precision: str = "32-true",
     accumulate_grad_batches: int = 1,
     log_every_n_steps: int = 10,
@@ -55,7 +65,8 @@ def build_trainer(
         accelerator: `auto` is CUDA, MPS or CPU.
         devices: Processes of this node, one per device; `auto` is all of them.
         num_nodes: Machines; started by torchrun or SLURM where it is more than one.
-        strategy: `ddp` for more than one process.
+        strategy: `ddp` for more than one process; `fsdp` divides weights, gradients and optimiser state among the
+            devices of a node as well, for encoders that cannot be trained on one.
         precision: Lightning's: `32-true`, `bf16-mixed`, `16-mixed`, `bf16-true`.
         accumulate_grad_batches: Micro-batches of a step. They do not see each other's negatives.
         log_every_n_steps: Cadence of the loggers, in optimiser steps.
@@ -64,9 +75,13 @@ def build_trainer(
         threads: Threads of one process on the CPU; None leaves torch's choice.
 
     Raises:
-        StylesimError: If the devices that are asked for are not there.
+        StylesimError: If the devices that are asked for are not there, or weights are to be averaged and divided.
     """
     _quieten()
+    if strategy == "fsdp" and any(isinstance(callback, WeightAveraging) for callback in callbacks or ()):
+        raise StylesimError(
+            "callbacks=ema cannot average weights that trainer.strategy=fsdp has divided: leave one of the two out."
+        )
     torch.set_float32_matmul_precision(matmul_precision)
     if threads is not None:
         torch.set_num_threads(threads)
@@ -79,7 +94,7 @@ def build_trainer(
             accelerator=accelerator,
             devices=devices,
             num_nodes=num_nodes,
-            strategy=DDPStrategy(gradient_as_bucket_view=True) if strategy == "ddp" else strategy,
+            strategy=_STRATEGIES[strategy](),
             precision=precision,  # type: ignore[arg-type]
             accumulate_grad_batches=accumulate_grad_batches,
             log_every_n_steps=log_every_n_steps,
@@ -108,5 +123,6 @@ def _quieten() -> None:
         "Experiment logs directory .* exists and is not empty",  # the run folder
         ".*isinstance\\(treespec, LeafSpec\\)",
         ".*does not have many workers",
+        "You're using the WeightAveraging callback with a model that overrides",  # only to shard, which it then cannot
     ):
         warnings.filterwarnings("ignore", meant)

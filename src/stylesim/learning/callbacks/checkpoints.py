@@ -13,6 +13,7 @@ from stylesim.encoders.checkpoint import save_weights
 from stylesim.errors import StylesimError
 from stylesim.learning.callbacks.ema import averaged_weights
 from stylesim.learning.module import StyleModule
+from stylesim.learning.sharding import whole_state
 
 
 class Checkpoints(Checkpoint):
@@ -90,12 +91,13 @@ class Checkpoints(Checkpoint):
             self._save_weights(trainer, module, "best")
 
     def _save_weights(self, trainer: lightning.Trainer, module: StyleModule, name: str) -> None:
-        if not trainer.is_global_zero:
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        partial = self.folder / f"{name}.partial"
-        about = {"step": str(trainer.global_step), "samples_seen": str(module.samples_seen)}
-        about |= {"best": json.dumps(self.best)} if self.best else {}
         with averaged_weights(trainer, module):
-            save_weights(module.encoder, partial, metadata=about)
+            state = whole_state(module.encoder)
+            if not trainer.is_global_zero:
+                return
+            self.folder.mkdir(parents=True, exist_ok=True)
+            partial = self.folder / f"{name}.partial"
+            about = {"step": str(trainer.global_step), "samples_seen": str(module.samples_seen)}
+            about |= {"best": json.dumps(self.best)} if self.best else {}
+            save_weights(module.encoder, partial, about, state)
         partial.replace(self.folder / f"{name}.safetensors")

@@ -7,6 +7,7 @@ from typing import Any
 import lightning
 
 from stylesim.learning.callbacks.ema import averaged_weights
+from stylesim.learning.sharding import whole_weights
 from stylesim.measure import measure
 from stylesim.retrieval.spec import RetrievalSpec
 
@@ -31,7 +32,7 @@ class RetrievalProbe(lightning.Callback):
         due = {name: spec for name, spec in self.sets.items() if _is_due(spec, step, trainer.max_steps)}
         if not due:
             return
-        with averaged_weights(trainer, pl_module):
+        with averaged_weights(trainer, pl_module), whole_weights(pl_module.encoder):
             found = measure(
                 pl_module.encoder,
                 due,
