@@ -319,6 +319,20 @@ def test_more_damage_than_allowed_stops_a_run_with_examples():
     assert "and 10 more" in log.summary()
 
 
+def test_a_broken_image_that_is_drawn_again_and_again_counts_once_where_that_is_asked():
+    once, always = DamageLog(once=True), DamageLog()
+    for _ in range(50):
+        for log in (once, always):
+            log.add(63, [("rare", "broken")])
+    assert (once.skipped, once.seen) == (1, 50 * 63 + 1)
+    once.raise_if_over(0.01)
+    with pytest.raises(StylesimError, match=r"1\.6% of the images"):
+        always.raise_if_over(0.01)
+    once.add(0, [(f"{number}", "broken") for number in range(99)])
+    with pytest.raises(StylesimError, match="100 of 3,250 images"):
+        once.raise_if_over(0.01)
+
+
 def test_little_damage_and_early_damage_stop_nothing():
     log = DamageLog()
     log.add(3, [("train/0/1", "no image")])

@@ -11,9 +11,15 @@ EXAMPLES = 20
 
 
 class DamageLog:
-    """How many samples of how many were skipped, and the first of them with their reasons."""
+    """How many samples of how many were skipped, and the first of them with their reasons.
 
-    def __init__(self) -> None:
+    `once`: a skipped sample that comes again counts no more. Where rare tags are drawn again and again, one broken
+    picture would soon be the share that stops a run.
+    """
+
+    def __init__(self, once: bool = False) -> None:
+        self.once = once
+        self.known: set[str] = set()
         self.seen = 0
         self.skipped = 0
         self.examples: list[tuple[str, str]] = []
@@ -26,6 +32,9 @@ class DamageLog:
     def add(self, good: int, damaged: Iterable[tuple[str, str]] = ()) -> None:
         """Count `good` samples, and those in `damaged` as (key or shard, reason)."""
         damaged = list(damaged)
+        if self.once:
+            damaged = [(where, why) for where, why in damaged if where not in self.known]
+            self.known.update(where for where, _ in damaged)
         self.seen += good + len(damaged)
         self.skipped += len(damaged)
         self.examples += [(where, why) for where, why in damaged[: EXAMPLES - len(self.examples)]]

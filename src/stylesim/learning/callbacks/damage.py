@@ -16,6 +16,9 @@ class DamageReport(lightning.Callback):
     def __init__(self) -> None:
         self.damage = DamageLog()
 
+    def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
+        self.damage.once = trainer.datamodule.balance is not None  # type: ignore[attr-defined]
+
     def on_train_batch_start(self, trainer: lightning.Trainer, pl_module: Any, batch: Batch, batch_idx: int) -> None:
         self.damage.add(len(batch.keys), batch.damaged)
         self.damage.raise_if_over(trainer.datamodule.max_damaged)  # type: ignore[attr-defined]
