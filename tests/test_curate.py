@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -89,6 +92,8 @@ def test_what_is_missing_or_mistyped_is_said(tmp_path: Path):
         main(composed("out=x", "stages=[sources,tag]"))
     with pytest.raises(StylesimError, match=r"stages=\[\] is nothing to do"):
         main(composed("out=x", "stages=[]"))
+    with pytest.raises(StylesimError, match=r"source\.rows=0: a part has at least one row"):
+        main(composed("source=folder", "source.path=x", "source.rows=0", "out=x"))
     with pytest.raises(StylesimError, match=r"1-sources is not finished.*add sources to stages"):
         main(composed(f"out={tmp_path}", "stages=[tags]"))
 
@@ -102,3 +107,41 @@ def test_a_stage_alone_and_again_with_other_settings(tmp_path: Path):
         main(composed(out, "stages=[tags]", "tags.matching=reference", "processes=1"))
     redone = main(composed(out, "stages=[tags]", "tags.matching=reference", "redo=true", "processes=1"))
     assert redone["tags/images"] == 3
+
+
+def test_a_stage_is_not_made_of_what_another_one_no_longer_holds(tmp_path: Path):
+    images, out = write_images(tmp_path / "mine"), f"out={tmp_path / 'work'}"
+    first = ("source=folder", f"source.path={images}", out, "processes=1", "filter.min_tag_images=1")
+    main(composed(*first, "stages=[sources,tags,filter]"))
+    main(composed(out, "stages=[tags]", "tags.matching=reference", "redo=true", "processes=1"))
+    with pytest.raises(StylesimError, match=r"2-tags has been made anew .*3-filter.*: add filter to stages"):
+        main(composed(out, "stages=[shard]", "processes=1"))
+
+
+def test_weights_that_are_not_there_are_missed_before_anything_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("STYLESIM_CACHE", str(tmp_path / "cache"))
+    images = write_images(tmp_path / "mine")
+    with pytest.raises(StylesimError, match=r"pass it as deduplicate\.encoder\.weights=<path>"):
+        main(composed("source=folder", f"source.path={images}", f"out={tmp_path / 'work'}"))
+    assert not (tmp_path / "work").exists()
+
+
+def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(tmp_path: Path):
+    images = write_images(tmp_path / "mine")
+    for number in range(400):
+        (images / f"more{number}.png").write_bytes(draw("blue", number))
+    arguments = ("source=folder", f"source.path={images}", "source.rows=1", "stages=[sources,tags]", "processes=2")
+    started = [sys.executable, "-m", "stylesim.curate", *arguments, "out=work", "hydra.run.dir=run"]
+    process = subprocess.Popen(started, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while not list(tmp_path.glob("work/1-sources/part-*.parquet")):
+        assert process.poll() is None, process.stderr and process.stderr.read()
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)
+    said = process.communicate(timeout=120)[1]
+    assert process.returncode == 130, said
+    assert "stopped in work/1-sources; the same command goes on there" in said
+    assert "Traceback" not in said
+    subprocess.run(started, cwd=tmp_path, check=True, timeout=300)
+    main(composed(*arguments, f"out={tmp_path / 'whole'}"))
+    for part in sorted((tmp_path / "whole").glob("*/part-*.parquet")):
+        assert part.read_bytes() == (tmp_path / "work" / part.relative_to(tmp_path / "whole")).read_bytes()

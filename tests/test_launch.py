@@ -50,6 +50,18 @@ def test_resume_takes_the_newest_run_of_this_configuration(tmp_path: Path, monke
     assert not fresh.exists(), "the folder that Hydra made for the command is not left behind"
 
 
+def test_resume_goes_on_in_a_folder_that_was_named_or_says_that_there_is_nothing_in_it(tmp_path: Path) -> None:
+    sibling, named = a_run(tmp_path / "sibling", lr=1), a_run(tmp_path / "named", lr=1)
+    os.utime(named / "checkpoints" / "last.ckpt", (1, 1))
+    cfg = OmegaConf.create({"resume": True, "run_dir": None, "lr": 1})
+    assert find_run(cfg, named) == named
+    (named / "checkpoints" / "last.ckpt").unlink()  # stopped before its first checkpoint
+    with pytest.raises(StylesimError, match="resume=true finds no run folder"):
+        find_run(cfg, named)
+    assert (named / "config.yaml").exists()
+    assert sibling.exists()
+
+
 def test_resume_by_path_takes_a_folder_or_its_checkpoint(tmp_path: Path) -> None:
     run = a_run(tmp_path / "run")
     for path in (run, run / "checkpoints" / "last.ckpt"):

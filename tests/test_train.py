@@ -114,6 +114,21 @@ def test_divided_weights_end_where_whole_ones_do(uninterrupted: Callable[..., Pa
     assert figures[0] == figures[1]
 
 
+@pytest.mark.parametrize("divided_first", [True, False])
+def test_a_run_goes_on_with_its_weights_divided_otherwise(
+    divided_first: bool, uninterrupted: Callable[..., Path], shards: Path, tmp_path: Path
+) -> None:
+    whole = ["trainer=ddp_cpu", *LEARNING]
+    before, after = (SHARDED, whole) if divided_first else (whole, SHARDED)
+    half = ["hydra.run.dir=run", "trainer.max_steps=4"]
+    subprocess.run(command(shards, *before, *half), cwd=tmp_path, check=True, timeout=300)
+    rest = [*after, f"trainer.max_steps={STEPS}", "resume=run", "hydra.run.dir=unused"]
+    subprocess.run(command(shards, *rest), cwd=tmp_path, check=True, timeout=300)
+    resumed = load_file(tmp_path / "run" / "checkpoints" / "last.safetensors")
+    expected = load_file(uninterrupted(*whole) / "checkpoints" / "last.safetensors")
+    torch.testing.assert_close(resumed, expected, atol=1e-5, rtol=1e-5)
+
+
 def test_views_that_are_cut_on_the_device_give_the_same_weights(uninterrupted: Callable[..., Path]) -> None:
     runs = uninterrupted(), uninterrupted("views.on_device=true")
     plain, late = (load_file(run / "checkpoints" / "last.safetensors") for run in runs)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -30,24 +32,59 @@ def main(cfg: DictConfig) -> dict[str, float]:
     """
     from hydra.utils import instantiate
 
-    from stylesim.curation.stage import Stage
+    from stylesim.curation.stage import SUMMARY, Stage
 
     nodes = _nodes(cfg)
-    if (node := nodes.get("deduplicate")) is not None:
-        check_encoders(OmegaConf.create({"checkpoint": node.checkpoint, "model": node.encoder}))
-    figures: dict[str, float] = {}
     out, before = Path(str(cfg.out)).expanduser(), None
+    if "deduplicate" in nodes and not (out / FOLDERS["deduplicate"] / SUMMARY).exists():
+        _find_encoder(nodes["deduplicate"])
+    figures: dict[str, float] = {}
     for name, folder in FOLDERS.items():
         if name in nodes:
             settings = OmegaConf.to_container(nodes[name], resolve=True)
             assert isinstance(settings, dict)
             decisive = {str(k): v for k, v in settings.items() if k != "threads"}  # of downloads, as many as one likes
             stage = Stage(out / folder, decisive, before, cfg.processes, redo=cfg.redo)
-            counts = instantiate(nodes[name])(stage)
+            try:
+                counts = instantiate(nodes[name])(stage)
+            except KeyboardInterrupt:
+                print(f"stylesim: stopped in {out / folder}; the same command goes on there.", file=sys.stderr)
+                raise SystemExit(130) from None
             print(f"{name}: {', '.join(f'{count:,} {what}' for what, count in counts.items())} ({out / folder})")
             figures |= {f"{name}/{what}": count for what, count in counts.items()}
+            nodes.pop(name)
+        elif nodes:  # one that is still to come reads it
+            _check_place(out / folder, before)
         before = out / folder
     return figures
+
+
+def _find_encoder(node: DictConfig) -> None:
+    """Have the weights that tell copies at hand before the stages that come first take their hours."""
+    from hydra.utils import instantiate
+
+    try:
+        check_encoders(OmegaConf.create({"checkpoint": node.checkpoint, "model": node.encoder}))
+        if node.checkpoint is None:
+            instantiate(node.encoder)()
+    except StylesimError as error:
+        mended = str(error).replace(" weights=<path>", " deduplicate.encoder.weights=<path>")
+        raise StylesimError(
+            f"{mended} Another encoder: model@deduplicate.encoder=NAME, with a deduplicate.threshold of its own."
+        ) from error
+
+
+def _check_place(folder: Path, before: Path | None) -> None:
+    """Refuse to go on from a stage that was made of something else than what the one before it holds now."""
+    from stylesim.curation.stage import SUMMARY, digest
+
+    if before is None or not all((path / SUMMARY).is_file() for path in (folder, before)):
+        return
+    if json.loads((folder / SUMMARY).read_text())["inputs"].get("before") != digest(before):
+        raise StylesimError(
+            f"{before} has been made anew since {folder} was made of it: add {folder.name.partition('-')[2]} to"
+            " stages=[...], and redo=true."
+        )
 
 
 def _nodes(cfg: DictConfig) -> dict[str, DictConfig]:
@@ -62,6 +99,8 @@ def _nodes(cfg: DictConfig) -> dict[str, DictConfig]:
             "source must be given: add source=laion, contrastyles, img2dataset or folder, and source.path=... to the"
             " command, or leave the stage out that reads it: stages=[tags,filter,...]"
         )
+    if "sources" in cfg.stages and cfg.source.get("rows", 1) < 1:
+        raise StylesimError(f"source.rows={cfg.source.rows}: a part has at least one row.")
     return {name: cfg["source" if name == "sources" else name] for name in FOLDERS if name in cfg.stages}
 
 

@@ -22,7 +22,8 @@ _NOT_COMPARED = ("resume", "run_dir")
 def find_run(cfg: DictConfig, fresh: Path) -> Path:
     """The run folder to go on in; `fresh`, which Hydra has just made for this command, is removed if it is not that.
 
-    `resume=true` is the newest run folder whose composed configuration is otherwise equal and that holds a checkpoint;
+    `resume=true` is the newest run folder whose composed configuration is otherwise equal and that holds a checkpoint,
+    or `fresh` alone, where a run has been there before (`hydra.run.dir=...`);
     `resume=PATH` is a run folder (or the `last.ckpt` in one). Raises `StylesimError` where there is none.
     """
     if cfg.resume is True:
@@ -48,7 +49,10 @@ def find_run(cfg: DictConfig, fresh: Path) -> Path:
 
 def _equal_runs(cfg: DictConfig, fresh: Path) -> Iterator[Path]:
     wanted = _compared(cfg)
-    for root in {Path("outputs").resolve(), Path("multirun").resolve(), fresh.parent.resolve()}:
+    named = (fresh / "config.yaml").is_file()
+    for root in (
+        {fresh.resolve()} if named else {Path("outputs").resolve(), Path("multirun").resolve(), fresh.parent.resolve()}
+    ):
         for checkpoint in root.glob(f"**/{CHECKPOINT}"):
             run = checkpoint.parents[1]
             config = run / "config.yaml"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -223,6 +224,16 @@ def test_an_index_and_equal_hashes_find_what_exact_search_finds(corpus: Path, do
     pytest.importorskip("faiss")
     counts = run(done[1].parent / "3-filter", tmp_path / "4-deduplicate", corpus, index="hnsw")
     assert counts == done[0] | {"index_recall": 1.0}
+
+
+def test_a_threshold_that_takes_everything_for_one_picture_is_doubted(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    source = stage_of([rows_of(corpus)], tmp_path / "3-filter")
+    run(source, tmp_path / "usual")
+    assert capsys.readouterr().err == ""
+    deduplicate(Stage(tmp_path / "all", {}, source, processes=1, show=False), encoder=Thumbnails, threshold=-1 + 1e-6)
+    assert re.search(r"\d+ of \d+ images went for another one, .*threshold=-0.999999 too low", capsys.readouterr().err)
 
 
 def test_nothing_in_is_nothing_out_and_a_bad_encoder_is_refused(corpus: Path, tmp_path: Path):

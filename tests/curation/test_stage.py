@@ -98,12 +98,20 @@ def test_other_settings_and_other_input_are_refused_unless_redone(tmp_path: Path
         other.begin()
     after = Stage(tmp_path / "2-after", {}, first.folder, processes=1, show=False)
     assert after.begin() is None
+    after.write(0, count_up(0))
     again = Stage(first.folder, {"size": 2}, processes=1, show=False, redo=True)
     assert again.begin() is None
     assert parts(first.folder) == []
     again.finish(again.each(count_up, range(2)))
     with pytest.raises(StylesimError, match="before differ"):
         after.begin()
+
+
+def test_a_stage_that_came_to_nothing_may_be_begun_otherwise(tmp_path: Path):
+    first = made(tmp_path, pieces=0).folder / "first"
+    assert Stage(first, {"size": 1}, show=False).begin() is None
+    assert Stage(first, {"size": 2}, show=False).begin() is None
+    assert made(first, size=2).begin() == {"images": 95, "first": 5}
 
 
 def test_a_strangers_folder_is_left_alone(tmp_path: Path):

@@ -96,6 +96,15 @@ def test_a_palette_stands_behind_the_statistics():
         torch.testing.assert_close(both.raw(images)[:, 80:], Palette(8, preprocessing)(images))
 
 
+def test_weights_in_half_precision_describe_as_whole_ones_do():
+    encoder = csd_lite0(weights="random", image_size=32)
+    images = encoder.preprocessing.normalise(dead_leaves(4, 32))
+    with torch.no_grad():
+        whole, half = encoder(images), encoder.to(torch.bfloat16)(images.to(torch.bfloat16))
+    assert half.dtype == torch.bfloat16
+    assert (whole * half.float()).sum(1).min() > 0.98
+
+
 def test_a_palette_of_one_level_is_refused():
     with pytest.raises(StylesimError, match="palette of 1 levels a channel tells nothing apart"):
         csd_lite0(weights="random", palette=1, image_size=32)

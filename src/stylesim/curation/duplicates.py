@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,9 +96,22 @@ def deduplicate(
     counts |= found.counts | {"components": len(sizes), "largest_component": int(sizes.max(initial=0))}
     counts |= {"same_bytes": len(readable) - len(readable.unique())}
     counts |= {f"contaminated_{name}": one["dropped"] for name, one in known.items()}
+    _doubt(counts, threshold, stage.folder)
     if sets and len(vectors):
         write_note(stage.folder, images.described.meta["encoder"], threshold, known, whiten)
     return stage.finish(counts, component_sizes=dict(zip(*_histogram(sizes), strict=True)))
+
+
+def _doubt(counts: Mapping[str, int], threshold: float, folder: Path) -> None:
+    """Say so where more than half of the pictures went for another one: hardly any corpus is like that."""
+    if counts["near_duplicates"] > counts["before"] / 2:
+        print(
+            f"stylesim: {counts['near_duplicates']:,} of {counts['before']:,} images went for another one, the largest"
+            f" group has {counts['largest_component']:,}. Is deduplicate.threshold={threshold:g} too low for this"
+            f" encoder? Look at {folder / 'largest.png'}. 0.8 is SSCD's; others need a higher one, or"
+            " deduplicate.whiten=128.",
+            file=sys.stderr,
+        )
 
 
 @dataclass(frozen=True)

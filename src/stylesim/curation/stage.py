@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import tarfile
 import zlib
 from collections import Counter
@@ -99,7 +100,7 @@ class Stage:
         changed = sorted(
             key for part in plan for key in plan[part] | begun[part] if plan[part].get(key) != begun[part].get(key)
         )
-        if changed:
+        if changed and os.listdir(self.folder) != [PLAN]:  # of a plan that came to nothing, nothing is lost
             if not self.redo:
                 raise StylesimError(
                     f"{self.folder} was made with other settings or from another input ({', '.join(changed)} differ):"
@@ -109,7 +110,7 @@ class Stage:
             shutil.rmtree(trash, ignore_errors=True)
             self.folder.rename(trash)
             shutil.rmtree(trash)
-        elif found and found.name == SUMMARY:
+        elif found and found.name == SUMMARY and not changed:
             return begun["counts"]
         elif not found and self.folder.is_dir() and any(self.folder.iterdir()):
             raise StylesimError(f"{self.folder} holds something that no stage has left: give another out=...")
@@ -261,7 +262,9 @@ def _all(job: Callable[[int, Any], None], todo: Mapping[int, Any], processes: in
         for number, piece in todo.items():
             yield job(number, piece)
         return
-    pool = ProcessPoolExecutor(processes, get_context("forkserver"))
+    # Ctrl-C is for this process: the others finish their piece, and say nothing.
+    deaf = (signal.SIGINT, signal.SIG_IGN)
+    pool = ProcessPoolExecutor(processes, get_context("forkserver"), initializer=signal.signal, initargs=deaf)
     try:
         for task in as_completed([pool.submit(job, number, piece) for number, piece in todo.items()]):
             yield task.result()

@@ -69,7 +69,8 @@ class StageStatistics(Stages):
         return torch.cat(blocks if self.palette is None else [*blocks, self.palette(images)], dim=1)
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b f"]:
-        return (self.raw(images) - self.get_buffer("centre")) / self.get_buffer("scale")
+        # Counted in float32, whatever the weights are; the head takes what the images came in.
+        return ((self.raw(images) - self.get_buffer("centre")) / self.get_buffer("scale")).to(images.dtype)
 
 
 class StageGram(Stages):

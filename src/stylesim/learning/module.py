@@ -17,7 +17,7 @@ from stylesim.errors import StylesimError
 from stylesim.learning.clip import clip_gradients
 from stylesim.learning.gather import gather_batch, sum_shares
 from stylesim.learning.losses import content_loss, reversal_strength
-from stylesim.learning.sharding import shard
+from stylesim.learning.sharding import shard, whole_weights
 
 
 class StyleModule(lightning.LightningModule):
@@ -104,7 +104,7 @@ class StyleModule(lightning.LightningModule):
             return
         # A network of convolutions may learn from smaller views than it describes; one with positions may not.
         try:
-            with torch.no_grad():
+            with torch.no_grad(), whole_weights(self.encoder):
                 self.encoder(torch.zeros(1, 3, views, views, device=self.device))
         except Exception as error:  # every backbone refuses a wrong size in its own way
             raise StylesimError(

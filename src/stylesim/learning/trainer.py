@@ -15,10 +15,11 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ProgressBar, WeightAveraging
-from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
+from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.strategies.launchers import subprocess_script
 
 from stylesim.errors import StylesimError
+from stylesim.learning.sharding import ShardedStrategy
 from stylesim.watch import Watch
 
 
@@ -36,8 +37,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 _STRATEGIES: dict[str, Callable[[], Any]] = {
     "auto": lambda: "auto",
     "ddp": partial(DDPStrategy, gradient_as_bucket_view=True),
-    # Its names for the dimensions of the mesh are of another use: stylesim divides weights along the second.
-    "fsdp": partial(ModelParallelStrategy, save_distributed_checkpoint=False),
+    "fsdp": ShardedStrategy,
 }
 
 

@@ -92,7 +92,7 @@ class Checkpoints(Checkpoint):
 
     def _save_weights(self, trainer: lightning.Trainer, module: StyleModule, name: str) -> None:
         with averaged_weights(trainer, module):
-            state = whole_state(module.encoder)
+            state = whole_state(module.encoder, keep=trainer.is_global_zero)
             if not trainer.is_global_zero:
                 return
             self.folder.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ from lightning.fabric.utilities.throughput import get_available_flops
 from torch.utils.flop_counter import FlopCounterMode
 
 from stylesim.learning.module import StyleModule
+from stylesim.learning.sharding import whole_weights
 
 
 class Throughput(lightning.Callback):
@@ -63,7 +64,7 @@ def _matmul_dtype(precision: str) -> torch.dtype:
 
 def _forward_flops(module: StyleModule, batch: Any) -> float:
     images = module.encoder.preprocessing.normalise(batch.views[0, :1])
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), whole_weights(module.encoder), FlopCounterMode(display=False) as counter:
         module.encoder(images)
     return float(counter.get_total_flops())
 
