@@ -56,7 +56,8 @@ def write_shards(
     ]
     if not items:
         raise StylesimError(
-            f"{stage.source} has no image left to shard: look at the summary.json of each stage before."
+            f"{stage.source} has no image left to shard. The summary.json of each stage before counts what it dropped:"
+            " captions that name nobody (untagged), links that were never fetched (source.fetch=true), strict filters."
         )
     queries = query_split(items, query_tags, query_artists, query_images)
     splits = {
