@@ -10,9 +10,9 @@ in turn, in a process of its own, as many rounds as asked for:
 - ours:        tars, ShardDataModule
 
 All make both views of an image by the same function (`TwoViews`, of bytes decoded by simplejpeg), in batches of uint8;
-what differs is how the bytes come, in which order, and how batches reach the consumer. Only ours starts again at the
-same image after a stop in mid-epoch, and shows the same views. What is not installed is left out and named; neither
-litdata nor streaming is a dependency of stylesim:
+what differs is how the bytes come, in which order, and how batches reach the consumer. Litdata, streaming and ours can
+start again in mid-epoch; ours shows the same views of the same images then. What is not installed is left
+out and named; neither litdata nor streaming is a dependency of stylesim:
 
     uv pip install --target /tmp/alternatives --no-deps litdata mosaicml-streaming lightning-utilities xxhash zstd \\
         python-snappy cramjam Brotli obstore tifffile catalogue
