@@ -124,6 +124,11 @@ def test_weights_that_are_not_there_are_missed_before_anything_is_done(tmp_path:
     with pytest.raises(StylesimError, match=r"pass it as deduplicate\.encoder\.weights=<path>"):
         main(composed("source=folder", f"source.path={images}", f"out={tmp_path / 'work'}"))
     assert not (tmp_path / "work").exists()
+    done = tmp_path / "work" / "4-deduplicate" / "summary.json"
+    done.parent.mkdir(parents=True)
+    done.write_text("{}")
+    with pytest.raises(StylesimError, match=r"checkpoint=/no/such: there is no such file"):
+        main(composed(f"out={tmp_path / 'work'}", "stages=[deduplicate]", "deduplicate.checkpoint=/no/such"))
 
 
 def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(tmp_path: Path):
@@ -133,7 +138,7 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(tmp_path: Path):
     arguments = ("source=folder", f"source.path={images}", "source.rows=1", "stages=[sources,tags]", "processes=2")
     started = [sys.executable, "-m", "stylesim.curate", *arguments, "out=work", "hydra.run.dir=run"]
     process = subprocess.Popen(started, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    while not list(tmp_path.glob("work/1-sources/part-*.parquet")):
+    while len(list(tmp_path.glob("work/1-sources/part-*.parquet"))) < 50:  # both processes are at work then
         assert process.poll() is None, process.stderr and process.stderr.read()
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGINT)

@@ -56,7 +56,7 @@ def test_resume_goes_on_in_a_folder_that_was_named_or_says_that_there_is_nothing
     cfg = OmegaConf.create({"resume": True, "run_dir": None, "lr": 1})
     assert find_run(cfg, named) == named
     (named / "checkpoints" / "last.ckpt").unlink()  # stopped before its first checkpoint
-    with pytest.raises(StylesimError, match="resume=true finds no run folder"):
+    with pytest.raises(StylesimError, match=r"resume=true: .*named holds a run without a checkpoint"):
         find_run(cfg, named)
     assert (named / "config.yaml").exists()
     assert sibling.exists()

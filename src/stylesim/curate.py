@@ -36,8 +36,8 @@ def main(cfg: DictConfig) -> dict[str, float]:
 
     nodes = _nodes(cfg)
     out, before = Path(str(cfg.out)).expanduser(), None
-    if "deduplicate" in nodes and not (out / FOLDERS["deduplicate"] / SUMMARY).exists():
-        _find_encoder(nodes["deduplicate"])
+    if "deduplicate" in nodes:
+        _find_encoder(nodes["deduplicate"], done=(out / FOLDERS["deduplicate"] / SUMMARY).exists())
     figures: dict[str, float] = {}
     for name, folder in FOLDERS.items():
         if name in nodes:
@@ -59,14 +59,19 @@ def main(cfg: DictConfig) -> dict[str, float]:
     return figures
 
 
-def _find_encoder(node: DictConfig) -> None:
+def _find_encoder(node: DictConfig, done: bool) -> None:
     """Have the weights that tell copies at hand before the stages that come first take their hours."""
     from hydra.utils import instantiate
 
+    given = OmegaConf.create({"checkpoint": node.checkpoint, "model": node.encoder})
+    if node.checkpoint is not None:
+        check_encoders(given)
+        return
+    if done:
+        return
     try:
-        check_encoders(OmegaConf.create({"checkpoint": node.checkpoint, "model": node.encoder}))
-        if node.checkpoint is None:
-            instantiate(node.encoder)()
+        check_encoders(given)
+        instantiate(node.encoder)()
     except StylesimError as error:
         mended = str(error).replace(" weights=<path>", " deduplicate.encoder.weights=<path>")
         raise StylesimError(

@@ -28,6 +28,11 @@ def find_run(cfg: DictConfig, fresh: Path) -> Path:
     """
     if cfg.resume is True:
         found = max(_equal_runs(cfg, fresh), key=lambda run: (run / CHECKPOINT).stat().st_mtime, default=None)
+        if found is None and _was_used(fresh):
+            raise StylesimError(
+                f"resume=true: {fresh} holds a run without a checkpoint, or one of another configuration. Start it anew"
+                " without resume, give the overrides that it had, or name another one: resume=PATH."
+            )
         if found is None:
             raise StylesimError(
                 "resume=true finds no run folder with this configuration and a checkpoint below outputs/, multirun/ or"
@@ -49,10 +54,8 @@ def find_run(cfg: DictConfig, fresh: Path) -> Path:
 
 def _equal_runs(cfg: DictConfig, fresh: Path) -> Iterator[Path]:
     wanted = _compared(cfg)
-    named = (fresh / "config.yaml").is_file()
-    for root in (
-        {fresh.resolve()} if named else {Path("outputs").resolve(), Path("multirun").resolve(), fresh.parent.resolve()}
-    ):
+    roots = [fresh] if _was_used(fresh) else [Path("outputs"), Path("multirun"), fresh.parent]
+    for root in {root.resolve() for root in roots}:
         for checkpoint in root.glob(f"**/{CHECKPOINT}"):
             run = checkpoint.parents[1]
             config = run / "config.yaml"
@@ -66,6 +69,10 @@ def _compared(cfg: Any) -> dict[str, Any]:
     content = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(content, dict)
     return {str(k): v for k, v in content.items() if k not in _NOT_COMPARED}
+
+
+def _was_used(folder: Path) -> bool:
+    return (folder / "config.yaml").is_file()
 
 
 def _is_untouched(folder: Path) -> bool:

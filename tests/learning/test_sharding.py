@@ -104,6 +104,11 @@ def work(rank: int, folder: str) -> None:
             described = describe_unequally(module.encoder, rank)  # type: ignore[arg-type]
             again = step(module, images)
             found[f"{shape[0]} nodes, {way}"] = {"first": first, "again": again, "one": described, "held": held}
+    scalar = module_of()
+    scalar.encoder.register_parameter("gain", nn.Parameter(torch.zeros(())))
+    scalar._device_mesh = mesh
+    with pytest.raises(StylesimError, match=r"trainer=fsdp cannot divide small .*: take trainer=ddp for it"):
+        scalar.configure_model()
     torch.save(found, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
