@@ -29,10 +29,10 @@ from typing import Any
 import pyarrow as pa
 from record import REPOSITORY, cores, write_table
 
-from stylesim.curation.names import KINDS, words_of
 from stylesim.curation.stage import Piece, Stage
-from stylesim.curation.tags import Recipe, match_tags, matcher
-from stylesim.curation.vocabulary import vocabulary
+from stylesim.curation.tags.match import Recipe, match_tags, matcher
+from stylesim.curation.tags.names import KINDS, words_of
+from stylesim.curation.tags.vocabulary import vocabulary
 
 Find = Callable[[Sequence[str]], list[list[str]]]
 
@@ -49,16 +49,16 @@ def quality(find: Find) -> dict[str, float]:
     """Precision and recall over all tags of the labelled captions, and over those of each kind."""
     rows = labelled()
     found = find([caption for caption, _ in rows])
-    figures = {}
+    metrics = {}
     for kind in ("", *KINDS):
         counts: Counter[str] = Counter()
         for (_, wanted), tags in zip(rows, found, strict=True):
             w, f = ({tag for tag in some if tag.startswith(kind)} for some in (wanted, tags))
             counts.update(hits=len(w & f), wanted=len(w), found=len(f))
         prefix = f"{kind}_" if kind else ""
-        figures[f"{prefix}precision"] = round(counts["hits"] / counts["found"], 3)
-        figures[f"{prefix}recall"] = round(counts["hits"] / counts["wanted"], 3)
-    return figures
+        metrics[f"{prefix}precision"] = round(counts["hits"] / counts["found"], 3)
+        metrics[f"{prefix}recall"] = round(counts["hits"] / counts["wanted"], 3)
+    return metrics
 
 
 def made(count: int, dense: bool = True) -> list[str]:

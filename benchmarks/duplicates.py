@@ -56,8 +56,9 @@ def work(way: str, file: Path, rows: int, threads: int, results: multiprocessing
     """One way, once, in this process: seconds, pairs, memory."""
     import torch
 
-    from stylesim.curation.components import Components
-    from stylesim.retrieval import pairs, precision
+    from stylesim.curation.deduplicate.components import Components
+    from stylesim.retrieval import arithmetic as precision
+    from stylesim.retrieval import pairs
 
     torch.set_num_threads(threads)
     if way in ("whole", "single"):

@@ -14,7 +14,7 @@ from multiprocessing import set_start_method
 from pathlib import Path
 from typing import Any
 
-from stylesim.launch import commit
+from stylesim.runtime.launch import commit
 
 REPOSITORY = Path(__file__).parents[1]
 

@@ -3,7 +3,7 @@
 `python benchmarks/search.py --threads 2` makes descriptors of as many images as WikiArt's split has (16,006 queries,
 64,090 in the gallery, 768 numbers, 1,119 artists), and scores them in a process of its own for each way:
 
-- ours:   `evaluate_retrieval`: exact neighbours, decided in float64, and every figure with its value per query
+- ours:   `evaluate_retrieval`: exact neighbours, decided in float64, and every metric with its value per query
 - single: the same where the processor may not shorten float32 to bfloat16, which decides nothing but takes longer
 - faiss:  `faiss.IndexFlatIP`, then Recall@k, MRR@k and mAP@k as the CSD paper defines them, without a loop
 - slice:  `search` of the first queries of a set of 500,000 in a gallery of 500,000, read from disk as it goes
@@ -31,7 +31,7 @@ from record import write_table
 KS = (1, 10, 100)
 LARGE = 500_000
 AGREEMENT = 1e-3
-"""By how much a figure may differ, since faiss decides near ties in float32."""
+"""By how much a metric may differ, since faiss decides near ties in float32."""
 
 
 def write_descriptors(folder: Path, name: str, n: int, dim: int, artists: int, seed: int) -> None:
@@ -48,10 +48,10 @@ def write_descriptors(folder: Path, name: str, n: int, dim: int, artists: int, s
 
 
 def ours(folder: Path) -> dict[str, float]:
-    """Every figure, by stylesim."""
+    """Every metric, by stylesim."""
+    from stylesim.evaluation.retrieval import evaluate_retrieval
+    from stylesim.evaluation.spec import RetrievalSpec
     from stylesim.retrieval.descriptors import DescriptorSet, item_table
-    from stylesim.retrieval.evaluate import evaluate_retrieval
-    from stylesim.retrieval.spec import RetrievalSpec
 
     sets = {}
     for name in ("query", "gallery"):
@@ -59,20 +59,20 @@ def ours(folder: Path) -> dict[str, float]:
         items = item_table((f"{name}/{i}", [f"artist:{a}"], None, name, i) for i, a in enumerate(artists))
         sets[name] = DescriptorSet(np.load(folder / f"{name}.npy"), items)
     start = clock()
-    figures = evaluate_retrieval(sets["query"], sets["gallery"], RetrievalSpec(["q"], ["g"], "artist:*", ks=KS)).figures
-    return timed(start) | {name: value for name, value in figures.items() if "paper" in name or "recall" in name}
+    metrics = evaluate_retrieval(sets["query"], sets["gallery"], RetrievalSpec(["q"], ["g"], "artist:*", ks=KS)).metrics
+    return timed(start) | {name: value for name, value in metrics.items() if "paper" in name or "recall" in name}
 
 
 def single(folder: Path) -> dict[str, float]:
     """Ours, without bfloat16."""
-    from stylesim.retrieval import precision
+    from stylesim.retrieval import arithmetic as precision
 
     precision.shortens = lambda device: False  # type: ignore[assignment]
     return ours(folder)
 
 
 def faiss(folder: Path) -> dict[str, float]:
-    """The published way: neighbours by faiss, figures by the definitions of the paper."""
+    """The published way: neighbours by faiss, metrics by the definitions of the paper."""
     import faiss
 
     query, gallery = np.load(folder / "query.npy"), np.load(folder / "gallery.npy")
@@ -84,13 +84,13 @@ def faiss(folder: Path) -> dict[str, float]:
     hits = theirs[neighbours] == ours[:, None]
     precision = np.cumsum(hits, axis=1) / np.arange(1, max(KS) + 1)
     first = np.where(hits.any(axis=1), hits.argmax(axis=1) + 1, np.inf)
-    figures = {}
+    metrics = {}
     for k in KS:
         found = first <= k
-        figures[f"recall@{k}"] = float(found.mean())
-        figures[f"paper_map@{k}"] = float(precision[:, :k].mean())
-        figures[f"paper_mrr@{k}"] = float((1 / first[found]).mean())
-    return timed(start) | figures
+        metrics[f"recall@{k}"] = float(found.mean())
+        metrics[f"paper_map@{k}"] = float(precision[:, :k].mean())
+        metrics[f"paper_mrr@{k}"] = float((1 / first[found]).mean())
+    return timed(start) | metrics
 
 
 def sliced(folder: Path) -> dict[str, float]:
@@ -161,9 +161,9 @@ def measure(given: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
             found.setdefault(way, []).append(run(way, folder, given.threads))
             last = found[way][-1]
             print(f"round {number + 1}: {way} {last['wall']:.1f} s, {last['peak_mib']:,.0f} MiB", flush=True)
-    for name, figure in found["faiss"][0].items():
-        if "@" in name and abs(found["ours"][0][name] - figure) > AGREEMENT:
-            raise SystemExit(f"{name}: ours is {found['ours'][0][name]}, by faiss and the formula it is {figure}")
+    for name, metric in found["faiss"][0].items():
+        if "@" in name and abs(found["ours"][0][name] - metric) > AGREEMENT:
+            raise SystemExit(f"{name}: ours is {found['ours'][0][name]}, by faiss and the formula it is {metric}")
     rows = []
     for way, rounds in found.items():
         median = {name: statistics.median(one[name] for one in rounds) for name in ("wall", "cpu", "peak_mib")}

@@ -6,7 +6,7 @@ same at 1/8 and 8 times the size, and measures each in a process of its own.
 What is simulated: six real shards of 1,000 StyleCross images, made 384 px JPEGs, stand under 512 names (hard links),
 the last of them listed with 921 images; the tags are drawn from 3,840 with frequencies that fall as 1 / rank. Every
 shard of the index can be read and is read as in training. That a name's bytes stand elsewhere too changes the disk, and
-the cache of the operating system, which holds all of them: no figure here says how fast a disk or a network is.
+the cache of the operating system, which holds all of them: no metric here says how fast a disk or a network is.
 
 - start_s, start_mib:  from a data module to a loader: index read and compared, vocabulary, plan; and the memory of it
 - order_mib:           the largest memory that the order of one reader took while it was gone through to the end
@@ -39,15 +39,15 @@ from pathlib import Path
 import numpy as np
 from record import REPOSITORY, start_workers_as_training_does, write_table
 
-from stylesim.data.index import INDEX, index_shards, load_index
+from stylesim.core.images import open_image
 from stylesim.data.modules import ShardDataModule
-from stylesim.data.plan import Plan
 from stylesim.data.roots import Root
-from stylesim.data.shards import ShardWriter, read_items
-from stylesim.data.stream import Line, Source, read_in_order
-from stylesim.data.tars import Slot
+from stylesim.data.sampling.plan import Plan
+from stylesim.data.sampling.stream import Line, Source, read_in_order
+from stylesim.data.shards.shard_files import ShardWriter, read_samples
+from stylesim.data.shards.shard_index import INDEX, index_shards, load_index
+from stylesim.data.shards.tar_reader import Slot
 from stylesim.data.views import TwoViews
-from stylesim.images import open_image
 
 IMAGES, TAGS, SHARD = 511_921, 3_840, 1_000
 REAL = 6
@@ -61,7 +61,7 @@ def write_real(folder: Path, side: int) -> Path:
     rng = np.random.default_rng(0)
     frequency = 1 / np.arange(1, TAGS + 1)
     frequency /= frequency.sum()
-    pictures = list(read_items(REPOSITORY / "data/stylecross/train"))
+    pictures = list(read_samples(REPOSITORY / "data/stylecross/train"))
     with ShardWriter(folder, size=SHARD) as writer:
         for number in range(REAL * SHARD):
             out = io.BytesIO()
@@ -202,7 +202,7 @@ def shuffling(plan: Plan) -> dict[str, float]:
 
 
 def measure(root: Path, given: argparse.Namespace) -> dict[str, object]:
-    """A row for one root: each figure in a fresh process, the median of the rounds for those in seconds."""
+    """A row for one root: each metric in a fresh process, the median of the rounds for those in seconds."""
     row: dict[str, object] = {"index_kib": round((root / INDEX).stat().st_size / 1024)}
     rounds: dict[str, list[float]] = {}
     jobs: list[tuple[Callable[..., dict[str, float]], tuple[int, ...]]]

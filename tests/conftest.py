@@ -19,8 +19,8 @@ from hypothesis import HealthCheck, settings
 from omegaconf import DictConfig
 from PIL import Image, ImageDraw
 
-from stylesim.config import conf_dir
-from stylesim.data.shards import ShardWriter, index_shards
+from stylesim.core.targets import conf_dir
+from stylesim.data.shards.shard_files import ShardWriter, index_shards
 
 # A busy machine is no failure: the first example of a property may import torch.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -71,7 +71,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def overrides_for(shards: Path, *more: str) -> list[str]:
     """A training run of seconds through the real code: a reduced ViT, small shards, a probe every two steps."""
     spec = (
-        "{_target_: stylesim.retrieval.spec.RetrievalSpec, query: ['%s'], relevant: 'set:*', distinct: content,"
+        "{_target_: stylesim.evaluation.spec.RetrievalSpec, query: ['%s'], relevant: 'set:*', distinct: content,"
         " every_n_steps: 2, ks: [1, 5]}" % (shards / "validation")
     )
     return [

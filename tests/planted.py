@@ -14,17 +14,17 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from stylesim.config import embedded
+from stylesim.core.images import open_image
+from stylesim.core.targets import embedded
 from stylesim.curation.stage import SCHEMA, Piece, Stage, conform
-from stylesim.data.shards import read_items
+from stylesim.data.shards.shard_files import read_samples
 from stylesim.encoders.base import Preprocessing, Provenance, StyleEncoder
-from stylesim.images import open_image
 
 
 @cache
 def pictures(count: int) -> tuple[Image.Image, ...]:
     """The first pictures of StyleCross' validation shards, upright RGB."""
-    items = islice(iter(read_items(embedded("data/stylecross/validation"))), 0, count * 40, 40)
+    items = islice(iter(read_samples(embedded("data/stylecross/validation"))), 0, count * 40, 40)
     return tuple(open_image(item.image) for item in items)  # type: ignore[arg-type]
 
 

@@ -10,7 +10,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from stylesim import benchmark
-from stylesim.errors import StylesimError
+from stylesim.core.errors import StylesimError
 
 
 def test_run_folders_become_a_table_here_and_in_wandb(
@@ -25,7 +25,7 @@ def test_run_folders_become_a_table_here_and_in_wandb(
     assert benchmark.main(composed("runs=.", "wandb=stylesim", config="benchmark")) == {}
     assert "color_histogram" in (tmp_path / "benchmark.md").read_text()
     assert list(tmp_path.glob("wandb/offline-run-*/files/media/table/benchmark*"))
-    assert list(tmp_path.glob("wandb/offline-run-*/files/media/images/figures*"))
+    assert list(tmp_path.glob("wandb/offline-run-*/files/media/images/metrics*"))
 
 
 def test_a_folder_without_runs_is_a_sentence(tmp_path: Path, composed: Callable[..., DictConfig]) -> None:

@@ -15,15 +15,15 @@ from conftest import draw
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from stylesim.config import check_config, conf_dir
+from stylesim.core.errors import StylesimError
+from stylesim.core.targets import check_config, conf_dir
 from stylesim.curate import main
 from stylesim.curation.stage import read_stage
-from stylesim.errors import StylesimError
 
 PROGRAM = """
 import sys
 from stylesim.curate import main
-from stylesim.launch import run
+from stylesim.runtime.launch import run
 code = 0
 try:
     run("curate")
@@ -62,9 +62,9 @@ def test_sources_and_tags_without_torch(tmp_path: Path):
     done = command(*arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "sources: 3 images, 3 rows (work/1-sources)" in done.stdout
-    figures = json.loads((tmp_path / "run/metrics.json").read_text())
-    assert figures["sources/images"] == figures["tags/images"] == 3
-    assert figures["tags/untagged"] == 1
+    metrics = json.loads((tmp_path / "run/metrics.json").read_text())
+    assert metrics["sources/images"] == metrics["tags/images"] == 3
+    assert metrics["tags/untagged"] == 1
     assert read_stage(tmp_path / "work/2-tags")["tags"].to_pylist() == [
         ["artist:claude monet", "medium:oil painting"],
         [],
@@ -75,7 +75,7 @@ def test_sources_and_tags_without_torch(tmp_path: Path):
 def test_the_help_and_a_missing_source(tmp_path: Path):
     told = command("--help", cwd=tmp_path)
     assert told.returncode == 0
-    assert "stylesim.curation.tags.match_tags" in told.stdout
+    assert "stylesim.curation.tags.match.match_tags" in told.stdout
     asked = command("out=work", cwd=tmp_path)
     assert asked.returncode == 2
     assert "source must be given: add source=laion, contrastyles, img2dataset or folder" in asked.stderr

@@ -12,8 +12,8 @@ from conftest import STYLES, draw
 from omegaconf import DictConfig
 
 from stylesim import embed
+from stylesim.core.errors import StylesimError
 from stylesim.encoders.controls import color_histogram
-from stylesim.errors import StylesimError
 from stylesim.retrieval.descriptors import DescriptorSet
 
 HISTOGRAM = ("model=color_histogram", "model.image_size=48", "device=cpu")
@@ -63,7 +63,7 @@ def test_an_interrupted_command_goes_on(
     cfg = composed(f"images={images}", f"out={tmp_path / 'set'}", *HISTOGRAM, "batch_size=2", config="embed")
     whole = composed(f"images={images}", f"out={tmp_path / 'whole'}", *HISTOGRAM, "batch_size=2", config="embed")
     embed.main(whole)
-    import stylesim.describe
+    import stylesim.evaluation.embed
     from stylesim.retrieval.descriptors import DescriptorWriter
 
     class Interrupted(DescriptorWriter):
@@ -76,7 +76,7 @@ def test_an_interrupted_command_goes_on(
                 raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(stylesim.describe, "DescriptorWriter", Interrupted)
+        patched.setattr(stylesim.evaluation.embed, "DescriptorWriter", Interrupted)
         with pytest.raises(KeyboardInterrupt):
             embed.main(cfg)
     assert embed.main(cfg)["images"] == 10
@@ -104,7 +104,7 @@ def test_what_the_user_can_mend_is_a_sentence(
 
 def test_the_command_refuses_a_missing_place_before_torch_is_imported(tmp_path: Path) -> None:
     program = (
-        "import sys, stylesim.launch as launch\n"
+        "import sys, stylesim.runtime.launch as launch\n"
         "sys.argv = ['score', 'generated=/no/such/place', 'reference=/no/other']\n"
         "try:\n    launch.run('score')\nexcept SystemExit as stop:\n    code = stop.code\n"
         "print('CODE', code, 'TORCH', 'torch' in sys.modules)"

@@ -12,14 +12,14 @@ import pytest
 from omegaconf import DictConfig
 
 from stylesim import evaluate
-from stylesim.errors import StylesimError
+from stylesim.core.errors import StylesimError
 
 
 @pytest.fixture
 def evaluation(composed: Callable[..., DictConfig], shards: Path) -> Callable[..., DictConfig]:
     def make(*more: str) -> DictConfig:
         spec = (
-            "{_target_: stylesim.retrieval.spec.RetrievalSpec, query: ['%s'], relevant: 'set:*',"
+            "{_target_: stylesim.evaluation.spec.RetrievalSpec, query: ['%s'], relevant: 'set:*',"
             " distinct: content, ks: [1, 5]}" % (shards / "validation")
         )
         return composed("data=laion_styles", f"+data.probes.validation={spec}", "device=cpu", *more, config="evaluate")
@@ -31,19 +31,19 @@ def test_a_control_is_scored_and_scored_again_from_its_descriptors_without_a_mod
     evaluation: Callable[..., DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cfg = evaluation("model=color_histogram", "model.image_size=48")
-    figures = evaluate.main(cfg)
-    assert figures["validation/recall@1"] == 1.0, "three styles of three colours"
+    metrics = evaluate.main(cfg)
+    assert metrics["validation/recall@1"] == 1.0, "three styles of three colours"
     kept = tmp_path / "kept"
     shutil.copytree(Path(cfg.run_dir) / "descriptors", kept)
     monkeypatch.setattr(evaluate, "instantiate", _no_encoder(evaluate.instantiate))
-    assert evaluate.main(evaluation("model=csd_vitl", f"descriptors={kept}")) == figures
+    assert evaluate.main(evaluation("model=csd_vitl", f"descriptors={kept}")) == metrics
 
 
-def test_gaps_of_labels_stand_beside_the_figures_when_asked_for(evaluation: Callable[..., DictConfig]) -> None:
+def test_gaps_of_labels_stand_beside_the_metrics_when_asked_for(evaluation: Callable[..., DictConfig]) -> None:
     cfg = evaluation("model=color_histogram", "model.image_size=48", "gaps=true", "readout=csls", "readout.k=3")
-    figures = evaluate.main(cfg)
-    assert figures["validation/auc"] > 0.99, "three styles of three colours"
-    assert figures["validation/negative_gaps_pairwise"] == figures["validation/negative_gaps_prototype"] == 0
+    metrics = evaluate.main(cfg)
+    assert metrics["validation/auc"] > 0.99, "three styles of three colours"
+    assert metrics["validation/negative_gaps_pairwise"] == metrics["validation/negative_gaps_prototype"] == 0
     gaps = pd.read_csv(Path(cfg.run_dir) / "gaps.csv")
     assert gaps.groupby("variant")["label"].nunique().to_dict() == {"pairwise": 3, "prototype": 3}
     assert (gaps[["encoder", "set"]].drop_duplicates().to_numpy() == [["model", "validation"]]).all()
@@ -54,15 +54,15 @@ def test_a_folder_that_has_finished_is_not_run_again_unless_the_configuration_is
     evaluation: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cfg = evaluation("model=ink_box", "model.image_size=48")
-    figures = evaluate.main(cfg)
+    metrics = evaluate.main(cfg)
     per_query = pd.read_parquet(Path(cfg.run_dir) / "per_query.parquet")
-    assert per_query["recall@1"].to_numpy().mean() == figures["validation/recall@1"]
+    assert per_query["recall@1"].to_numpy().mean() == metrics["validation/recall@1"]
     assert set(per_query["set"]) == {"validation"}
     with monkeypatch.context() as patch:
         patch.delattr(evaluate, "instantiate")
-        assert evaluate.main(evaluation("model=ink_box", "model.image_size=48")) == figures
+        assert evaluate.main(evaluation("model=ink_box", "model.image_size=48")) == metrics
     other = evaluate.main(evaluation("model=color_histogram", "model.image_size=48"))
-    assert other["validation/recall@1"] == 1.0 > figures["validation/recall@1"]
+    assert other["validation/recall@1"] == 1.0 > metrics["validation/recall@1"]
 
 
 def test_a_sweep_leaves_one_table_and_goes_on_in_its_folder(shards: Path, tmp_path: Path) -> None:
@@ -89,9 +89,9 @@ def test_a_sweep_leaves_one_table_and_goes_on_in_its_folder(shards: Path, tmp_pa
     table = (folder / "benchmark.md").read_text()
     assert "| all | ink_box |" in table
     assert "Missing" not in table
-    figures = json.loads((folder / "1" / "metrics.json").read_text())
-    line = pd.read_csv(folder / "benchmark.csv").set_index(["encoder", "figure"]).loc[("ink_box", "recall@1")]
-    assert float(line["ours"]) == figures["all/recall@1"]
+    metrics = json.loads((folder / "1" / "metrics.json").read_text())
+    line = pd.read_csv(folder / "benchmark.csv").set_index(["encoder", "metric"]).loc[("ink_box", "recall@1")]
+    assert float(line["ours"]) == metrics["all/recall@1"]
     assert float(line["low"]) < float(line["ours"]) < float(line["high"])
 
 

@@ -10,9 +10,9 @@ import torch
 from omegaconf import DictConfig
 
 from stylesim import export
-from stylesim.encoders.checkpoint import save_weights
-from stylesim.encoders.factories import csd_clip
-from stylesim.errors import StylesimError
+from stylesim.core.errors import StylesimError
+from stylesim.encoders.csd_factories import csd_clip
+from stylesim.encoders.weights.checkpoint import save_weights
 
 
 def test_what_was_exported_describes_alike(tmp_path: Path, composed: Callable[..., DictConfig]):

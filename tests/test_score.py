@@ -10,7 +10,7 @@ from conftest import STYLES, draw
 from omegaconf import DictConfig
 
 from stylesim import embed, score
-from stylesim.errors import StylesimError
+from stylesim.core.errors import StylesimError
 
 HISTOGRAM = ("model=color_histogram", "model.image_size=48", "device=cpu")
 
@@ -40,14 +40,14 @@ def test_folders_of_the_same_labels_are_scored_label_by_label(
     sides: tuple[Path, Path], composed: Callable[..., DictConfig], capsys: pytest.CaptureFixture[str]
 ) -> None:
     cfg = composed(f"generated={sides[0]}", f"reference={sides[1]}", "neighbours=3", *HISTOGRAM, config="score")
-    figures = score.main(cfg)
+    metrics = score.main(cfg)
     run_dir = Path(cfg.run_dir)
-    assert figures["gss/low"] <= figures["gss"] <= figures["gss/high"]
-    assert figures["works/different"] < figures["works/others"] < figures["works/same"]
-    assert figures["discrimination"] > 0
-    assert figures["label/red/discrimination"] > 0
+    assert metrics["gss/low"] <= metrics["gss"] <= metrics["gss/high"]
+    assert metrics["works/different"] < metrics["works/others"] < metrics["works/same"]
+    assert metrics["discrimination"] > 0
+    assert metrics["label/red/discrimination"] > 0
     content = json.loads((run_dir / "score.json").read_text(), parse_constant=pytest.fail)  # no NaN in it
-    assert content["figures"]["gss"] == figures["gss"]
+    assert content["metrics"]["gss"] == metrics["gss"]
     assert content["images"] == {"generated": 8, "reference": 18}
     assert [name for name, _ in content["damaged"]["generated"]] == ["images/red/broken.png"]
     assert content["matched_labels"]
@@ -67,14 +67,14 @@ def test_descriptors_are_scored_without_a_model_and_still_shown(
     sides: tuple[Path, Path], composed: Callable[..., DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cfg = composed(f"generated={sides[0]}", f"reference={sides[1]}", *HISTOGRAM, config="score")
-    figures = score.main(cfg)
+    metrics = score.main(cfg)
     for name, folder in zip(("a", "b"), sides, strict=True):
         embed.main(composed(f"images={folder}", f"out={tmp_path / name}", *HISTOGRAM, config="embed"))
     (Path(cfg.run_dir) / "score.html").unlink()
 
     monkeypatch.setattr(score, "load_model", lambda cfg: pytest.fail("a model was loaded"))
     again = composed(f"generated={tmp_path / 'a'}", f"reference={tmp_path / 'b'}", "model=csd_vitl", config="score")
-    assert score.main(again) == figures
+    assert score.main(again) == metrics
     assert "data:image/webp" in (Path(again.run_dir) / "score.html").read_text()
 
 
@@ -101,9 +101,9 @@ def test_works_without_labels_are_their_own_yardstick(tmp_path: Path, composed: 
     generated = pictures(tmp_path / "made", range(3), ["red"]) / "red"
     works = pictures(tmp_path / "real", range(3, 8), ["red"]) / "red"
     cfg = composed(f"generated={generated}", f"reference={works}", *HISTOGRAM, config="score")
-    figures = score.main(cfg)
-    assert "works/others" in figures
-    assert "works/same" not in figures
+    metrics = score.main(cfg)
+    assert "works/others" in metrics
+    assert "works/same" not in metrics
     content = json.loads((Path(cfg.run_dir) / "score.json").read_text())
     assert content["works_of_reference"]["different"] is None
     assert content["labels"] == []
@@ -114,8 +114,8 @@ def test_shards_are_scored_by_the_tags_that_are_asked_for(
     shards: Path, composed: Callable[..., DictConfig], tmp_path: Path
 ) -> None:
     sources = [f"generated={shards / 'validation'}", f"reference={shards / 'train'}", "label=set:*"]
-    figures = score.main(composed(*sources, *HISTOGRAM, config="score"))
-    assert figures["label/set:red/discrimination"] > 0
+    metrics = score.main(composed(*sources, *HISTOGRAM, config="score"))
+    assert metrics["label/set:red/discrimination"] > 0
 
 
 def test_readouts_are_chosen_by_name(sides: tuple[Path, Path], composed: Callable[..., DictConfig]) -> None:

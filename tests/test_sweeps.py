@@ -59,8 +59,8 @@ def test_optuna_gives_both_ranks_of_a_trial_the_same_parameters(shards: Path, tm
     assert temperatures[0] != temperatures[1]
     assert all(samples_seen(job)[-1] == 24 for job in jobs)
     best = OmegaConf.load(tmp_path / "sweep" / "optimization_results.yaml")
-    figures = [json.loads((job / "metrics.json").read_text())["validation/recall@1"] for job in jobs]
-    assert best.best_value == max(figures)
+    metrics = [json.loads((job / "metrics.json").read_text())["validation/recall@1"] for job in jobs]
+    assert best.best_value == max(metrics)
 
 
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "ray_local"])

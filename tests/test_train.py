@@ -19,10 +19,10 @@ from omegaconf import DictConfig
 from safetensors.torch import load_file
 
 from stylesim import train
-from stylesim.curation.contamination import write_note
+from stylesim.core.errors import StylesimError
+from stylesim.curation.deduplicate.contamination import write_note
 from stylesim.encoders import load_checkpoint
-from stylesim.encoders.checkpoint import save_weights
-from stylesim.errors import StylesimError
+from stylesim.encoders.weights.checkpoint import save_weights
 
 STEPS = 24
 LEARNING = ["learning.clip_norm=0.5", "optim.head_lr=1.0", "optim.backbone_lr=0.1"]
@@ -97,8 +97,8 @@ def test_a_run_that_is_stopped_and_resumed_ends_with_the_weights_of_one_that_was
     assert [p.parent for p in tmp_path.glob("outputs/**/metrics.json")] == [run], "it goes on in its own folder"
     whole, resumed = (load_file(r / "checkpoints" / "last.safetensors") for r in (uninterrupted(*more), run))
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
-    figures, again = (json.loads((r / "metrics.json").read_text()) for r in (uninterrupted(*more), run))
-    assert figures == again
+    metrics, again = (json.loads((r / "metrics.json").read_text()) for r in (uninterrupted(*more), run))
+    assert metrics == again
     steps = [int(row["step"]) for row in csv.DictReader((run / "metrics.csv").open()) if row["train/loss"]]
     assert steps == list(range(STEPS)), "the log has every step once"
 
@@ -110,8 +110,8 @@ def test_divided_weights_end_where_whole_ones_do(uninterrupted: Callable[..., Pa
     states = [torch.load(run / "checkpoints" / "last.ckpt", weights_only=True) for run in runs]
     for kept in (lambda state: state["state_dict"], lambda state: state["optimizer_states"][0]["state"]):
         torch.testing.assert_close(kept(states[1]), kept(states[0]), atol=1e-5, rtol=1e-5)
-    figures = [json.loads((run / "metrics.json").read_text()) for run in runs]
-    assert figures[0] == figures[1]
+    metrics = [json.loads((run / "metrics.json").read_text()) for run in runs]
+    assert metrics[0] == metrics[1]
 
 
 @pytest.mark.parametrize("divided_first", [True, False])
@@ -141,13 +141,13 @@ def test_resume_without_such_a_run_says_so(shards: Path, tmp_path: Path) -> None
     assert "no run folder with this configuration" in done.stderr
 
 
-def test_a_run_leaves_weights_figures_and_a_report(composed: Callable[..., DictConfig]) -> None:
+def test_a_run_leaves_weights_metrics_and_a_report(composed: Callable[..., DictConfig]) -> None:
     cfg = composed("+model@controls.colour=color_histogram", "controls.colour.image_size=32")
-    figures = train.main(cfg)
+    metrics = train.main(cfg)
     run = Path(cfg.run_dir)
-    assert 0 <= figures["validation/recall@1"] <= 1
-    assert "validation/content_recall@1" in figures
-    assert "colour/validation/recall@1" in figures
+    assert 0 <= metrics["validation/recall@1"] <= 1
+    assert "validation/content_recall@1" in metrics
+    assert "colour/validation/recall@1" in metrics
     for name in ("report.html", "table.csv", "metrics.csv", "galleries/validation.png"):
         assert (run / name).stat().st_size > 0
     best = load_checkpoint(run / "checkpoints" / "best.safetensors")
@@ -231,7 +231,7 @@ def test_running_out_of_memory_names_a_batch_size(
 def test_what_cannot_be_trained_is_refused_in_a_sentence(
     override: str, said: str, composed: Callable[..., DictConfig]
 ) -> None:
-    from stylesim.launch import explain
+    from stylesim.runtime.launch import explain
 
     with pytest.raises(Exception) as error:  # noqa: PT011  (Hydra wraps what a constructor raises)
         train.main(composed(override))

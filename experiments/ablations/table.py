@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from stylesim.report.runs import Run, find_runs
+from stylesim.report.run_folders import Run, find_runs
 
 RESULTS = Path(__file__).parent / "results"
-FIGURES = {
+METRICS = {
     "style": "unseen_contents recall@1",
     "content": "unseen_contents content_recall@1",
     "unseen styles": "unseen_styles recall@1",
@@ -42,13 +42,13 @@ def setting(run: Run) -> dict[str, str]:
 
 
 def table(runs: Sequence[Run]) -> pd.DataFrame:
-    """A row for each setting: `seeds`, and mean, least and most of each figure, in [0, 1]."""
+    """A row for each setting: `seeds`, and mean, least and most of each metric, in [0, 1]."""
     rows = []
     for run in runs:
-        figures = {name: run.figures[key.split()[0]][key.split()[1]] for name, key in FIGURES.items()}
-        rows.append(setting(run) | figures)
+        metrics = {name: run.metrics[key.split()[0]][key.split()[1]] for name, key in METRICS.items()}
+        rows.append(setting(run) | metrics)
     groups = pd.DataFrame(rows).groupby([*USUAL], sort=False)
-    found = groups[[*FIGURES]].agg(["mean", "min", "max"])
+    found = groups[[*METRICS]].agg(["mean", "min", "max"])
     found.columns = [" ".join(column) for column in found.columns]
     found.insert(0, "seeds", groups.size())
     return found.reset_index()
@@ -91,7 +91,7 @@ def picture(found: pd.DataFrame, path: Path) -> None:
 
 
 def main(folder: str) -> None:
-    found = table([run for run in find_runs(Path(folder)) if run.figures])
+    found = table([run for run in find_runs(Path(folder)) if run.metrics])
     RESULTS.mkdir(exist_ok=True)
     found.round(4).to_csv(RESULTS / "ablations.csv", index=False)
     picture(found, RESULTS / "ablations.png")

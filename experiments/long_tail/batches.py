@@ -17,8 +17,8 @@ import pandas as pd
 from make import ranked, style
 
 from stylesim.data.modules import ShardDataModule
-from stylesim.data.stream import read_balanced, read_in_order
-from stylesim.data.tars import Slot
+from stylesim.data.sampling.stream import read_balanced, read_in_order
+from stylesim.data.shards.tar_reader import Slot
 from stylesim.data.views import TwoViews
 
 BATCH, STEPS = 64, 60

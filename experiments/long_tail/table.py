@@ -12,8 +12,8 @@ from pathlib import Path
 import pandas as pd
 from make import TRAIN, ranked, style
 
-from stylesim.data.shards import read_items
-from stylesim.report.runs import Run, find_runs
+from stylesim.data.shards.shard_files import read_samples
+from stylesim.report.run_folders import Run, find_runs
 
 PARTS = {"head": slice(0, 5), "middle": slice(5, 12), "tail": slice(12, 19), "all": slice(0, 19)}
 
@@ -30,7 +30,7 @@ def row(run: Run, styles: dict[str, str]) -> dict[str, object]:
 
 
 def main() -> None:
-    styles = {item.id: style(item.tags) for item in read_items(TRAIN.parent / "validation", images=False)}
+    styles = {item.id: style(item.tags) for item in read_samples(TRAIN.parent / "validation", images=False)}
     rows = pd.DataFrame([row(run, styles) for run in find_runs(Path(sys.argv[1]))])
     results = Path(__file__).parent / "results"
     results.mkdir(exist_ok=True)

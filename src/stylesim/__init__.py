@@ -10,27 +10,27 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from stylesim.core.errors import StylesimError as StylesimError
     from stylesim.encoders.base import StyleEncoder as StyleEncoder
-    from stylesim.encoders.checkpoint import load_checkpoint as load_checkpoint
     from stylesim.encoders.load import load_encoder as load_encoder
-    from stylesim.errors import StylesimError as StylesimError
+    from stylesim.encoders.weights.checkpoint import load_checkpoint as load_checkpoint
+    from stylesim.evaluation.metrics import retrieval_metrics as retrieval_metrics
+    from stylesim.evaluation.spec import RetrievalSpec as RetrievalSpec
     from stylesim.learning.losses import csd_loss as csd_loss
-    from stylesim.metric import StyleSimilarity as StyleSimilarity
     from stylesim.retrieval.descriptors import DescriptorSet as DescriptorSet
-    from stylesim.retrieval.metrics import retrieval_metrics as retrieval_metrics
     from stylesim.retrieval.search import search as search
-    from stylesim.retrieval.spec import RetrievalSpec as RetrievalSpec
+    from stylesim.scoring.style_similarity import StyleSimilarity as StyleSimilarity
 
 _HOMES = {
     "DescriptorSet": "retrieval.descriptors",
-    "RetrievalSpec": "retrieval.spec",
+    "RetrievalSpec": "evaluation.spec",
     "StyleEncoder": "encoders.base",
-    "StyleSimilarity": "metric",
-    "StylesimError": "errors",
+    "StyleSimilarity": "scoring.style_similarity",
+    "StylesimError": "core.errors",
     "csd_loss": "learning.losses",
-    "load_checkpoint": "encoders.checkpoint",
+    "load_checkpoint": "encoders.weights.checkpoint",
     "load_encoder": "encoders.load",
-    "retrieval_metrics": "retrieval.metrics",
+    "retrieval_metrics": "evaluation.metrics",
     "search": "retrieval.search",
 }
 

@@ -1,4 +1,4 @@
-"""python -m stylesim.benchmark: one table of finished evaluations, beside the paper's figures."""
+"""python -m stylesim.benchmark: one table of finished evaluations, beside the paper's metrics."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from stylesim.launch import run
+from stylesim.runtime.launch import run
 
 
 def main(cfg: DictConfig) -> dict[str, float]:
     """Write `benchmark.csv`, `.md`, `.tex` and `.png` into `cfg.runs`.
 
     Raises:
-        StylesimError: If there is no run below `cfg.runs`, or none has such a figure or row.
+        StylesimError: If there is no run below `cfg.runs`, or none has such a metric or row.
     """
-    from stylesim.report.benchmark import write_benchmark
+    from stylesim.report.benchmark_table import write_benchmark
 
     folder = Path(cfg.runs)
-    figures = [cfg.figures] if isinstance(cfg.figures, str) else list(cfg.figures)
-    print(write_benchmark(folder, figures, cfg.against))
+    metrics = [cfg.metrics] if isinstance(cfg.metrics, str) else list(cfg.metrics)
+    print(write_benchmark(folder, metrics, cfg.against))
     if cfg.wandb:
         _log(folder, cfg.wandb)
     return {}
@@ -31,7 +31,7 @@ def _log(folder: Path, project: str) -> None:
 
     with wandb.init(project=project, job_type="benchmark", name=folder.name) as run:
         table = wandb.Table(dataframe=pd.read_csv(folder / "benchmark.csv"))
-        run.log({"benchmark": table, "figures": wandb.Image(str(folder / "benchmark.png"))})
+        run.log({"benchmark": table, "metrics": wandb.Image(str(folder / "benchmark.png"))})
 
 
 if __name__ == "__main__":

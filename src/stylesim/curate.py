@@ -8,9 +8,10 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from stylesim.config import check_encoders, suggest
-from stylesim.errors import StylesimError
-from stylesim.launch import run
+from stylesim.core.errors import StylesimError
+from stylesim.core.targets import suggest
+from stylesim.runtime.config import check_encoders
+from stylesim.runtime.launch import run
 
 FOLDERS = {
     "sources": "1-sources",
@@ -38,7 +39,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
     out, before = Path(str(cfg.out)).expanduser(), None
     if "deduplicate" in nodes:
         _find_encoder(nodes["deduplicate"], done=(out / FOLDERS["deduplicate"] / SUMMARY).exists())
-    figures: dict[str, float] = {}
+    metrics: dict[str, float] = {}
     for name, folder in FOLDERS.items():
         if name in nodes:
             settings = OmegaConf.to_container(nodes[name], resolve=True)
@@ -51,12 +52,12 @@ def main(cfg: DictConfig) -> dict[str, float]:
                 print(f"stylesim: stopped in {out / folder}; the same command goes on there.", file=sys.stderr)
                 raise SystemExit(130) from None
             print(f"{name}: {', '.join(f'{count:,} {what}' for what, count in counts.items())} ({out / folder})")
-            figures |= {f"{name}/{what}": count for what, count in counts.items()}
+            metrics |= {f"{name}/{what}": count for what, count in counts.items()}
             nodes.pop(name)
         elif nodes:  # one that is still to come reads it
             _check_place(out / folder, before)
         before = out / folder
-    return figures
+    return metrics
 
 
 def _find_encoder(node: DictConfig, done: bool) -> None:

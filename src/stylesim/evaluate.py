@@ -12,22 +12,24 @@ from typing import TYPE_CHECKING, Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from stylesim.config import check_encoders
-from stylesim.errors import StylesimError
-from stylesim.launch import is_main_process, run, write_json
-from stylesim.watch import stop_watching
+from stylesim.core.errors import StylesimError
+from stylesim.core.files import write_json
+from stylesim.core.ranks import is_main_process
+from stylesim.runtime.config import check_encoders
+from stylesim.runtime.launch import run
+from stylesim.runtime.rank_monitor import stop_watching
 
 if TYPE_CHECKING:
     from stylesim.encoders import StyleEncoder
-    from stylesim.retrieval.evaluate import Retrieval
+    from stylesim.evaluation.retrieval import Retrieval
+    from stylesim.evaluation.spec import RetrievalSpec
     from stylesim.retrieval.readouts import Readout
-    from stylesim.retrieval.spec import RetrievalSpec
 
 FINISHED = "finished.json"
 
 
 def main(cfg: DictConfig) -> dict[str, float]:
-    """Score an encoder on the retrieval sets of a data module; returns its figures, controls under `<control>/`.
+    """Score an encoder on the retrieval sets of a data module; returns its metrics, controls under `<control>/`.
 
     Leaves in `cfg.run_dir`: `descriptors/<encoder>/<images>/`, `per_query.parquet`, `table.csv`, `report.html`, and
     `gaps.csv` if asked for. A run folder that has finished with this configuration is not run again: so a sweep that is
@@ -37,11 +39,11 @@ def main(cfg: DictConfig) -> dict[str, float]:
         StylesimError: If the weights, the images or the descriptors are missing, or the head has never been trained.
     """
     run_dir = Path(cfg.run_dir)
-    if figures := _figures_of_before(cfg, run_dir):
+    if metrics := _metrics_of_before(cfg, run_dir):
         print(f"{run_dir} has finished with this configuration before: nothing to do.", flush=True)
-        return figures
+        return metrics
     if is_main_process():
-        from stylesim.report.runs import METRICS, PER_QUERY
+        from stylesim.report.run_folders import METRICS, PER_QUERY
 
         for name in (FINISHED, METRICS, PER_QUERY):  # of another configuration
             (run_dir / name).unlink(missing_ok=True)
@@ -52,7 +54,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
         raise StylesimError("This data configuration names no retrieval set: add entries below data.probes.")
     if not cfg.descriptors:
         shutil.rmtree(run_dir / "descriptors", ignore_errors=True)  # of an attempt that has not come to its end
-    figures = evaluate_and_report(
+    metrics = evaluate_and_report(
         cfg,
         run_dir,
         specs,
@@ -64,8 +66,8 @@ def main(cfg: DictConfig) -> dict[str, float]:
         batch_size=cfg.batch_size,
     )
     if is_main_process():
-        write_json(run_dir / FINISHED, {"configuration": _compared(cfg), "figures": figures})
-    return figures
+        write_json(run_dir / FINISHED, {"configuration": _compared(cfg), "metrics": metrics})
+    return metrics
 
 
 def evaluate_and_report(
@@ -81,8 +83,8 @@ def evaluate_and_report(
     **describing: Any,
 ) -> dict[str, float]:
     """Measure the encoder and its controls, one after the other, then write table and report into the run folder."""
-    from stylesim.measure import measure
-    from stylesim.report.errors import read_movements
+    from stylesim.evaluation.evaluate import evaluate
+    from stylesim.report.confusions import read_movements
 
     movements = read_movements(cfg.get("movements", "genre:*"))
     readout = instantiate(cfg.readout) if "readout" in cfg else None
@@ -99,13 +101,13 @@ def evaluate_and_report(
                     encoder.provenance.trained_on or "not known, nor whether the pictures queried here are among them"
                 )
                 print(f"its training images: {images}", flush=True)
-        results[name] = measure(
+        results[name] = evaluate(
             encoder, specs, folder / name, readout=readout, cache=cfg.get("cache"), rank=rank, world=world, **describing
         )
     if is_main_process():
         stop_watching()  # the other ranks have given their share, and may end as they like
-        from stylesim.report.run import write_run_report
-        from stylesim.report.runs import write_per_query
+        from stylesim.report.run_folders import write_per_query
+        from stylesim.report.run_page import write_run_report
 
         if cfg.get("gaps"):
             _write_gaps(run_dir, results, readout)
@@ -115,16 +117,16 @@ def evaluate_and_report(
 
 
 def _write_gaps(run_dir: Path, results: Mapping[str, Mapping[str, Retrieval]], readout: Readout | None) -> None:
-    """How well each gallery's labels are separated: `gaps.csv` for every label, and figures of each set."""
+    """How well each gallery's labels are separated: `gaps.csv` for every label, and metrics of each set."""
     import pandas as pd
 
-    from stylesim.retrieval.gap import separation
+    from stylesim.evaluation.discrimination import separation
 
     tables = []
     for encoder, sets in results.items():
         for name, retrieval in sets.items():
             found = separation(retrieval.gallery, retrieval.spec.relevant, readout)
-            retrieval.figures.update(found.figures)
+            retrieval.metrics.update(found.metrics)
             tables.append(found.labels.assign(encoder=encoder, set=name))
     run_dir.mkdir(parents=True, exist_ok=True)
     pd.concat(tables, ignore_index=True).to_csv(run_dir / "gaps.csv", index=False)
@@ -132,19 +134,19 @@ def _write_gaps(run_dir: Path, results: Mapping[str, Mapping[str, Retrieval]], r
 
 def _encoders(cfg: DictConfig, checkpoint: str | Path | None) -> dict[str, Callable[[], StyleEncoder]]:
     """The encoder in question first, under the name `model`, then its controls; none is loaded before its turn."""
-    from stylesim.encoders.checkpoint import load_checkpoint
+    from stylesim.encoders.weights.checkpoint import load_checkpoint
 
     load = partial(load_checkpoint, checkpoint) if checkpoint else partial(instantiate, cfg.model)
     return {"model": load} | {name: partial(instantiate, control) for name, control in cfg.controls.items()}
 
 
-def _figures_of_before(cfg: DictConfig, run_dir: Path) -> dict[str, float] | None:
+def _metrics_of_before(cfg: DictConfig, run_dir: Path) -> dict[str, float] | None:
     """What a run of this configuration has left in this folder; None where it has not ended, or was of another one."""
     try:
         before = json.loads((run_dir / FINISHED).read_text())
     except (OSError, ValueError):
         return None
-    return before["figures"] if before["configuration"] == _compared(cfg) else None
+    return before["metrics"] if before["configuration"] == _compared(cfg) else None
 
 
 def _compared(cfg: DictConfig) -> Any:
@@ -154,10 +156,10 @@ def _compared(cfg: DictConfig) -> Any:
 
 def _flat(results: Mapping[str, Mapping[str, Retrieval]]) -> dict[str, float]:
     return {
-        f"{'' if encoder == 'model' else encoder + '/'}{name}/{figure}": float(value)
+        f"{'' if encoder == 'model' else encoder + '/'}{name}/{metric}": float(value)
         for encoder, sets in results.items()
         for name, retrieval in sets.items()
-        for figure, value in retrieval.figures.items()
+        for metric, value in retrieval.metrics.items()
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from stylesim.launch import run
+from stylesim.runtime.launch import run
 
 
 def main(cfg: DictConfig) -> dict[str, float]:
@@ -13,7 +13,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
     Raises:
         StylesimError: If the checkpoint is none of ours, or its backbone is not CLIP's.
     """
-    from stylesim.encoders.checkpoint import export_csd, load_checkpoint
+    from stylesim.encoders.weights.checkpoint import export_csd, load_checkpoint
 
     export_csd(load_checkpoint(cfg.checkpoint), cfg.out)
     print(f"{cfg.out}: CSD checkpoint of {cfg.checkpoint}")

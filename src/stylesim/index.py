@@ -6,7 +6,7 @@ import sys
 
 from omegaconf import DictConfig
 
-from stylesim.launch import run
+from stylesim.runtime.launch import run
 
 
 def main(cfg: DictConfig) -> dict[str, float]:
@@ -15,8 +15,8 @@ def main(cfg: DictConfig) -> dict[str, float]:
     Raises:
         StylesimError: If there are no shards, or a file is not the one that was indexed.
     """
-    from stylesim.data.index import INDEX, index_shards, load_index, verify_digests
     from stylesim.data.roots import Root
+    from stylesim.data.shards.shard_index import INDEX, index_shards, load_index, verify_digests
 
     root = Root(str(cfg.folder), "folder")
     problems = [] if cfg.verify else index_shards(cfg.folder, processes=cfg.processes)

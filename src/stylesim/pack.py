@@ -6,7 +6,7 @@ import sys
 
 from omegaconf import DictConfig
 
-from stylesim.launch import run
+from stylesim.runtime.launch import run
 
 
 def main(cfg: DictConfig) -> dict[str, float]:
@@ -15,9 +15,9 @@ def main(cfg: DictConfig) -> dict[str, float]:
     Raises:
         StylesimError: If there is no image, or `cfg.out` holds something else.
     """
-    from stylesim.data.index import load_index
-    from stylesim.data.pack import pack
     from stylesim.data.roots import Root
+    from stylesim.data.shards.packing import pack
+    from stylesim.data.shards.shard_index import load_index
 
     damaged = pack(
         cfg.source,

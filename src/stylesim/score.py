@@ -14,22 +14,23 @@ from hydra.utils import instantiate
 from jaxtyping import Float
 from omegaconf import DictConfig
 
-from stylesim.config import check_encoders
+from stylesim.core.errors import StylesimError
+from stylesim.core.files import write_json
 from stylesim.data.roots import Root
-from stylesim.embed import ROOTS, check_images, embed, load_model
-from stylesim.errors import StylesimError
-from stylesim.launch import run, write_json
+from stylesim.runtime.config import check_encoders
+from stylesim.runtime.inputs import ROOTS, check_images, embed_roots, load_model
+from stylesim.runtime.launch import run
 
 if TYPE_CHECKING:
-    from stylesim.compare import Comparison
-    from stylesim.images import ImageLike
+    from stylesim.core.images import ImageLike
     from stylesim.retrieval.descriptors import DescriptorSet
+    from stylesim.scoring.comparison import Comparison
 
 SIDES = ("generated", "reference")
 
 
 def main(cfg: DictConfig) -> dict[str, float]:
-    """Score `generated` against `reference`; returns the figures, their intervals, and those of each label.
+    """Score `generated` against `reference`; returns the metrics, their intervals, and those of each label.
 
     Leaves in `cfg.run_dir`: `score.json`, `per_image.csv`, `pairs.csv`, `labels.csv` (where there are labels),
     `score.html`, and the `descriptors/` that it made.
@@ -42,19 +43,19 @@ def main(cfg: DictConfig) -> dict[str, float]:
     fresh = [side for side in SIDES if not _is_described(roots[side])]
     if fresh:
         check_encoders(cfg)
-    from stylesim.compare import compare
     from stylesim.report.score_page import summary, write_score_page
     from stylesim.retrieval.descriptors import DescriptorSet
     from stylesim.retrieval.readouts import Csls
+    from stylesim.scoring.comparison import compare
 
     run_dir, encoder = Path(cfg.run_dir), load_model(cfg) if fresh else None
     folders = {s: run_dir / "descriptors" / s if s in fresh else Path(roots[s][0].location) for s in SIDES}
     if encoder is not None:
         for side in fresh:
-            embed(encoder, roots[side], folders[side], cfg)
+            embed_roots(encoder, roots[side], folders[side], cfg)
     sets = {side: DescriptorSet.load(folder) for side, folder in folders.items()}
     readout = instantiate(cfg.readout)
-    csls = readout if isinstance(readout, Csls) else None  # no other descriptors here, but a figure beside the raw one
+    csls = readout if isinstance(readout, Csls) else None  # no other descriptors here, but a metric beside the raw one
     comparison = compare(
         sets["generated"],
         sets["reference"],
@@ -77,7 +78,7 @@ def write_tables(run_dir: Path, comparison: Comparison, sets: Mapping[str, Descr
     if len(comparison.labels):
         comparison.labels.to_csv(run_dir / "labels.csv", index=False)
     content = {
-        "figures": _without_nan([comparison.figures])[0],
+        "metrics": _without_nan([comparison.metrics])[0],
         "intervals": comparison.intervals,
         "images": {side: len(images) for side, images in sets.items()},
         "matched_labels": comparison.matched,
@@ -91,18 +92,18 @@ def write_tables(run_dir: Path, comparison: Comparison, sets: Mapping[str, Descr
 
 
 def flat(comparison: Comparison) -> dict[str, float]:
-    """Every figure under a name of its own: what a sweep compares."""
-    figures = dict(comparison.figures)
+    """Every metric under a name of its own: what a sweep compares."""
+    metrics = dict(comparison.metrics)
     for name, (low, high) in comparison.intervals.items():
-        figures |= {f"{name}/low": low, f"{name}/high": high}
+        metrics |= {f"{name}/low": low, f"{name}/high": high}
     for name, values in comparison.yardstick._asdict().items():
-        figures |= {f"works/{name}": float(values.mean())} if len(values) else {}
+        metrics |= {f"works/{name}": float(values.mean())} if len(values) else {}
     wanted = ["gss", "csls", "discrimination", "discrimination_csls"]
     for line in comparison.labels.to_dict("records"):
-        figures |= {f"label/{line['label']}/{name}": line[name] for name in wanted if name in line}
+        metrics |= {f"label/{line['label']}/{name}": line[name] for name in wanted if name in line}
     if "discrimination" in comparison.labels:
-        figures["discrimination"] = float(np.mean(comparison.labels["discrimination"]))
-    return figures
+        metrics["discrimination"] = float(np.mean(comparison.labels["discrimination"]))
+    return metrics
 
 
 def _without_nan(lines: Sequence[Mapping[Any, Any]]) -> list[dict[Any, Any]]:
@@ -123,14 +124,14 @@ def _is_described(roots: list[Root]) -> bool:
 
 def find_images(folder: Path, wanted: Collection[str]) -> dict[str, ImageLike]:
     """The images of a descriptor set by their ids, in one pass over where `embed` found them; {} if it is not known."""
-    from stylesim.data.items import open_items
+    from stylesim.data.open_samples import open_samples
 
     if not (folder / ROOTS).is_file():
         return {}
     roots = [Root(location, name) for name, location in json.loads((folder / ROOTS).read_text()).items()]
     try:
-        return {item.id: item.image for item in open_items(roots) if item.id in wanted and item.image is not None}
-    except StylesimError:  # they have been moved since: the figures stand without pictures
+        return {item.id: item.image for item in open_samples(roots) if item.id in wanted and item.image is not None}
+    except StylesimError:  # they have been moved since: the metrics stand without pictures
         return {}
 
 

@@ -12,18 +12,19 @@ from typing import TYPE_CHECKING, Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from stylesim.config import check_encoders, check_roots
-from stylesim.errors import StylesimError
-from stylesim.launch import is_main_process, run
-from stylesim.resume import CHECKPOINT
-from stylesim.watch import stop_watching
+from stylesim.core.errors import StylesimError
+from stylesim.core.ranks import is_main_process
+from stylesim.runtime.config import check_encoders, check_roots
+from stylesim.runtime.launch import run
+from stylesim.runtime.rank_monitor import stop_watching
+from stylesim.runtime.resume import CHECKPOINT
 
 if TYPE_CHECKING:
     from stylesim.encoders.base import Provenance
 
 
 def main(cfg: DictConfig) -> dict[str, float]:
-    """Train as configured; returns the figures of the best checkpoint (`validation/recall@1`, ...).
+    """Train as configured; returns the metrics of the best checkpoint (`validation/recall@1`, ...).
 
     Leaves in `cfg.run_dir`: `checkpoints/`, `metrics.csv`, `descriptors/`, `table.csv`, `report.html`.
 
@@ -32,8 +33,8 @@ def main(cfg: DictConfig) -> dict[str, float]:
     """
     check_roots(cfg)
     check_encoders(cfg)
-    from stylesim.learning.logging import build_loggers, finish_loggers
-    from stylesim.learning.memory import telling_out_of_memory
+    from stylesim.learning.loggers import build_loggers, finish_loggers
+    from stylesim.learning.out_of_memory import telling_out_of_memory
 
     module, datamodule = build(cfg)
     run_dir, resumes = Path(cfg.run_dir), bool(cfg.resume)
@@ -52,13 +53,13 @@ def main(cfg: DictConfig) -> dict[str, float]:
             _settle_weights(run_dir, by_probe=cfg.callbacks.checkpoints.monitor is not None)
             shutil.rmtree(run_dir / "descriptors", ignore_errors=True)  # of the weights before a resume
         trainer.strategy.barrier()
-        figures = _evaluate(cfg, run_dir, trainer, datamodule.retrieval_sets(), loggers)
+        metrics = _evaluate(cfg, run_dir, trainer, datamodule.retrieval_sets(), loggers)
     except BaseException:
         stop_watching()  # this rank has seen the failure; sending a log may take longer than a rank that hangs gets
         finish_loggers(loggers, failed=True)
         raise
     finish_loggers(loggers, failed=False)
-    return figures
+    return metrics
 
 
 def _evaluate(
@@ -103,7 +104,7 @@ def build(cfg: DictConfig) -> tuple[Any, Any]:
 
 def _images_of(locations: Sequence[str | Path], start: Provenance) -> str:
     """The roots of a training set, each with what it says it was cleared of, and what the weights had seen before."""
-    from stylesim.curation.contamination import checked_against
+    from stylesim.curation.deduplicate.contamination import checked_against
 
     seen = [
         f"{location} ({', '.join(checked_against(location)) or 'cleared of no evaluation set'})"

@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from stylesim.core.errors import StylesimError
 from stylesim.curation.stage import SCHEMA, Piece, Stage, counts_of, digest, open_image_at, parts, read_stage
-from stylesim.errors import StylesimError
 
 
 def count_up(number: int) -> Piece:

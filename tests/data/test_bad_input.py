@@ -14,14 +14,14 @@ import pytest
 from corpus import edit_index, picture, write_root, write_tar
 from PIL import Image
 
+from stylesim.core.errors import StylesimError
 from stylesim.data.batch import Batch
 from stylesim.data.damage import EXAMPLES, DamageLog
-from stylesim.data.index import index_shards, load_index, verify_digests
 from stylesim.data.modules import ShardDataModule, split_batch
 from stylesim.data.roots import Root, name_roots
-from stylesim.data.shards import read_items
+from stylesim.data.shards.shard_files import read_samples
+from stylesim.data.shards.shard_index import index_shards, load_index, verify_digests
 from stylesim.data.views import TwoViews
-from stylesim.errors import StylesimError
 
 
 def module_of(root: Any, **options: Any) -> ShardDataModule:
@@ -293,7 +293,7 @@ def test_damage_is_the_same_after_a_resume(tmp_path: Path):
 
 def test_items_to_describe_leave_out_and_name_the_damaged(tmp_path: Path):
     root = broken_root(tmp_path, bad__jpg=picture(0))
-    items = read_items(root)
+    items = read_samples(root)
     assert len(items) == 13
     assert len(list(items)) == 12
     assert items.damaged == [("train/0/bad", "no labels: there is no .json beside the image")]

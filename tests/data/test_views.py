@@ -13,8 +13,8 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode, RandomResizedCrop
 from torchvision.transforms.functional import resized_crop
 
+from stylesim.core.errors import StylesimError
 from stylesim.data.views import TwoViews, View, scaled, without_colour
-from stylesim.errors import StylesimError
 
 RNG = np.random.default_rng(0)
 

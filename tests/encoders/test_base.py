@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.transforms import v2
 
+from stylesim.core.errors import StylesimError
 from stylesim.encoders.base import Preprocessing, Provenance, StyleEncoder
 from stylesim.encoders.controls import color_histogram, ink_box, random_lite0
-from stylesim.encoders.factories import csd_clip
-from stylesim.errors import StylesimError
+from stylesim.encoders.csd_factories import csd_clip
 
 
 class Means(StyleEncoder):

@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
+from stylesim.core.errors import StylesimError
 from stylesim.encoders.controls import color_histogram, frozen_lite0, ink_box, palette, random_lite0
-from stylesim.errors import StylesimError
 
 
 def test_the_colour_histogram_is_numpys():

@@ -7,11 +7,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from stylesim.core.errors import StylesimError
 from stylesim.encoders.base import Preprocessing, Provenance
 from stylesim.encoders.csd import CSDEncoder, semi_orthogonal
-from stylesim.encoders.factories import csd_clip, csd_lite0, csd_timm
-from stylesim.encoders.reversal import reverse_gradient
-from stylesim.errors import StylesimError
+from stylesim.encoders.csd_factories import csd_clip, csd_lite0, csd_timm
+from stylesim.encoders.gradient_reversal import reverse_gradient
 
 
 def tiny(content_head: bool = False) -> CSDEncoder:

@@ -12,12 +12,12 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 import stylesim
-from stylesim.config import check_config, conf_dir
-from stylesim.encoders.checkpoint import export_csd, save_weights
+from stylesim.core.errors import StylesimError
+from stylesim.core.targets import check_config, conf_dir
 from stylesim.encoders.controls import color_histogram
-from stylesim.encoders.factories import csd_clip
+from stylesim.encoders.csd_factories import csd_clip
 from stylesim.encoders.load import load_encoder, model_config
-from stylesim.errors import StylesimError
+from stylesim.encoders.weights.checkpoint import export_csd, save_weights
 
 SMALL = {"architecture": "ViT-test", "image_size": 32}
 PICTURES = [Image.effect_noise((40, 50), sigma).convert("RGB") for sigma in (20, 80, 120)]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from stylesim.config import check_config, conf_dir
+from stylesim.core.targets import check_config, conf_dir
 
 PAGE = (Path(__file__).parents[2] / "experiments" / "laion_styles" / "README.md").read_text()
 COMMANDS = [

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 from torch.nn.parallel import DistributedDataParallel
 
-from stylesim.errors import StylesimError
+from stylesim.core.errors import StylesimError
 from stylesim.learning import losses
 from stylesim.learning.gather import gather_batch, sum_shares
 from stylesim.learning.losses import csd_loss

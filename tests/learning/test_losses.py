@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from stylesim.errors import StylesimError
+from stylesim.core.errors import StylesimError
 from stylesim.learning import losses
 from stylesim.learning.losses import (
     content_loss,

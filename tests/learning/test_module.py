@@ -21,11 +21,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from stylesim import train
+from stylesim.core.errors import StylesimError
 from stylesim.data.batch import Batch
 from stylesim.encoders.base import Preprocessing, Provenance
 from stylesim.encoders.csd import CSDEncoder
-from stylesim.errors import StylesimError
-from stylesim.learning.clip import clip_gradients
+from stylesim.learning.grad_clip import clip_gradients
 from stylesim.learning.losses import csd_loss
 from stylesim.learning.module import StyleModule
 

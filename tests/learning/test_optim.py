@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from stylesim.errors import StylesimError
+from stylesim.core.errors import StylesimError
 from stylesim.learning.optim import adamw, sgd
 
 

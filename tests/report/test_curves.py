@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from stylesim.errors import StylesimError
+from stylesim.core.errors import StylesimError
 from stylesim.report.curves import curves_html, read_metrics
 
 

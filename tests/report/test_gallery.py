@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stylesim.errors import StylesimError
+from stylesim.core.errors import StylesimError
+from stylesim.evaluation.retrieval import Retrieval, evaluate_retrieval
+from stylesim.evaluation.spec import RetrievalSpec
 from stylesim.report.gallery import RIGHT, WRONG, gallery_html, gallery_image, gallery_rows
 from stylesim.retrieval.descriptors import DescriptorSet, item_table
-from stylesim.retrieval.evaluate import Retrieval, evaluate_retrieval
-from stylesim.retrieval.spec import RetrievalSpec
 
 
 @pytest.fixture(scope="module")

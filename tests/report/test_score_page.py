@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stylesim.compare import compare
 from stylesim.report.score_page import SHOWN, summary, write_score_page
 from stylesim.retrieval.descriptors import DescriptorSet, item_table
+from stylesim.scoring.comparison import compare
 
 HOSTILE = "<script>&"
 META = {"encoder": {"name": "E", "weights": HOSTILE}, "damaged": [[HOSTILE, "cut short"]]}
@@ -70,7 +70,7 @@ def test_the_page_nests_escapes_and_shows_images_in_the_order_of_their_scores(
     assert shown[0] == order[0]
     assert shown[-1] == order[-1]
     assert page.pictures == sum(name != "r/0.png" for name in page.titles)
-    assert f"{comparison.figures['gss']:.3f}" in page.text
+    assert f"{comparison.metrics['gss']:.3f}" in page.text
     assert summary(comparison, sets) in page.text
     assert HOSTILE in page.text
 

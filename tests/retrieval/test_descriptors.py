@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stylesim.errors import StylesimError
+from stylesim.core.errors import StylesimError
 from stylesim.retrieval.descriptors import DescriptorSet, DescriptorWriter, item_table
 
 

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stylesim.errors import StylesimError
+from stylesim.core.errors import StylesimError
 from stylesim.retrieval import pairs
 from stylesim.retrieval.pairs import indexed_pairs, pairs_above
 

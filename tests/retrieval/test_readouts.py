@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 
-from stylesim.config import check_config, conf_dir
-from stylesim.errors import StylesimError
+from stylesim.core.errors import StylesimError
+from stylesim.core.targets import check_config, conf_dir
 from stylesim.retrieval.descriptors import DescriptorSet, item_table
 from stylesim.retrieval.readouts import Cosine, Csls, Pca, Whitened
 from stylesim.retrieval.search import search

@@ -10,7 +10,7 @@ import torch.multiprocessing as mp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stylesim.errors import StylesimError
+from stylesim.core.errors import StylesimError
 from stylesim.retrieval.search import search, search_shared
 
 
@@ -102,7 +102,7 @@ def test_hardware_that_multiplies_in_fewer_bits_changes_nothing(monkeypatch, sho
     rng = np.random.default_rng(0)
     g = np.repeat(unit(rng, 300, 64), 8, axis=0) + 1e-4 * unit(rng, 2400, 64)
     q = np.concatenate([g[::100] + 0.1 * unit(rng, 24, 64), unit(rng, 8, 64)])
-    monkeypatch.setattr("stylesim.retrieval.precision.shortens", lambda device: shortened)
+    monkeypatch.setattr("stylesim.retrieval.arithmetic.shortens", lambda device: shortened)
     for k in (1, 5, 60):
         found = search(q, g, k, block=512).indices.tolist()
         assert found == by_sorting(q, g, k, np.ones((32, 2400), dtype=bool))

@@ -19,7 +19,7 @@ from sources import collect, read_packages
 from splits import divide, part
 from styles import STYLES
 
-from stylesim.errors import StylesimError
+from stylesim.core.errors import StylesimError
 
 
 def build(iconify: Path, fluent_3d: Path, out: Path, processes: int) -> str:

@@ -14,7 +14,7 @@ from render import Pictures, encode
 from rich.progress import track
 from splits import SPLITS, Split
 
-from stylesim.data.shards import ShardWriter, index_shards
+from stylesim.data.shards.shard_files import ShardWriter, index_shards
 
 SHARDS = {"train": 8, "validation": 2, "unseen_contents": 2, "unseen_styles": 2}
 

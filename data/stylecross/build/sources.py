@@ -12,7 +12,7 @@ from typing import Any
 
 from styles import FLUENT_3D, Style
 
-from stylesim.errors import StylesimError
+from stylesim.core.errors import StylesimError
 
 Drawings = dict[str, dict[str, str | bytes]]
 Sets = dict[str, dict[str, Any]]  # Iconify's JSON by prefix

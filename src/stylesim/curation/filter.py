@@ -16,9 +16,9 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from stylesim.curation.pictures import Picture, contact_sheet, plot
+from stylesim.curation.previews import Picture, contact_sheet, plot
 from stylesim.curation.stage import Piece, Stage, parts
-from stylesim.curation.tagging import tags_of, with_tags
+from stylesim.curation.tags.tag_table import tags_of, with_tags
 
 READ = ["width", "height", "aesthetic", "nsfw", "tags"]
 REASONS = ("small", "low_aesthetic", "nsfw", "untagged", "only_dropped_tags")

@@ -22,9 +22,10 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stylesim.curation.tars import Tar, read_at
-from stylesim.errors import StylesimError
-from stylesim.progress import progress
+from stylesim.core.errors import StylesimError
+from stylesim.core.files import atomic_path, write_json
+from stylesim.core.progress import progress
+from stylesim.curation.tar_members import Tar, read_at
 
 SCHEMA = pa.schema(
     [
@@ -215,12 +216,6 @@ def digest_of(files: Iterable[Path], root: Path) -> str:
     return hashlib.sha256(json.dumps(listing).encode()).hexdigest()
 
 
-def write_json(path: Path, content: Any) -> None:
-    partial_path = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial_path.write_text(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
-    partial_path.replace(path)
-
-
 def open_image_at(locator: str) -> bytes:
     """The bytes of an image: `locator` is a path, TAR::MEMBER, or TAR::OFFSET+SIZE::MEMBER (see `Tar.locator`).
 
@@ -251,9 +246,8 @@ def _write_piece(stage: Stage, work: Callable[[Any], Piece], number: int, piece:
 
 
 def _write_parquet(table: pa.Table, path: Path) -> None:
-    hidden = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    pq.write_table(table, hidden, compression="zstd", row_group_size=1 << 16)
-    hidden.replace(path)
+    with atomic_path(path) as partial:
+        pq.write_table(table, partial, compression="zstd", row_group_size=1 << 16)
 
 
 def _all(job: Callable[[int, Any], None], todo: Mapping[int, Any], processes: int | None) -> Iterator[None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from stylesim.errors import StylesimError
+from stylesim.core.errors import StylesimError
 
 EXAMPLES = 20
 """Skipped samples that are named; beyond them only the count grows, so that a log of millions stays small."""

@@ -17,17 +17,17 @@ from typing import Any
 import lightning as L
 import pandas as pd
 
-from stylesim.data.balance import read_balance
+from stylesim.core.errors import StylesimError
 from stylesim.data.batch import Batch, UncutBatch
-from stylesim.data.folder import Folder, hold_out, read_items
-from stylesim.data.index import Index, load_index
-from stylesim.data.place import order_of, re_enter
-from stylesim.data.plan import Plan
+from stylesim.data.datasets.folder import Folder, hold_out, read_samples
 from stylesim.data.roots import Root, name_roots
-from stylesim.data.stream import Joined, Line, Stream, StreamLoader
+from stylesim.data.sample import Sample
+from stylesim.data.sampling.balance import read_balance
+from stylesim.data.sampling.plan import Plan
+from stylesim.data.sampling.position import order_of, re_enter
+from stylesim.data.sampling.stream import Joined, Line, Stream, StreamLoader
+from stylesim.data.shards.shard_index import Index, load_index
 from stylesim.data.views import TwoViews
-from stylesim.errors import StylesimError
-from stylesim.images import Item
 
 
 class StyleDataModule(L.LightningDataModule, ABC):
@@ -203,7 +203,7 @@ class ShardDataModule(StyleDataModule):
 
 
 class FolderDataModule(StyleDataModule):
-    """Trains on image files: a folder per label, or tables of paths and tags (see `folder.read_items`).
+    """Trains on image files: a folder per label, or tables of paths and tags (see `folder.read_samples`).
 
     `validation`: makes a `RetrievalSpec` of `query=[...]`; if given, `validation_share` of the images of
     each tag with four or more are held out of training, and are the queries and the gallery of the set
@@ -219,11 +219,11 @@ class FolderDataModule(StyleDataModule):
         **options: Any,
     ):
         super().__init__(root, **options)
-        self.held: list[Item] = []
+        self.held: list[Sample] = []
         self.validation, self.validation_share = validation, validation_share
 
     def open_root(self, root: Root) -> Folder:
-        items = read_items(root.location, root.name)
+        items = read_samples(root.location, root.name)
         held = hold_out(items, self.validation_share) if self.validation else set()
         self.held += [item for item in items if item.id in held]
         return Folder(root, tuple(item for item in items if item.id not in held))

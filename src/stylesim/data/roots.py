@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from stylesim.errors import StylesimError
+from stylesim.core.errors import StylesimError
 
 REMOTE = ("http://", "https://", "pipe:")
 

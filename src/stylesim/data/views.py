@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from stylesim.images import MAX_PIXELS, decode_rgb, jpeg_size
+from stylesim.core.images import MAX_PIXELS, decode_rgb, jpeg_size
 
 
 class View(NamedTuple):

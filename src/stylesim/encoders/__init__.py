@@ -1,6 +1,6 @@
 """Images to descriptors: the encoders, their weights, and the files that hold them.
 
-Names load on first use, so that `stylesim.encoders.weights` can be asked without importing torch.
+Names load on first use, so that `stylesim.encoders.weights.locate` can be asked without importing torch.
 """
 
 from __future__ import annotations
@@ -13,29 +13,29 @@ _HOMES = {
     "Preprocessing": "base",
     "Provenance": "base",
     "StyleEncoder": "base",
-    "clip_vit": "clip_baseline",
+    "clip_vit": "baselines.clip",
     "color_histogram": "controls",
-    "csd_clip": "factories",
-    "csd_lite0": "factories",
-    "csd_on": "csd_baseline",
-    "csd_timm": "factories",
-    "dino_vitb16": "self_supervised",
-    "dino_vitb8": "self_supervised",
-    "export_csd": "checkpoint",
+    "csd_clip": "csd_factories",
+    "csd_lite0": "csd_factories",
+    "csd_on": "csd_on_baselines",
+    "csd_timm": "csd_factories",
+    "dino_vitb16": "baselines.self_supervised",
+    "dino_vitb8": "baselines.self_supervised",
+    "export_csd": "weights.checkpoint",
     "frozen_lite0": "controls",
-    "gda_clip": "gda",
-    "gda_dino": "gda",
-    "gda_vit": "gda",
+    "gda_clip": "baselines.gda",
+    "gda_dino": "baselines.gda",
+    "gda_vit": "baselines.gda",
     "ink_box": "controls",
-    "load_checkpoint": "checkpoint",
+    "load_checkpoint": "weights.checkpoint",
     "load_encoder": "load",
-    "moco_vitb": "self_supervised",
+    "moco_vitb": "baselines.self_supervised",
     "palette": "controls",
     "random_lite0": "controls",
-    "random_vit": "clip_baseline",
-    "save_weights": "checkpoint",
-    "sscd_rn50": "sscd",
-    "vgg_gram": "vgg",
+    "random_vit": "baselines.clip",
+    "save_weights": "weights.checkpoint",
+    "sscd_rn50": "baselines.sscd",
+    "vgg_gram": "baselines.vgg",
 }
 __all__ = list(_HOMES)  # type: ignore[reportUnsupportedDunderAll]
 

@@ -17,9 +17,9 @@ from jaxtyping import Float, Shaped, UInt8
 from PIL import Image
 from torch import Tensor, nn
 
-from stylesim.errors import StylesimError
-from stylesim.images import EXTENSIONS, MAX_PIXELS, ImageLike, open_image
-from stylesim.progress import progress as progress_bar
+from stylesim.core.errors import StylesimError
+from stylesim.core.images import EXTENSIONS, MAX_PIXELS, ImageLike, open_image
+from stylesim.core.progress import progress as progress_bar
 
 
 @dataclass(frozen=True)

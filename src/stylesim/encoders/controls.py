@@ -13,12 +13,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stylesim.core.errors import StylesimError
+from stylesim.encoders.backbones.lite0 import imagenet_weights, lite0_network, lite0_preprocessing
+from stylesim.encoders.backbones.stage_statistics import Palette, PooledFeatures, StageGram, StageStatistics
 from stylesim.encoders.base import Preprocessing, Provenance, StyleEncoder
-from stylesim.encoders.lite0 import imagenet_weights, lite0_network, lite0_preprocessing
-from stylesim.encoders.recipe import rebuildable
-from stylesim.encoders.stages import Palette, PooledFeatures, StageGram, StageStatistics
-from stylesim.encoders.weights import LITE0
-from stylesim.errors import StylesimError
+from stylesim.encoders.rebuild import rebuildable
+from stylesim.encoders.weights.locate import LITE0
 
 
 class FrozenEncoder(StyleEncoder):

@@ -9,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stylesim.core.errors import StylesimError
 from stylesim.encoders.base import Preprocessing, Provenance, StyleEncoder
-from stylesim.encoders.reversal import reverse_gradient
-from stylesim.errors import StylesimError
+from stylesim.encoders.gradient_reversal import reverse_gradient
 
 
 class CSDEncoder(StyleEncoder):

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from stylesim.config import check_config, check_encoders, conf_dir, suggest
-from stylesim.errors import StylesimError
+from stylesim.core.errors import StylesimError
+from stylesim.core.targets import check_config, conf_dir, suggest
+from stylesim.runtime.config import check_encoders
 
 if TYPE_CHECKING:
     import torch
@@ -37,7 +38,7 @@ def load_encoder(
     if Path(name_or_path).is_file():
         if weights or options:
             raise StylesimError(f"{name_or_path} is a checkpoint: its weights and options cannot be chosen again.")
-        from stylesim.encoders.checkpoint import load_checkpoint
+        from stylesim.encoders.weights.checkpoint import load_checkpoint
 
         encoder = load_checkpoint(name_or_path)
     else:

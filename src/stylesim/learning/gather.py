@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from stylesim.errors import StylesimError
+from stylesim.core.errors import StylesimError
 
 
 def gather_batch(

@@ -25,7 +25,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from stylesim.errors import StylesimError
+from stylesim.core.errors import StylesimError
 
 REFERENCE_EPSILON = 1e-6
 EVERY = slice(None)

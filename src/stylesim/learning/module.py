@@ -11,13 +11,13 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from stylesim.core.errors import StylesimError
 from stylesim.data.batch import Batch
 from stylesim.encoders import StyleEncoder
-from stylesim.errors import StylesimError
-from stylesim.learning.clip import clip_gradients
+from stylesim.learning.fsdp import shard, whole_weights
 from stylesim.learning.gather import gather_batch, sum_shares
+from stylesim.learning.grad_clip import clip_gradients
 from stylesim.learning.losses import content_loss, reversal_strength
-from stylesim.learning.sharding import shard, whole_weights
 
 
 class StyleModule(lightning.LightningModule):
@@ -127,8 +127,8 @@ class StyleModule(lightning.LightningModule):
         self._refuse_non_finite(total, batch)
         # The loss is that of the global batch, the same on every rank; so is this count.
         self.samples_seen += len(tags)
-        figures = zip(["loss", *parts], (total, *shown), strict=True)
-        self.log_dict({f"train/{name}": figure.detach() for name, figure in figures})
+        metrics = zip(["loss", *parts], (total, *shown), strict=True)
+        self.log_dict({f"train/{name}": metric.detach() for name, metric in metrics})
         self.log("train/loss_shown", total.detach(), prog_bar=True, logger=False)
         self.log("samples_seen", float(self.samples_seen))
         return total

@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 
-from stylesim.errors import StylesimError
+from stylesim.core.errors import StylesimError
 
 Schedule = Literal["constant", "cosine"]
 

@@ -18,9 +18,9 @@ from lightning.pytorch.callbacks import ProgressBar, WeightAveraging
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.strategies.launchers import subprocess_script
 
-from stylesim.errors import StylesimError
-from stylesim.learning.sharding import ShardedStrategy
-from stylesim.watch import Watch
+from stylesim.core.errors import StylesimError
+from stylesim.learning.fsdp import ShardedStrategy
+from stylesim.runtime.rank_monitor import Watch
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from stylesim.errors import StylesimError
+from stylesim.core.errors import StylesimError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,7 +28,7 @@ COLOURS = ("#5b73e8", "#e0823d", "#2fa37c", "#c65b9b", "#9a8a2c", "#7a6bd1", "#d
 
 
 def curves_html(metrics_csv: Path | str) -> str:
-    """Every figure of a run against the samples seen: one panel for the losses, each probe, throughput,
+    """Every metric of a run against the samples seen: one panel for the losses, each probe, throughput,
     rates.
 
     Drawn as inline SVG in the page's own colours. Raises StylesimError where the file is missing or holds no
@@ -104,7 +104,7 @@ def _figure(title: str, table: pd.DataFrame, columns: Sequence[str]) -> str:
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = file.getvalue()[file.getvalue().index("<svg") :].replace(INK, "currentColor")
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*" height="[^"]*"', r"\1", svg, count=1)
-    return f"<figure><figcaption>{escape(title)}</figcaption>{svg}</figure>"
+    return f"<metric><figcaption>{escape(title)}</figcaption>{svg}</metric>"
 
 
 def _draw(axes: Axes, x: np.ndarray, y: np.ndarray, label: str, colour: str) -> None:

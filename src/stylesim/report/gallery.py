@@ -1,4 +1,4 @@
-"""Queries beside what they found: the picture that tells more than a figure."""
+"""Queries beside what they found: the picture that tells more than a metric."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from itertools import chain, zip_longest
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from stylesim.errors import StylesimError
-from stylesim.report.html import image_uri
-from stylesim.retrieval.evaluate import Retrieval, item_values
+from stylesim.core.errors import StylesimError
+from stylesim.evaluation.retrieval import Retrieval, item_values
+from stylesim.report.page import image_uri
 
 THUMBNAIL = 144
 RIGHT, WRONG = (29, 138, 78), (200, 55, 45)
@@ -77,7 +77,7 @@ def gallery_rows(
 
 
 def gallery_html(rows: Sequence[Row]) -> str:
-    """The rows as figures for a report; right and wrong are told by a colour and by a mark."""
+    """The rows as metrics for a report; right and wrong are told by a colour and by a mark."""
 
     def one(row: Row) -> str:
         found = "".join(_figure(work) for work in row.found)
@@ -117,7 +117,7 @@ def _figure(work: Work) -> str:
     picture = f'<img alt="" src="{image_uri(work.image)}">' if work.image else '<div class="lost"></div>'
     score = "" if work.similarity is None else f'<span class="score">{work.similarity:.3f}</span>'
     caption = f"<figcaption><span>{escape(work.label)}</span>{score}</figcaption>"
-    return f'<figure class="work{kind}" {title}>{picture}{caption}</figure>'
+    return f'<metric class="work{kind}" {title}>{picture}{caption}</metric>'
 
 
 def _label(values: Sequence[str]) -> str:

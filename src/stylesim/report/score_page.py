@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from stylesim.compare import Comparison
-from stylesim.errors import StylesimError
-from stylesim.images import ImageLike, open_image
+from stylesim.core.errors import StylesimError
+from stylesim.core.images import ImageLike, open_image
 from stylesim.report.gallery import THUMBNAIL, Row, Work, gallery_html
-from stylesim.report.html import Section, code_html, damaged_html, facts_html, write_report
+from stylesim.report.metrics_table import MetricsTable
+from stylesim.report.page import Section, code_html, damaged_html, facts_html, write_report
 from stylesim.report.scale import Ridge, number, scale_html
-from stylesim.report.table import FigureTable
 from stylesim.retrieval.descriptors import DescriptorSet
+from stylesim.scoring.comparison import Comparison
 
 Find = Callable[[Collection[str]], Mapping[str, ImageLike]]
 """From the ids that are shown to those images that can be found."""
@@ -57,7 +57,7 @@ def summary(comparison: Comparison, sets: Mapping[str, DescriptorSet]) -> str:
     whom = "the works of their own labels" if comparison.matched else whom
     interval = comparison.intervals.get("gss")
     between = f" (95 %: {number(interval[0])} to {number(interval[1])})" if interval else ""
-    text = f"{who} {whom} at {number(comparison.figures['gss'])}{between}."
+    text = f"{who} {whom} at {number(comparison.metrics['gss'])}{between}."
     same, different, others = comparison.yardstick
     if not comparison.matched and len(others):
         text += f" The works resemble each other at {number(others.mean())}."
@@ -90,7 +90,7 @@ def _scale(comparison: Comparison) -> str:
     if not comparison.matched:
         ridges.append(Ridge("Works among each other", others, "--ink"))
     ridges.append(Ridge("Generated images", comparison.images["gss"].to_numpy(), "--accent"))
-    return scale_html(ridges, comparison.figures["gss"], comparison.intervals.get("gss"))
+    return scale_html(ridges, comparison.metrics["gss"], comparison.intervals.get("gss"))
 
 
 def _readings(comparison: Comparison) -> str:
@@ -99,7 +99,7 @@ def _readings(comparison: Comparison) -> str:
     for name, (formula, words) in FORMULAS.items():
         interval = comparison.intervals.get(name)
         between = f"{number(interval[0])} – {number(interval[1])}" if interval else ""
-        cells = (f"<strong>{number(comparison.figures[name])}</strong>", between, formula)
+        cells = (f"<strong>{number(comparison.metrics[name])}</strong>", between, formula)
         cells = "".join(f'<td style="white-space:nowrap">{cell}</td>' for cell in cells)
         lines.append(f"<tr><th>{name}</th>{cells}<td style='min-width:17rem'>{words}</td></tr>")
     return (
@@ -131,7 +131,7 @@ def labels_html(comparison: Comparison) -> str:
     note = "its own works: the mean similarity of two works of the label."
     if comparison.matched:
         note += " own − other: below 0 where the images resemble another label's works more than their own."
-    return FigureTable(rows, columns=columns, unranked=("*",)).html() + f'<p class="note">{note}</p>'
+    return MetricsTable(rows, columns=columns, unranked=("*",)).html() + f'<p class="note">{note}</p>'
 
 
 def _gallery(comparison: Comparison, find: Mapping[str, Find]) -> str:

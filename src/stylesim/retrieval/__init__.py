@@ -1,1 +1,1 @@
-"""From descriptors to neighbours to figures. Nothing here loads a model."""
+"""From descriptors to neighbours to metrics. Nothing here loads a model."""

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Float, Int
 
-from stylesim.errors import StylesimError
+from stylesim.core.errors import StylesimError
 
 _ITEM_TYPES = pa.schema(
     {

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from stylesim.errors import StylesimError
+from stylesim.core.errors import StylesimError
 
 Groups = Int[Tensor, " n"] | Bool[Tensor, "n t"]
 """Group of each item: one code (negative: in none), or a multi-hot row over t groups."""

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from stylesim.retrieval.precision import (
+from stylesim.retrieval.arithmetic import (
     NUMBERS,
     Way,
     as_table,
@@ -192,7 +192,7 @@ def indexed_pairs(
     `pairs_above` for a random `sample` of rows. A row with more than k - 1 pairs has some of them missed: a crowd of
     look-alikes is connected all the same. Raises StylesimError as `build_index` does.
     """
-    from stylesim.retrieval.index import approximate_search, build_index
+    from stylesim.retrieval.ann_index import approximate_search, build_index
 
     n, k = len(descriptors), min(k, len(descriptors))
     near = approximate_search(build_index(descriptors, kind), descriptors, k, sample=1).neighbours.indices.numpy()

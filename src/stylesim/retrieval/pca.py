@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from stylesim.errors import StylesimError
+from stylesim.core.errors import StylesimError
 
 WIDE = 4096
 """Numbers of a descriptor beyond which the table of covariances (d x d) is not made."""

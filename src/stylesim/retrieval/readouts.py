@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import Float
 
-from stylesim.errors import StylesimError
+from stylesim.core.errors import StylesimError
 from stylesim.retrieval.descriptors import DescriptorSet
 from stylesim.retrieval.pca import fit_pca
 from stylesim.retrieval.search import search

@@ -12,8 +12,7 @@ import torch.distributed as dist
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from stylesim.retrieval.groups import Groups, paired_groups, pairs_share_group
-from stylesim.retrieval.precision import (
+from stylesim.retrieval.arithmetic import (
     NUMBERS,
     Way,
     as_table,
@@ -23,6 +22,7 @@ from stylesim.retrieval.precision import (
     rounded,
     ways_to_multiply,
 )
+from stylesim.retrieval.groups import Groups, paired_groups, pairs_share_group
 
 MARGIN = 32
 """Candidates beyond k that are scored again in float64."""

@@ -9,11 +9,11 @@ from typing import Any
 import lightning
 from lightning.pytorch.callbacks import Checkpoint
 
-from stylesim.encoders.checkpoint import save_weights
-from stylesim.errors import StylesimError
+from stylesim.core.errors import StylesimError
+from stylesim.encoders.weights.checkpoint import save_weights
 from stylesim.learning.callbacks.ema import averaged_weights
+from stylesim.learning.fsdp import whole_state
 from stylesim.learning.module import StyleModule
-from stylesim.learning.sharding import whole_state
 
 
 class Checkpoints(Checkpoint):
@@ -24,7 +24,7 @@ class Checkpoints(Checkpoint):
     `last`.
 
     Args:
-        monitor: The probe's figure that chooses `best`, higher is better (`validation/recall@1`).
+        monitor: The probe's metric that chooses `best`, higher is better (`validation/recall@1`).
         every_n_steps: Cadence of `last`, in optimiser steps; the last step and an early stop are always saved.
     """
 
@@ -48,7 +48,7 @@ class Checkpoints(Checkpoint):
         sets = [name for name, spec in trainer.datamodule.retrieval_sets().items() if spec.every_n_steps]  # type: ignore[attr-defined]
         if self.monitor and sets and self.monitor.partition("/")[0] not in sets:
             raise StylesimError(
-                f"callbacks.checkpoints.monitor={self.monitor} is no figure of the probe, which asks {', '.join(sets)}."
+                f"callbacks.checkpoints.monitor={self.monitor} is no metric of the probe, which asks {', '.join(sets)}."
                 " Name one of these (SET/FIGURE), or set it to null to keep the last weights only."
             )
 
@@ -84,7 +84,7 @@ class Checkpoints(Checkpoint):
             return  # other sets were due at this step
         if self.monitor not in probed:
             raise StylesimError(
-                f"callbacks.checkpoints.monitor={self.monitor} is no figure of the probe. Known: {', '.join(probed)}."
+                f"callbacks.checkpoints.monitor={self.monitor} is no metric of the probe. Known: {', '.join(probed)}."
             )
         if probed[self.monitor] > self.best.get("value", float("-inf")):
             self.best = {"value": probed[self.monitor], "step": trainer.global_step}

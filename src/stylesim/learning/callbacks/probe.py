@@ -6,18 +6,18 @@ from typing import Any
 
 import lightning
 
+from stylesim.evaluation.evaluate import evaluate
+from stylesim.evaluation.spec import RetrievalSpec
 from stylesim.learning.callbacks.ema import averaged_weights
-from stylesim.learning.sharding import whole_weights
-from stylesim.measure import measure
-from stylesim.retrieval.spec import RetrievalSpec
+from stylesim.learning.fsdp import whole_weights
 
 
 class RetrievalProbe(lightning.Callback):
     """Runs each retrieval set of the data module that has a cadence (`every_n_steps`), and all of these at the last
     step.
 
-    Figures are logged as `probe/<set>/<figure>` and left in `trainer.probed` (as `<set>/<figure>`) for callbacks that
-    choose by them. The ranks share the describing; every rank gets the same figures.
+    Figures are logged as `probe/<set>/<metric>` and left in `trainer.probed` (as `<set>/<metric>`) for callbacks that
+    choose by them. The ranks share the describing; every rank gets the same metrics.
     """
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -33,7 +33,7 @@ class RetrievalProbe(lightning.Callback):
         if not due:
             return
         with averaged_weights(trainer, pl_module), whole_weights(pl_module.encoder):
-            found = measure(
+            found = evaluate(
                 pl_module.encoder,
                 due,
                 rank=trainer.global_rank,
@@ -41,10 +41,10 @@ class RetrievalProbe(lightning.Callback):
                 device=pl_module.device,
                 progress=False,
             )
-        figures = {f"{name}/{key}": value for name, r in found.items() for key, value in r.figures.items()}
-        trainer.probed = {"step": step, **figures}  # type: ignore[attr-defined]
+        metrics = {f"{name}/{key}": value for name, r in found.items() for key, value in r.metrics.items()}
+        trainer.probed = {"step": step, **metrics}  # type: ignore[attr-defined]
         # Straight to the loggers: what is logged through the module is repeated at every later step.
-        shown = {f"probe/{key}": float(value) for key, value in figures.items()}
+        shown = {f"probe/{key}": float(value) for key, value in metrics.items()}
         for logger in trainer.loggers:
             logger.log_metrics({**shown, "samples_seen": float(pl_module.samples_seen)}, step - 1)
 

@@ -11,8 +11,8 @@ import torch
 from lightning.fabric.utilities.throughput import get_available_flops
 from torch.utils.flop_counter import FlopCounterMode
 
+from stylesim.learning.fsdp import whole_weights
 from stylesim.learning.module import StyleModule
-from stylesim.learning.sharding import whole_weights
 
 
 class Throughput(lightning.Callback):
@@ -47,14 +47,14 @@ class Throughput(lightning.Callback):
             return
         elapsed = time.perf_counter() - self.since
         rate = self.views / elapsed
-        figures = {
+        metrics = {
             "throughput/views_per_s": rate * trainer.world_size,
             "throughput/waiting": (trainer.datamodule.loader.seconds_waited - self.waited) / elapsed,  # type: ignore[attr-defined]
             "throughput/memory_gib": _peak_memory(trainer.strategy.root_device) / 2**30,
         }
         if self.peak:
-            figures["throughput/mfu"] = 3 * self.flops_per_view * rate / self.peak
-        pl_module.log_dict(figures)
+            metrics["throughput/mfu"] = 3 * self.flops_per_view * rate / self.peak
+        pl_module.log_dict(metrics)
         self._reset(trainer)
 
 

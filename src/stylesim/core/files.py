@@ -1,0 +1,54 @@
+"""Files that are either whole or absent, and their digests."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def atomic_path(path: Path | str) -> Iterator[Path]:
+    """Yield a hidden path beside `path`; what was written there takes the place of `path` if the block succeeds.
+
+    A reader sees the previous content or the whole new one. Processes that write the same path at once do not
+    disturb each other: the last one to finish wins. If the block raises, the hidden file is removed.
+
+    Args:
+        path: The file to write. Its folder is created if it does not exist.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Write text atomically, as UTF-8."""
+    with atomic_path(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path | str, content: Any) -> None:
+    """Write `content` atomically as indented JSON with sorted keys; unknown types are written as text."""
+    write_text(path, json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, default=str) + "\n")
+
+
+def sha256_of_file(path: Path | str) -> str:
+    """Return the SHA-256 of a file's content as 64 hex digits."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_of_text(text: str) -> str:
+    """Return the SHA-256 of a text's UTF-8 bytes as 64 hex digits."""
+    return hashlib.sha256(text.encode()).hexdigest()

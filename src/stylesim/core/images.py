@@ -1,0 +1,199 @@
+"""Open one image, whatever its file holds: 8 bit RGB, upright, on white.
+
+Every image of the project passes through here, so training, describing and scoring see the same pixels.
+Colour profiles are ignored and of an animation the first frame is taken, as the published CSD code does
+through PIL.
+"""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import simplejpeg
+from PIL import Image
+
+from stylesim.core.errors import StylesimError
+
+if TYPE_CHECKING:
+    from jaxtyping import UInt8
+    from torch import Tensor
+
+MAX_PIXELS = 2 * 89_478_485  # where PIL itself speaks of a decompression bomb: an RGB image of 1 GB over 2
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")  # none that runs a program
+
+ImageLike: TypeAlias = "bytes | str | Path | Image.Image | np.ndarray | Tensor"
+
+_ORIENTATION = 0x0112  # the EXIF tag
+_UPRIGHT = {  # EXIF orientation -> what turns the stored picture upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+_SIDEWAYS = {_UPRIGHT[orientation] for orientation in (5, 6, 7, 8)}
+
+
+def open_image(source: ImageLike, *, max_pixels: int = MAX_PIXELS, short_side: int | None = None) -> Image.Image:
+    """The image as PIL RGB, upright, transparency composited on white.
+
+    `source` is an encoded file (bytes or a path), a PIL image, a numpy array `[h w]` or `[h w 1|3|4]`, or a
+    torch tensor `[1|3|4 h w]`; arrays and tensors hold uint8 in 0..255 or floats in [0, 1] (rounded to 8
+    bit). With `short_side`, a JPEG may be decoded at a reduced scale whose short side is still at least
+    `short_side` px.
+
+    Raises StylesimError when the file is missing, no image, truncated, or has more than `max_pixels` pixels.
+    """
+    if isinstance(source, bytes):
+        return Image.fromarray(decode_rgb(source, short_side, max_pixels=max_pixels))
+    if isinstance(source, str | Path):
+        try:
+            return open_image(Path(source).read_bytes(), max_pixels=max_pixels, short_side=short_side)
+        except OSError as error:
+            raise StylesimError(f"The image {source} cannot be read: {error.strerror or error}.") from error
+        except StylesimError as error:
+            raise StylesimError(f"{source}: {error}") from error
+    image = source if isinstance(source, Image.Image) else _from_array(source)
+    _refuse_bomb(*image.size, max_pixels)
+    return _to_rgb(image)
+
+
+def decode_rgb(
+    data: bytes, short_side: int | None = None, *, max_pixels: int = MAX_PIXELS
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Decode a file's bytes to RGB as `open_image` does; JPEG by simplejpeg, the fastest decoder we know.
+
+    With `short_side`, a JPEG is decoded at 1/2, 1/4 or 1/8 scale when both sides stay at least `short_side`
+    px; the caller still resizes. Raises StylesimError for what is no image, truncated, or larger than
+    `max_pixels`.
+    """
+    if data[:2] == b"\xff\xd8":
+        try:
+            return _decode_jpeg(data, short_side, max_pixels)
+        except ValueError as error:
+            if isinstance(error, StylesimError):
+                raise
+            # CMYK, or an irregularity that simplejpeg is too strict about: PIL has the last word.
+    try:
+        with Image.open(BytesIO(data), formats=FORMATS) as image:
+            _refuse_bomb(*image.size, max_pixels)
+            if short_side:
+                image.draft(image.mode, (short_side, short_side))
+            return np.asarray(_to_rgb(image))
+    except (StylesimError, MemoryError):
+        raise
+    except Image.DecompressionBombError as error:
+        raise StylesimError(f"{error}: scale the image down, or leave it out.") from error
+    except Exception as error:  # PIL's decoders raise nearly everything on a broken file
+        # PIL names the buffer's address where it knows no file; an address is no help to anyone.
+        reason = str(error).split("<_io")[0].strip() or type(error).__name__
+        raise StylesimError(
+            f"The image cannot be decoded ({len(data):,} bytes; {reason}): the file is damaged, or no "
+            f"{', '.join(FORMATS)} image."
+        ) from error
+
+
+def jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """Height and width of a JPEG as it is shown, upright, read off its header; None for any other file."""
+    try:
+        height, width = map(int, simplejpeg.decode_jpeg_header(data)[:2])
+    except ValueError:
+        return None
+    return (width, height) if _turn(data) in _SIDEWAYS else (height, width)
+
+
+def _decode_jpeg(data: bytes, short_side: int | None, max_pixels: int) -> UInt8[np.ndarray, "h w 3"]:
+    *size, colours, _ = simplejpeg.decode_jpeg_header(data)
+    height, width = map(int, size)
+    _refuse_bomb(width, height, max_pixels)
+    if colours in ("CMYK", "YCCK"):
+        raise ValueError("simplejpeg does not invert Adobe's CMYK")
+    # The scales that libjpeg decodes from part of the coefficients, and the only ones that PIL's draft knows.
+    scale = max((s for s in (8, 4, 2) if short_side and min(height, width) // s >= short_side), default=1)
+    rows, columns = -(-height // scale), -(-width // scale)
+    pixels = simplejpeg.decode_jpeg(data, "RGB", min_height=rows, min_width=columns, min_factor=scale)
+    turn = _turn(data)
+    return pixels if turn is None else np.asarray(Image.fromarray(pixels).transpose(turn))
+
+
+def _turn(jpeg: bytes) -> Image.Transpose | None:
+    """What turns a JPEG upright, if anything has to."""
+    if b"Exif\0\0" not in jpeg[:65536]:
+        return None
+    try:
+        with Image.open(BytesIO(jpeg), formats=("JPEG",)) as header:
+            return _UPRIGHT.get(_orientation(header))
+    except Exception:  # a bomb, or no header that PIL understands: whoever decodes it has the last word
+        return None
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # a broken EXIF block loses the rotation, not the picture
+        return 1
+
+
+def _refuse_bomb(width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise StylesimError(
+            f"The image is {width} x {height} pixels, more than the {max_pixels:,} allowed, so that "
+            f"none fills the memory: scale it down, or leave it out."
+        )
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    turn = _UPRIGHT.get(_orientation(image))
+    if image.mode.startswith("I") or image.mode == "F":
+        image = _eight_bit(image)
+    if image.mode != "RGB" or "transparency" in image.info:
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        image = image.convert("RGB")
+    image.load()
+    return image if turn is None else image.transpose(turn)
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """Greyscale of 16 bit (0..65535), of 32 bit (the same range, as PNG reads) or float (0..1, or 0..255)."""
+    values = np.asarray(image, dtype=np.float64)
+    if image.mode != "F":
+        values = values / 257
+    elif values.size and np.nanmax(values) <= 1:
+        values = values * 255
+    return Image.fromarray(np.nan_to_num(values).clip(0, 255).round().astype(np.uint8))
+
+
+def _from_array(source: np.ndarray | Tensor) -> Image.Image:
+    if isinstance(source, np.ndarray):
+        array = source
+    elif hasattr(source, "detach"):  # a tensor, told without importing torch
+        array = source.detach().cpu().float().numpy() if source.is_floating_point() else source.detach().cpu().numpy()
+        array = np.moveaxis(array, 0, -1) if array.ndim == 3 else array
+    else:
+        raise StylesimError(f"An image is a path, bytes, a PIL image, an array or a tensor, not {type(source)}.")
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[..., 0]
+    if array.size == 0 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))):
+        raise StylesimError(
+            f"An image array has the shape [h w], [h w 3] or [h w 4], an image tensor [3 h w]; this one has "
+            f"{list(source.shape)}."
+        )
+    if np.issubdtype(array.dtype, np.floating):
+        if not (array.min() >= 0 and array.max() <= 1):  # written so that NaN is refused as well
+            raise StylesimError(
+                f"A float image holds values in [0, 1]; this one has {array.min():g} to {array.max():g}: "
+                f"divide it by 255, or pass uint8."
+            )
+        array = (array * 255).round().astype(np.uint8)
+    elif array.dtype != np.uint8:
+        raise StylesimError(f"An image array is uint8, or float in [0, 1]; this one is {array.dtype}.")
+    return Image.fromarray(np.ascontiguousarray(array))

@@ -1,0 +1,56 @@
+"""CLIP's visual tower with `proj` taken off: its output is `ln_post` of the class token, as CSD reads it."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from stylesim.core.errors import StylesimError
+from stylesim.encoders.backbones.vit_shapes import ViTShape
+from stylesim.encoders.base import Preprocessing
+
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+def clip_tower(shape: ViTShape, image_size: int) -> tuple[nn.Module, Float[Tensor, "f d"]]:
+    """open_clip's tower with QuickGELU and random weights, and the `proj` that was taken off it."""
+    from open_clip.transformer import LayerNorm, QuickGELU, VisionTransformer
+
+    tower = VisionTransformer(
+        image_size=image_size,
+        patch_size=shape.patch,
+        width=shape.width,
+        layers=shape.layers,
+        heads=shape.heads,
+        mlp_ratio=4.0,
+        output_dim=shape.embed,
+        act_layer=QuickGELU,
+        norm_layer=LayerNorm,
+    )
+    proj = tower.proj
+    tower.proj = None
+    assert isinstance(proj, Tensor)
+    return tower, proj.detach()
+
+
+def clip_preprocessing(image_size: int) -> Preprocessing:
+    """CLIP's own: short side and centre crop of `image_size`, bicubic."""
+    return Preprocessing(image_size, interpolation="bicubic", mean=MEAN, std=STD)
+
+
+def resize_positions(positions: Float[Tensor, "n f"], count: int) -> Float[Tensor, "m f"]:
+    """Interpolate (bicubic, antialiased) the embeddings of a class token and a square grid to `count` rows.
+
+    Raises StylesimError when either grid is not square.
+    """
+    if len(positions) == count:
+        return positions
+    old, new = round((len(positions) - 1) ** 0.5), round((count - 1) ** 0.5)
+    if old * old + 1 != len(positions) or new * new + 1 != count:
+        raise StylesimError(f"{len(positions)} position embeddings cannot be interpolated to {count}: no square grid.")
+    grid = positions[1:].float().T.reshape(1, -1, old, old)
+    grid = F.interpolate(grid, size=(new, new), mode="bicubic", antialias=True, align_corners=False)
+    return torch.cat([positions[:1].float(), grid[0].flatten(1).T])

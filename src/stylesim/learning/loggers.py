@@ -1,0 +1,66 @@
+"""The loggers of a run: metrics.csv always, Weights & Biases beside it where it is asked for."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from omegaconf import DictConfig, OmegaConf
+
+from stylesim.core.ranks import is_main_process
+from stylesim.runtime.resume import CHECKPOINT
+
+
+def build_loggers(cfg: DictConfig, run_dir: Path, resumes: bool) -> list[Logger]:
+    """Loggers that write into the run folder, and go on where they were when the run is resumed."""
+    loggers: list[Logger] = [_csv_logger(run_dir, resumes)]
+    if "wandb" in cfg.logger:
+        loggers.append(_wandb_logger(cfg, run_dir))
+    return loggers
+
+
+def _csv_logger(run_dir: Path, resumes: bool) -> CSVLogger:
+    rows = _rows_until_checkpoint(run_dir) if resumes else []
+    logger = CSVLogger(run_dir, name="", version="", flush_logs_every_n_steps=10)
+    if is_main_process() and rows:
+        # Lightning deletes the file of the run before; what was logged up to the checkpoint is written again.
+        logger.experiment.metrics.extend(rows)
+        logger.save()
+    return logger
+
+
+def _rows_until_checkpoint(run_dir: Path) -> list[dict[str, Any]]:
+    import torch
+
+    path = run_dir / "metrics.csv"
+    if not path.is_file() or not is_main_process():
+        return []
+    step = torch.load(run_dir / CHECKPOINT, map_location="cpu", weights_only=True, mmap=True)["global_step"]
+    with path.open(newline="") as file:
+        rows = [{k: v for k, v in row.items() if v not in ("", None)} for row in csv.DictReader(file)]
+    # Lightning counts a logged step from 0: step s is logged as s - 1.
+    return [row for row in rows if int(row["step"]) < step]
+
+
+def _wandb_logger(cfg: DictConfig, run_dir: Path) -> WandbLogger:
+    """One run per job. Its id is the folder's, so that a resumed run goes on in the same dashboard."""
+    import hashlib
+
+    identity = hashlib.sha256(str(run_dir.resolve()).encode()).hexdigest()[:12]
+    options = OmegaConf.to_container(cfg.logger.wandb, resolve=True)
+    logger = WandbLogger(save_dir=run_dir, id=identity, resume="allow", **options)  # type: ignore[arg-type]
+    if is_main_process():
+        logger.experiment.config.update(OmegaConf.to_container(cfg, resolve=True), allow_val_change=True)
+        logger.experiment.define_metric("samples_seen")
+        logger.experiment.define_metric("*", step_metric="samples_seen")
+    return logger
+
+
+def finish_loggers(loggers: list[Logger], *, failed: bool) -> None:
+    """End the run of every logger, so that the next job of a sweep starts one of its own."""
+    for logger in loggers:
+        logger.finalize("failed" if failed else "success")
+        if isinstance(logger, WandbLogger) and is_main_process():
+            logger.experiment.finish(exit_code=int(failed))

@@ -1,0 +1,32 @@
+"""Turns running out of memory into advice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from stylesim.core.errors import StylesimError
+
+
+@contextmanager
+def telling_out_of_memory(batch_size: int, grad_cache: int | None = None) -> Iterator[None]:
+    """Raises `StylesimError` naming the batch size to try, where torch runs out of memory inside."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise _advice(batch_size, grad_cache) from error
+    except RuntimeError as error:
+        if not any(words in str(error) for words in ("can't allocate memory", "out of memory")):  # the CPU's and MPS's
+            raise
+        raise _advice(batch_size, grad_cache) from error
+
+
+def _advice(batch_size: int, grad_cache: int | None) -> StylesimError:
+    half, chunk = max(1, batch_size // 2), max(1, (grad_cache or batch_size) // 2)
+    return StylesimError(
+        f"Out of memory with data.batch_size={batch_size} per process. Try data.batch_size={half}, or"
+        " learning.grad_checkpointing=true, or trainer.precision=bf16-mixed."
+        f" learning.grad_cache={chunk} keeps the batch with all its negatives, and encodes {chunk} images at once."
+    )

@@ -1,0 +1,228 @@
+"""Real files of every mode, as they come from the web, through the one function that opens them."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from stylesim.core.errors import StylesimError
+from stylesim.core.images import decode_rgb, open_image
+
+
+def picture(height: int = 48, width: int = 64) -> np.ndarray:
+    """Smooth, asymmetric and coloured: each orientation differs, and JPEG keeps it within a few levels."""
+    row, column = np.mgrid[:height, :width]
+    red, green = 255 * row / height, 255 * column / width
+    return np.stack([red, green, (red + green) / 2], axis=-1).astype(np.uint8)
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def pixels(image: Image.Image) -> np.ndarray:
+    assert image.mode == "RGB"
+    return np.asarray(image).astype(int)
+
+
+def test_bytes_paths_and_pil_images_give_the_same_pixels(tmp_path: Path):
+    data = encoded(Image.fromarray(picture()), "JPEG", quality=90)
+    path = tmp_path / "picture.png"  # the extension is wrong on purpose: content tells the format
+    path.write_bytes(data)
+    with Image.open(path) as image:
+        expected = pixels(image.convert("RGB"))
+    for source in (data, path, str(path), Image.open(path)):
+        assert np.array_equal(pixels(open_image(source)), expected)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "BMP", "GIF", "TIFF", "JPEG"])
+def test_every_format_keeps_the_picture(kind: str):
+    options = {"WEBP": {"lossless": True}, "JPEG": {"quality": 95}}.get(kind, {})
+    opened = pixels(open_image(encoded(Image.fromarray(picture()), kind, **options)))
+    assert np.abs(opened - picture()).max() <= {"GIF": 40, "JPEG": 12}.get(kind, 0)
+
+
+def test_transparency_of_every_mode_is_composited_on_white():
+    rgba = np.dstack([picture(), np.full((48, 64), 255, np.uint8)])
+    rgba[:, :32, 3] = 0
+    half = rgba.copy()
+    half[..., 3] = 128
+    image = Image.fromarray(rgba)
+    palette = image.convert("RGB").quantize(16)
+    cases = {
+        "RGBA": encoded(image),
+        "LA": encoded(image.convert("LA")),
+        "PA as WEBP": encoded(image, "WEBP", lossless=True),
+        "palette": encoded(palette, transparency=palette.getpixel((0, 0))),
+        "tRNS": encoded(Image.new("RGB", (4, 4), (10, 20, 30)), transparency=(10, 20, 30)),
+        "grey tRNS": encoded(Image.new("L", (4, 4), 7), transparency=7),
+    }
+    for name, data in cases.items():
+        assert (pixels(open_image(data))[0, 0] == 255).all(), name
+    assert np.array_equal(pixels(open_image(cases["RGBA"]))[:, 32:], picture()[:, 32:])
+    blended = pixels(open_image(encoded(Image.fromarray(half))))
+    assert np.abs(blended - (picture() * (128 / 255) + 255 * (127 / 255))).max() <= 1
+
+
+def test_sixteen_bit_greyscale_is_scaled_not_cut(tmp_path: Path):
+    ramp = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
+    path = tmp_path / "deep.png"
+    Image.fromarray(ramp).save(path)
+    assert np.array_equal(pixels(open_image(path))[..., 0], (ramp / 257).round())
+    Image.fromarray(ramp).save(tmp_path / "deep.tiff")
+    assert np.array_equal(pixels(open_image(tmp_path / "deep.tiff"))[..., 2], (ramp / 257).round())
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "I", "F"])
+def test_grey_and_palette_modes_open_as_rgb(mode: str):
+    image = Image.fromarray(picture()).convert("L").convert(mode)
+    if mode == "I":  # 32 bit files hold the values of 16 bit ones
+        image = image.point(lambda value: value * 257)
+    grey = pixels(open_image(encoded(image, "TIFF" if mode in "IF" else "PNG")))
+    assert grey.shape == (48, 64, 3)
+    assert np.array_equal(grey[..., 0], grey[..., 2])
+    if mode != "1":
+        assert np.abs(grey[..., 0] - np.asarray(Image.fromarray(picture()).convert("L"))).max() <= 1
+
+
+def test_a_cmyk_jpeg_is_converted_as_pil_does():
+    data = encoded(Image.fromarray(picture()).convert("CMYK"), "JPEG", quality=95)
+    assert np.abs(pixels(open_image(data)) - picture()).max() <= 16
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_exif_rotation_is_undone(orientation: int, kind: str):
+    from PIL import ImageOps
+
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(Image.fromarray(picture()), kind, exif=exif)
+    with Image.open(io.BytesIO(data)) as image:
+        expected = np.asarray(ImageOps.exif_transpose(image))
+    assert np.array_equal(decode_rgb(data), expected)
+    assert np.array_equal(pixels(open_image(Image.open(io.BytesIO(data)))), expected)
+
+
+@settings(max_examples=30)
+@given(st.integers(17, 300), st.integers(17, 300), st.integers(8, 300), st.sampled_from(["4:4:4", "4:2:0"]))
+def test_both_jpeg_decoders_agree_at_every_scale(height: int, width: int, short_side: int, subsampling: str):
+    data = encoded(Image.fromarray(picture(height, width)), "JPEG", quality=85, subsampling=subsampling)
+    fast = decode_rgb(data, short_side).astype(int)
+    with Image.open(io.BytesIO(data)) as image:
+        image.draft("RGB", (short_side, short_side))
+        slow = np.asarray(image).astype(int)
+    assert fast.shape == slow.shape
+    assert np.abs(fast - slow).max() <= 2
+    assert min(fast.shape[:2]) >= min(short_side, height, width)
+
+
+def test_a_large_jpeg_is_decoded_at_a_reduced_scale():
+    data = encoded(Image.fromarray(picture(640, 1000)), "JPEG")
+    assert decode_rgb(data, short_side=96).shape == (160, 250, 3)
+    assert open_image(data, short_side=96).size == decode_rgb(data, 96).shape[1::-1]
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "GIF"])
+def test_a_truncated_file_is_refused_with_its_name(tmp_path: Path, kind: str):
+    noisy = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    data = encoded(Image.fromarray(noisy), kind)
+    path = tmp_path / "cut"
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(StylesimError, match=r"cut: The image cannot be decoded .*damaged"):
+        open_image(path)
+
+
+@settings(max_examples=60)
+@given(
+    st.sampled_from(["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"]),
+    st.binary(max_size=12),
+    st.integers(0, 400),
+)
+def test_a_damaged_file_gives_a_picture_or_a_sentence(kind: str, junk: bytes, at: int):
+    data = bytearray(encoded(Image.fromarray(picture(12, 9)), kind))
+    data[at : at + len(junk)] = junk
+    with contextlib.suppress(StylesimError):  # any other exception fails
+        assert decode_rgb(bytes(data)).dtype == np.uint8
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\xff\xd8", b"no picture at all", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"]
+)
+def test_what_is_no_picture_is_refused(data: bytes):
+    with pytest.raises(StylesimError, match="cannot be decoded"):
+        open_image(data)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_a_bomb_is_refused_before_it_is_decoded(kind: str):
+    data = encoded(Image.new("L", (3000, 2000)), kind)
+    with pytest.raises(StylesimError, match="3000 x 2000 pixels, more than the 1,000,000 allowed"):
+        open_image(data, max_pixels=1_000_000)
+
+
+def test_a_header_that_claims_gigapixels_is_refused():
+    header = b"IHDR" + (100_000).to_bytes(4, "big") * 2
+    data = bytearray(encoded(Image.new("L", (8, 8))))
+    header += data[24:29]  # depth, colour type, and the rest of the chunk
+    data[12:33] = header + zlib.crc32(header).to_bytes(4, "big")
+    with pytest.raises(StylesimError, match=r"10000000000 pixels.* scale the image down"):
+        open_image(bytes(data))
+
+
+def test_missing_files_and_folders_are_told_apart_from_damaged_ones(tmp_path: Path):
+    with pytest.raises(StylesimError, match=r"nowhere\.jpg cannot be read: No such file"):
+        open_image(tmp_path / "nowhere.jpg")
+    with pytest.raises(StylesimError, match="cannot be read: Is a directory"):
+        open_image(tmp_path)
+
+
+def test_arrays_and_tensors_of_either_kind_give_the_same_picture():
+    import torch
+
+    array = picture()
+    chw = torch.from_numpy(array).permute(2, 0, 1)
+    for source in (
+        array,
+        array / 255,
+        (array / 255).astype(np.float32),
+        chw,
+        chw.float() / 255,
+        chw.double() / 255,
+    ):
+        assert np.array_equal(pixels(open_image(source)), array)
+    assert np.array_equal(pixels(open_image(array[..., 0]))[..., 1], array[..., 0])
+    assert np.array_equal(pixels(open_image(chw[:1]))[..., 1], array[..., 0])
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        (np.zeros((4, 4, 3), np.int64), "uint8, or float"),
+        (np.full((4, 4, 3), 255.0), "divide it by 255"),
+        (np.full((4, 4, 3), np.nan), "float image holds values"),
+        (np.zeros((4, 4, 7), np.uint8), "has the shape"),
+        (np.zeros((0, 4, 3), np.uint8), "has the shape"),
+        (42, "An image is a path"),
+    ],
+)
+def test_arrays_that_are_no_images_are_refused(source: object, sentence: str):
+    with pytest.raises(StylesimError, match=sentence):
+        open_image(source)  # type: ignore[arg-type]
+
+
+def test_opening_images_needs_no_torch():
+    code = "import stylesim.core.images, sys; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,115 @@
+"""Folders and tars as img2dataset 1.47 writes them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from corpus import picture, write_tar
+
+from stylesim.core.errors import StylesimError
+from stylesim.curation.sources.img2dataset import img2dataset
+from stylesim.curation.stage import Stage, open_image_at, read_stage
+
+STATUS = {2: ("failed_to_download", "HTTP Error 404: Not Found"), 3: ("failed_to_resize", "Image decoding error")}
+
+
+def rows_of(shard: int, count: int = 6) -> list[dict]:
+    rows = []
+    for n in range(count):
+        status, message = STATUS.get(n, ("success", None))
+        known = {"caption": f"by Claude Monet {n}", "url": f"https://example.org/{n}", "aesthetic": 6.5}
+        size = {"width": 40, "height": 30} if message is None else {"width": None, "height": None}
+        rows.append({"key": f"{shard:05d}{n:04d}", **known, "status": status, "error_message": message, **size})
+    return rows
+
+
+def write_shard(root: Path, shard: int, *, table: bool = True, tar: bool = True) -> Path:
+    """In a tar the images stand in the order in which they came, in a folder as files."""
+    rows = rows_of(shard)
+    members: dict[str, bytes | dict] = {}
+    for row in reversed(rows):
+        if row["status"] == "success":
+            members |= {f"{row['key']}.jpg": picture(1), f"{row['key']}.txt": row["caption"].encode()}
+            members[f"{row['key']}.json"] = row
+    if table:
+        root.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.Table.from_pylist(rows[::-1]), root / f"{shard:05d}.parquet")
+    if tar:
+        return write_tar(root / f"{shard:05d}.tar", members)
+    folder = root / f"{shard:05d}"
+    folder.mkdir(parents=True)
+    for name, data in members.items():
+        (folder / name).write_bytes(json.dumps(data).encode() if isinstance(data, dict) else data)
+    return folder
+
+
+def stage(folder: Path) -> Stage:
+    return Stage(folder / "1-sources", {}, processes=1, show=False)
+
+
+@pytest.mark.parametrize("tar", [True, False])
+def test_what_became_of_every_url(tmp_path: Path, tar: bool):
+    for shard in (0, 1):
+        write_shard(tmp_path / "images", shard, tar=tar)
+    made = stage(tmp_path)
+    counts = img2dataset(made, path=str(tmp_path / "images"))
+    assert {k: n for k, n in counts.items() if n} == {"images": 8, "rows": 12, "dead_url": 2, "not_an_image": 2}
+    rows = read_stage(made.folder).to_pylist()
+    assert [row["id"] for row in rows] == [f"{s:05d}{n:04d}" for s in (0, 1) for n in (0, 1, 4, 5)]
+    assert rows[0]["caption"] == "by Claude Monet 0"
+    assert (rows[0]["width"], rows[0]["height"]) == (40, 30)
+    assert open_image_at(rows[3]["image"]) == picture(1)
+    dropped = pq.read_table(made.folder / "dropped-00000.parquet").to_pylist()
+    assert dropped[0] == {"id": "000000002", "reason": "dead_url: HTTP Error 404: Not Found"}
+
+
+@pytest.mark.parametrize("tar", [True, False])
+def test_without_the_table_the_members_tell(tmp_path: Path, tar: bool):
+    write_shard(tmp_path / "images", 0, table=False, tar=tar)
+    made = stage(tmp_path)
+    assert img2dataset(made, path=str(tmp_path / "images"))["images"] == 4
+    rows = read_stage(made.folder).to_pylist()
+    assert [row["id"] for row in rows] == [f"{n:09d}" for n in (0, 1, 4, 5)]
+    assert rows[0]["caption"] == "by Claude Monet 0"
+    assert rows[0]["aesthetic"] == pytest.approx(6.5)
+
+
+def test_captions_of_text_files_and_broken_json(tmp_path: Path):
+    members: dict[str, bytes | dict] = {"0.jpg": picture(1), "0.txt": "Münch".encode("latin-1"), "0.json": b"{broken"}
+    write_tar(tmp_path / "images/00000.tar", members | {"1.webp": picture(2), "1.json": {"aesthetic": "high"}})
+    made = stage(tmp_path)
+    assert img2dataset(made, path=str(tmp_path / "images"))["images"] == 2
+    assert read_stage(made.folder)["caption"].to_pylist() == ["M�nch", None]
+
+
+def test_a_truncated_tar_loses_what_it_has_lost(tmp_path: Path):
+    tar = write_shard(tmp_path / "images", 0)
+    with tar.open("r+b") as file:
+        file.truncate(tar.stat().st_size // 2)
+    made = stage(tmp_path)
+    counts = img2dataset(made, path=str(tmp_path / "images"))
+    assert counts["damaged_tars"] == 1
+    assert 0 < counts["images"] < 4
+    assert counts["images"] + counts["missing"] + counts["dead_url"] + counts["not_an_image"] == counts["rows"] == 6
+
+
+def test_several_downloads_have_ids_of_their_own(tmp_path: Path):
+    for name in ("a", "b"):
+        write_shard(tmp_path / "images" / name, 0)
+    made = stage(tmp_path)
+    img2dataset(made, path=str(tmp_path / "images"))
+    ids = read_stage(made.folder)["id"].to_pylist()
+    assert ids[0] == "a/000000000"
+    assert len(set(ids)) == 8
+
+
+def test_nothing_there(tmp_path: Path):
+    with pytest.raises(StylesimError, match="there is no folder at"):
+        img2dataset(stage(tmp_path), path=str(tmp_path / "none"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(StylesimError, match="holds no tar and no folder of images"):
+        img2dataset(stage(tmp_path), path=str(tmp_path / "empty"))

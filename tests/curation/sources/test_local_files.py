@@ -1,0 +1,78 @@
+"""Images of one's own: a folder, or a table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from corpus import picture
+
+from stylesim.core.errors import StylesimError
+from stylesim.curation.sources.local_files import folder
+from stylesim.curation.stage import Stage, open_image_at, parts, read_stage
+
+
+def write_folder(root: Path) -> Path:
+    (root / "b").mkdir(parents=True)
+    (root / "b/2.jpg").write_bytes(picture(2, 50, 20))
+    (root / "b/2.txt").write_text("by Claude Monet\n")
+    (root / "a.png").write_bytes(picture(1, kind="PNG"))
+    (root / "broken.jpg").write_bytes(b"no image")
+    (root / ".hidden.jpg").write_bytes(picture(3))
+    return root
+
+
+def stage(root: Path) -> Stage:
+    return Stage(root / "1-sources", {}, processes=1, show=False)
+
+
+def test_a_folder_and_the_texts_beside(tmp_path: Path):
+    write_folder(tmp_path / "mine")
+    made = stage(tmp_path)
+    assert folder(made, path=str(tmp_path / "mine"), rows=2) == {"images": 2, "not_an_image": 1, "rows": 3}
+    rows = read_stage(made.folder).to_pylist()
+    assert [(r["id"], r["caption"], r["width"], r["height"]) for r in rows] == [
+        ("a.png", None, 40, 30),
+        ("b/2.jpg", "by Claude Monet", 50, 20),
+    ]
+    assert open_image_at(rows[1]["image"]) == picture(2, 50, 20)
+    assert len(parts(made.folder)) == 2
+    assert pq.read_table(made.folder / "dropped-00001.parquet")["id"].to_pylist() == ["broken.jpg"]
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "parquet"])
+def test_a_table(tmp_path: Path, kind: str):
+    write_folder(tmp_path / "mine")
+    frame = pd.DataFrame(
+        {
+            "Image": ["b/2.jpg", "a.png", "a.png", "gone.jpg"],
+            "TEXT": ["by Mucha", "", "again", "lost"],
+            "content": ["lily", "", "", ""],
+            "tags": ["artist:x|medium:y", "", "", ""],
+        }
+    )
+    table = tmp_path / f"mine/table.{kind}"
+    if kind == "parquet":
+        frame.to_parquet(table)
+    else:
+        frame.to_csv(table, sep="\t" if kind == "tsv" else ",", index=False)
+    made = stage(tmp_path)
+    assert folder(made, path=str(table)) == {"images": 2, "not_an_image": 1, "rows": 3}
+    first, second = read_stage(made.folder).to_pylist()
+    assert (first["id"], first["caption"], first["content"]) == ("b/2.jpg", "by Mucha", "lily")
+    assert first["tags"] == ["artist:x", "medium:y"]
+    assert not second["caption"]
+    assert not second["tags"]
+
+
+def test_nothing_there(tmp_path: Path):
+    with pytest.raises(StylesimError, match="there is no folder and no table"):
+        folder(stage(tmp_path), path=str(tmp_path / "none"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(StylesimError, match="there is no image in it"):
+        folder(stage(tmp_path), path=str(tmp_path / "empty"))
+    (tmp_path / "bad.csv").write_text("title\nx\n")
+    with pytest.raises(StylesimError, match="has the columns title, and none of image"):
+        folder(stage(tmp_path), path=str(tmp_path / "bad.csv"))

@@ -1,0 +1,84 @@
+"""Which spellings a name has, and which of them are somebody else's."""
+
+from __future__ import annotations
+
+from stylesim.curation.tags.names import phrase, read_lists, shipped
+from stylesim.curation.tags.vocabulary import Lists, Spelling, vocabulary
+
+NAMES = {
+    "medium": ["an oil painting", "a color pencil sketch", "digital art"],
+    "movement": ["pop art", "digital art"],
+    "artist": [
+        "Salvador Dali",
+        "Salvador Dalí",
+        "M. C. Escher",
+        "MC Escher",
+        "Vincent van Gogh",
+        "Van Gogh",
+        "Edward Burne-Jones",
+        "John Singer Sargent",
+        "Jean Arp",
+        "Hans Arp",
+        "Grant Wood",
+        "Titian",
+        "artist",
+    ],
+}
+LISTS = Lists(
+    NAMES,
+    aliases=["Vincent van Gogh: Van Gogh", "Nobody: no one"],
+    cued=["Titian"],
+    stop=["artist", "wood", "oil tank"],
+)
+
+
+def tags(surnames: str = "cued") -> dict[str, str]:
+    return {spelt: spelling.tag for spelt, spelling in vocabulary(LISTS, surnames).spellings.items()}  # type: ignore[arg-type]
+
+
+def test_spellings_of_one_name_are_one_tag():
+    found = tags()
+    assert found["salvador dali"] == "artist:salvador dalí", "the careful spelling"
+    assert found["m c escher"] == found["mc escher"] == "artist:m. c. escher"
+    assert found["van gogh"] == found["vincent van gogh"] == "artist:vincent van gogh"
+    assert found["j s sargent"] == found["js sargent"] == found["singer sargent"] == "artist:john singer sargent"
+    assert found["e burne jones"] == found["burne jones"] == "artist:edward burne-jones"
+    assert found["oil paintings"] == "medium:oil painting"
+    assert found["colour pencil sketch"] == "medium:color pencil sketch"
+    assert found["digital art"] == "medium:digital art", "the first list that has it"
+    assert "no one" not in found
+
+
+def test_surnames_are_whoever_alone_has_them():
+    found = vocabulary(LISTS, "cued").spellings
+    assert found["by sargent"] == Spelling("artist:john singer sargent", 1, 0)
+    assert found["sargent style"] == Spelling("artist:john singer sargent", 0, 1)
+    assert "sargent" not in found
+    assert tags("always")["sargent"] == "artist:john singer sargent"
+    assert "by sargent" not in tags("never")
+    assert "by arp" not in found, "two artists have it"
+    assert "arp" not in tags("always")
+    assert "by wood" not in found, "a word"
+    assert found["grant wood"] == Spelling("artist:grant wood")
+
+
+def test_words_that_are_names_as_well():
+    found = vocabulary(LISTS, "cued").spellings
+    assert "titian" not in found
+    assert found["titian s"] == Spelling("artist:titian", 0, 1)
+    assert found["by titian"] == Spelling("artist:titian", 1, 0)
+    assert "artist" not in found
+    assert found["oil tank"] == Spelling(""), "hides what is within"
+
+
+def test_published_strings_find_the_same_tags():
+    assert vocabulary(LISTS, "cued").bare["mc escher"] == "artist:m. c. escher"
+    assert vocabulary(LISTS, "cued").bare["edward burne jones"] == "artist:edward burne-jones"
+
+
+def test_the_lists_of_the_package_speak_of_names_that_are_there():
+    lists = Lists(read_lists({}), shipped("aliases.txt"), shipped("cued.txt"), shipped("stop.txt"))
+    known = {phrase(name) for names in lists.names.values() for name in names}
+    named = [line.partition(":")[0] for line in (*lists.aliases, *lists.cued)]
+    assert [name for name in named if phrase(name) not in known] == []
+    assert len(vocabulary(lists, "cued").tags) > 5400

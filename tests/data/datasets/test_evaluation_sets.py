@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+from corpus import picture, write_root
+
+from stylesim.data.datasets.evaluation_sets import Census, TaggedSets, chance, summary, write_table
+from stylesim.data.datasets.folder import read_samples
+from stylesim.data.sample import Sample
+
+
+def census(*tags: list[str]) -> Census:
+    return Census.of(Sample(str(i), None, names, None, "x") for i, names in enumerate(tags))
+
+
+def test_chance_is_the_relevant_share_of_what_each_query_is_shown() -> None:
+    queries, gallery = census(["a:1"], ["a:1"], ["a:2"]), census(["a:1"], ["a:2", "b:1"], ["a:2"], ["a:3"])
+    assert chance(queries, gallery, "a:*") == pytest.approx((1 / 4 + 1 / 4 + 2 / 4) / 3)
+    assert chance(queries, gallery, "b:*") == 0
+    # Among themselves, each query is out of its own gallery.
+    assert chance(queries, None, "a:*") == pytest.approx((1 / 2 + 1 / 2 + 0) / 3)
+
+
+def test_the_summary_counts_labels_of_either_side() -> None:
+    text = summary("Mine", census(["a:1"], ["a:2"]), census(["a:1"], ["a:3"], ["b:1"]), {"artists": "a:*"})
+    assert text == (
+        "Mine: 5 images, 2 queries and a gallery of 3\n"
+        "  artists: 3 x a:*, chance 16.67% (33.33% by the number of labels)"
+    )
+
+
+def test_a_table_gives_back_its_items_under_their_own_keys(tmp_path: Path) -> None:
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "1.jpg").write_bytes(picture(1))
+    item = Sample("1.jpg", tmp_path / "far" / "1.jpg", ["artist:a; b|c", "genre:x"], None, "s")
+    table = write_table([item], tmp_path / "run" / "q.parquet")
+    (again,) = read_samples(table)
+    assert again == item._replace(id="q/1.jpg", source=table)
+    assert [file.name for file in (tmp_path / "run").iterdir()] == ["q.parquet"]
+
+
+def test_two_images_of_one_key_are_both_kept(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.jpg").write_bytes(picture(1))
+    pd.DataFrame({"path": ["a.jpg", "b.jpg"], "key": ["k", ""]}).to_csv(tmp_path / "t.csv", index=False)
+    assert [item.id for item in read_samples(tmp_path / "t.csv")] == ["t/b.jpg", "t/k"]
+
+
+def test_shards_are_counted_by_their_index_and_asked_by_group(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    root = str(write_root(tmp_path / "shards", 30))
+    (tmp_path / "more" / "set:1").mkdir(parents=True)
+    (tmp_path / "more" / "set:1" / "1.jpg").write_bytes(picture(1))
+    gallery = [root, str(tmp_path / "more")]
+    sets = TaggedSets(root, gallery=gallery, relevant={"sets": "set:*", "ones": "*:1"}, spec=SimpleNamespace)
+    specs = sets.retrieval_sets()
+    assert specs == {
+        "sets": SimpleNamespace(query=[root], gallery=gallery, relevant="set:*"),
+        "ones": SimpleNamespace(query=[root], gallery=gallery, relevant="*:1"),
+    }
+    said = capsys.readouterr().out
+    assert "61 images, 30 queries and a gallery of 31" in said
+    assert f"sets: 3 x set:*, chance {31 / 93:.2%}" in said

@@ -1,0 +1,198 @@
+"""Choosing by tags: what is chosen, how often, and that a balanced stream keeps the promises of every stream."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from corpus import picture
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stylesim.core.errors import StylesimError
+from stylesim.data.batch import Batch
+from stylesim.data.modules import ShardDataModule
+from stylesim.data.sampling.balance import by_inverse_frequency, by_tag, read_balance
+from stylesim.data.sampling.plan import Plan
+from stylesim.data.sampling.stream import Line, Stream, StreamLoader, read_balanced
+from stylesim.data.shards.shard_files import ShardWriter, index_shards
+from stylesim.data.shards.tar_reader import Slot
+from stylesim.data.views import TwoViews
+
+TAIL = {5: "rare", 31: "rare", 17: "rarer", 44: "rarer"}  # all other images are "common"
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """60 images with a long tail; number 9 is no picture."""
+    folder = tmp_path_factory.mktemp("balance") / "train"
+    with ShardWriter(folder, size=13) as writer:
+        for number in range(60):
+            image = b"no picture" if number == 9 else picture(number)
+            writer.write(f"{number:05d}", image, {"tags": [TAIL.get(number, "common")]}, extension="jpg")
+    index_shards(folder, show=False)
+    return folder
+
+
+def stream_of(root: Path, rank: int = 0, world: int = 1, start: int = 0, stop: int = 25, **options) -> StreamLoader:
+    usual = {"batch_size": 6, "workers": 0, "shuffle_buffer": 24, "seed": 3, "balance": "inverse_frequency"}
+    module = ShardDataModule(str(root), views=TwoViews(8), **usual | options)
+    tags: dict[str, int | None] = {tag: column for column, tag in enumerate(module.vocabulary)}
+    return StreamLoader(Stream(module.lines(world), module.views, tags, rank, start, stop), module.workers)
+
+
+def assert_same(ours: list[Batch], theirs: list[Batch]) -> None:
+    assert [(batch.keys, batch.damaged) for batch in ours] == [(batch.keys, batch.damaged) for batch in theirs]
+    assert all(torch.equal(one.views, other.views) for one, other in zip(ours, theirs, strict=True))
+
+
+tagged = st.lists(st.lists(st.integers(0, 5), max_size=3, unique=True), max_size=20)
+
+
+@given(tagged, st.integers(0, 25), st.integers(0, 9), st.sampled_from(["frequency", "tags"]))
+def test_as_many_different_places_are_chosen_as_there_are(tags, wanted, seed, way):
+    choose = partial(by_inverse_frequency, counts=range(1, 7)) if way == "frequency" else partial(by_tag, images=3)
+    chosen = choose(tags, wanted, np.random.default_rng(seed))
+    assert len(chosen) == len(set(chosen)) == min(wanted, len(tags))
+    assert set(chosen) <= set(range(len(tags)))
+    assert chosen == choose(tags, wanted, np.random.default_rng(seed))
+
+
+def test_chances_are_inverse_to_the_frequency_of_the_rarest_tag():
+    # Of one place alone: weights 1/8, 1/2 (by its second tag), 1/8 (no tag: as the most frequent), 1/4.
+    tags, counts = [[0], [0, 1], [], [2]], (8, 2, 4)
+    rng = np.random.default_rng(0)
+    drawn = Counter(by_inverse_frequency(tags, 1, rng, counts=counts)[0] for _ in range(8000))
+    assert [drawn[place] / 8000 for place in range(4)] == pytest.approx([1 / 8, 1 / 2, 1 / 8, 1 / 4], abs=0.03)
+
+
+def test_a_batch_holds_k_images_of_each_of_p_tags():
+    tags = [[0]] * 50 + [[1]] * 4 + [[2]] * 4 + [[3]] * 3 + [[4]]
+    seen = Counter()
+    for seed in range(200):
+        chosen = by_tag(tags, 8, np.random.default_rng(seed), images=4)
+        counts = Counter(tags[place][0] for place in chosen)
+        assert 4 not in counts or counts[3] == 3, "a lonely image is taken only to fill up"
+        assert len(counts) == (3 if 3 in counts else 2)
+        seen.update(counts.keys())
+    assert seen[1] == pytest.approx(seen[0], rel=0.3), "a tag of four images is drawn as often as one of fifty"
+
+
+def test_an_image_taken_for_another_tag_counts():
+    tags = [[0, 1], [0, 1], [1], [1], [2]]
+    for seed in range(20):
+        chosen = by_tag(tags, 2, np.random.default_rng(seed), images=2)
+        assert set.intersection(*(set(tags[place]) for place in chosen))
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"), [("by_class", "no way to balance"), ("8x1", "no way"), ("4x4", "batch_size is 6")]
+)
+def test_a_way_that_cannot_be_gone_is_refused(setting, message, root):
+    with pytest.raises(StylesimError, match=message):
+        stream_of(root, balance=setting)
+
+
+@pytest.mark.parametrize("balance", ["inverse_frequency", "3x2"])
+@pytest.mark.parametrize(("workers", "position"), [(0, 7), (2, 3), (2, 14)])
+def test_a_balanced_stream_entered_anywhere_goes_on_to_the_bit(root, balance, workers, position):
+    whole = list(stream_of(root, workers=workers, balance=balance))
+    assert len(whole) == 25
+    assert_same(list(stream_of(root, workers=workers, balance=balance, start=position)), whole[position:])
+
+
+@pytest.mark.parametrize(("balance", "times"), [("inverse_frequency", 3), ("3x2", 1.5)])
+def test_no_image_is_twice_in_a_global_batch_and_rare_ones_come_often(root, balance, times):
+    ranks = [list(stream_of(root, rank, 2, stop=50, balance=balance, shuffle_buffer=60)) for rank in range(2)]
+    seen: Counter[str] = Counter()
+    for batches in zip(*ranks, strict=True):
+        keys = [key for batch in batches for key in batch.keys]
+        assert len(set(keys)) == len(keys) >= 11  # one of twelve is damaged at most
+        seen.update("tail" if int(key[-5:]) in TAIL else "head" for key in keys)
+    assert seen["tail"] / seen.total() > times * len(TAIL) / 60
+
+
+def test_an_image_that_comes_again_is_cut_anew(root):
+    views: dict[str, list[torch.Tensor]] = {}
+    for batch in stream_of(root, stop=8):
+        for i, key in enumerate(batch.keys):
+            views.setdefault(key, []).append(batch.views[:, i])
+    again = [both for both in views.values() if len(both) > 1]
+    assert len(again) >= 4
+    assert sum(torch.equal(both[0], both[1]) for both in again) <= 1
+
+
+def test_what_cannot_be_chosen_is_named_once_in_an_epoch(root):
+    [line] = stream_of(root).stream.lines
+    no_image, strange = "train/00001/00020", "train/00002/00030"
+
+    class Damaged:
+        counts = line.source.counts
+
+        def read(self, number: int, places: Sequence[int]) -> Iterator[Slot]:
+            for slot in line.source.read(number, places):
+                lacking = slot._replace(image=None, reason="no image") if slot.key == no_image else slot
+                yield lacking._replace(labels={"tags": ["unheard"]}) if slot.key == strange else lacking
+
+    loader = stream_of(root, stop=10)
+    loader.stream.lines = (line._replace(source=Damaged()),)
+    batches = list(loader)
+    named = Counter(key for batch in batches for key, _ in batch.damaged)
+    assert named[no_image] == named[strange] == 1
+    assert all(len(batch.keys) >= 5 for batch in batches), "they take nobody's place; the broken picture does"
+    loader.stream.start = 4
+    assert_same(list(loader), batches[4:])
+
+
+class Numbers:
+    """A source whose slots are their own places, every third one of them rare."""
+
+    counts: tuple[int, ...] = ()
+
+    def read(self, number: int, places: Sequence[int]) -> Iterator[Slot]:
+        return (Slot(f"{number}/{place}", b"", {}) for place in places)
+
+
+@given(
+    counts=st.lists(st.integers(1, 12), min_size=1, max_size=5),
+    readers=st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 3)),
+    buffer=st.integers(0, 12),
+    done=st.integers(0, 4),
+)
+def test_any_readers_choose_from_places_of_their_own(counts, readers, buffer, done):
+    batch, world, workers = readers
+    counts[0] += batch * world
+    plan = Plan(tuple(counts), batch, world, workers, seed=1, buffer=buffer)
+    line = Line(Numbers(), plan, read_balance("inverse_frequency", batch)([5, 1]))
+    by_micro_batch: dict[int, list[str]] = {}
+
+    def columns_of(slot: Slot) -> list[int]:
+        return [int(slot.key[-1]) % 3 == 0]
+
+    for rank in range(world):
+        for worker in range(workers):
+            whole = list(read_balanced(line, 2, rank, worker, columns_of))
+            assert list(read_balanced(line, 2, rank, worker, columns_of, done)) == whole[done:]
+            for m, slots in zip(plan.served(2, worker), whole, strict=True):
+                by_micro_batch.setdefault(m, []).extend(slot.key for slot in slots)
+    assert set(by_micro_batch) == set(range(2 * plan.steps, 3 * plan.steps))
+    assert all(len(keys) == len(set(keys)) == batch * world for keys in by_micro_batch.values())
+
+
+@given(
+    st.integers(1, 300), st.integers(1, 5), st.integers(1, 3), st.integers(1, 3), st.integers(0, 40), st.integers(0, 3)
+)
+def test_a_window_slides_over_all_that_its_reader_reads(count, batch, world, workers, buffer, epoch):
+    plan = Plan((count + batch * world,), batch, world, workers, buffer=buffer)
+    for worker in range(workers):
+        windows = [plan.window(m) for m in plan.served(epoch, worker)]
+        n = batch * len(windows)
+        assert all(len(window) == min(max(buffer, batch), n) for window in windows)
+        assert {at for window in windows for at in window} == set(range(n))
+        assert all(0 <= b.start - a.start <= batch for a, b in pairwise(windows))

@@ -1,0 +1,97 @@
+"""Image files become shards that hold the same images under the same tags."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from corpus import picture
+from PIL import Image
+
+from stylesim.core.errors import StylesimError
+from stylesim.core.images import open_image
+from stylesim.data.modules import ShardDataModule
+from stylesim.data.shards.packing import PLAN, pack
+from stylesim.data.shards.shard_files import read_samples
+from stylesim.data.views import TwoViews
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for number in range(10):
+        file = tmp_path / "mine" / ("monet" if number % 2 else "klee") / f"a.b {number}.jpg"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(picture(number, 60, 40))
+    return tmp_path / "mine"
+
+
+def contents(root: Path) -> dict[bytes, list[str]]:
+    return {item.image: item.tags for item in read_samples(root)}  # type: ignore[misc]
+
+
+def test_packed_images_keep_their_bytes_and_tags(folder: Path, tmp_path: Path):
+    assert pack(folder, tmp_path / "out", shard_size=4, processes=1, show=False) == []
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "00000.tar",
+        "00001.tar",
+        "00002.tar",
+        "index.json",
+    ]
+    assert contents(tmp_path / "out") == {file.read_bytes(): [file.parent.name] for file in folder.rglob("*.jpg")}
+    module = ShardDataModule(str(tmp_path / "out"), batch_size=5, workers=0, views=TwoViews(8))
+    assert sum(len(batch.keys) for batch in module.train_dataloader()) == 10
+    assert module.vocabulary == ["klee", "monet"]
+
+
+def test_packing_goes_on_where_it_stopped_and_ends_the_same(folder: Path, tmp_path: Path):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    pack(folder, whole, shard_size=4, processes=1, show=False)
+    (folder / "klee" / "a.b 0.jpg").rename(tmp_path / "kept")
+    with pytest.raises(StylesimError, match="holds something else"):
+        pack(folder, whole, shard_size=4, processes=1, show=False)
+    (tmp_path / "kept").rename(folder / "klee" / "a.b 0.jpg")
+
+    with pytest.MonkeyPatch.context() as patch:
+        opened = []
+
+        def open_some(path: Path) -> Image.Image:
+            opened.append(path)
+            if len(opened) == 6:
+                raise KeyboardInterrupt
+            return open_image(path)
+
+        patch.setattr("stylesim.data.shards.packing.open_image", open_some)
+        with pytest.raises(KeyboardInterrupt):
+            pack(folder, broken, shard_size=4, processes=1, show=False)
+        assert sorted(path.name for path in broken.iterdir()) == ["00000.tar", PLAN]
+        pack(folder, broken, shard_size=4, processes=1, show=False)
+        assert len(opened) == 6 + 6
+    for file in whole.iterdir():
+        assert file.read_bytes() == (broken / file.name).read_bytes()
+
+
+def test_large_images_are_scaled_down_and_strange_formats_become_png(tmp_path: Path):
+    (tmp_path / "mine" / "x").mkdir(parents=True)
+    Image.new("RGB", (300, 200), "red").save(tmp_path / "mine" / "x" / "large.png")
+    Image.new("RGB", (30, 20), "red").save(tmp_path / "mine" / "x" / "small.bmp")
+    pack(tmp_path / "mine", tmp_path / "out", max_size=100, processes=1, show=False)
+    sizes = {open_image(image).size for image in contents(tmp_path / "out")}
+    assert sizes == {(150, 100), (30, 20)}
+
+
+def test_damaged_images_are_left_out_and_named(folder: Path, tmp_path: Path):
+    (folder / "klee" / "bad.jpg").write_bytes(b"no image")
+    damaged = pack(folder, tmp_path / "out", processes=1, tags=["mon*"], suffix=".tar.gz", show=False)
+    assert [name for name, _ in damaged] == ["mine/klee/bad.jpg"]
+    tags = contents(tmp_path / "out").values()
+    assert sorted(map(str, tags)) == ["['monet']"] * 5 + ["[]"] * 5
+    assert json.loads((tmp_path / "out" / "index.json").read_text())["tags"] == {"monet": 5}
+
+
+def test_several_processes_make_the_same_shards(folder: Path, tmp_path: Path):
+    pack(folder, tmp_path / "one", shard_size=5, processes=1, show=False)
+    pack(folder, tmp_path / "two", shard_size=5, processes=2, show=False)
+    assert [file.read_bytes() for file in sorted((tmp_path / "one").iterdir())] == [
+        file.read_bytes() for file in sorted((tmp_path / "two").iterdir())
+    ]

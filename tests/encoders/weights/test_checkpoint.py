@@ -1,0 +1,150 @@
+"""Files of our own: an encoder comes back from one file, and goes out in the published format."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+import stylesim.encoders
+from stylesim.core.errors import StylesimError
+from stylesim.encoders import StyleEncoder
+from stylesim.encoders.controls import color_histogram, random_lite0
+from stylesim.encoders.csd import CSDEncoder
+from stylesim.encoders.csd_factories import csd_clip, csd_lite0, csd_timm
+from stylesim.encoders.weights.checkpoint import export_csd, load_checkpoint, save_weights
+
+
+def tiny(**options: object) -> CSDEncoder:
+    return csd_clip(**{"architecture": "ViT-test", "weights": "random", "image_size": 32, **options})  # type: ignore[arg-type]
+
+
+def lite0() -> CSDEncoder:
+    return csd_lite0(stages=(0, 2), image_size=32, dim=16, content_head=True)
+
+
+def timm_stages() -> CSDEncoder:
+    return csd_timm(name="resnet18", weights="random", stages=[0, 1], image_size=32, dim=8)
+
+
+def custom() -> CSDEncoder:
+    sizes = {"width": 48, "layers": 1, "heads": 4, "patch": 7, "image": 28, "embed": 20}
+    return tiny(architecture=sizes, image_size=35)
+
+
+@pytest.mark.parametrize("build", [tiny, custom, lite0, timm_stages, color_histogram, random_lite0])
+def test_an_encoder_comes_back_from_its_file_alone(build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    encoder: StyleEncoder = build()
+    with torch.no_grad():
+        for parameter in encoder.parameters():
+            parameter.mul_(1.01)
+    path = tmp_path / "last.partial"
+    save_weights(encoder, path, {"step": "12", "samples_seen": "384"})
+    monkeypatch.setattr("stylesim.encoders.backbones.lite0.locate", None)  # no file but this one is needed
+    loaded = load_checkpoint(path)
+    size = encoder.preprocessing.size
+    images = torch.rand(2, 3, size, size)
+    assert torch.equal(loaded(images), encoder.eval()(images))
+    assert loaded.digest() == encoder.digest()
+    assert loaded.preprocessing == encoder.preprocessing
+    assert loaded.config == {
+        **(encoder.config or {}),
+        **({"weights": "random"} if "weights" in (encoder.config or {}) else {}),
+    }
+    assert loaded.provenance.trained_head
+    assert loaded.provenance.weights == str(path)
+    assert not loaded.training
+
+
+def test_an_untrained_head_stays_untrained_in_its_file(tmp_path: Path):
+    path = tmp_path / "a.safetensors"
+    save_weights(tiny(), path)
+    assert not load_checkpoint(path).provenance.trained_head
+    assert not tiny(weights=str(path)).provenance.trained_head
+
+
+def test_metadata_is_plain_text_for_anyone(tmp_path: Path):
+    path = tmp_path / "a.safetensors"
+    save_weights(tiny(), path, {"step": "3"})
+    with safe_open(path, "pt") as file:
+        about = json.loads(file.metadata()["stylesim"])
+    assert about["model"]["_target_"] == "stylesim.encoders.csd_factories.csd_clip"
+    assert about["model"]["architecture"] == "ViT-test"
+    assert about["metadata"] == {"step": "3"}
+    assert about["preprocessing"]["size"] == 32
+    assert about["stylesim"]
+
+
+def test_a_trained_file_starts_another_model_of_the_same_kind(tmp_path: Path):
+    encoder, path = lite0(), tmp_path / "a.safetensors"
+    save_weights(encoder, path)
+    images = torch.randn(2, 3, 32, 32)
+    again = csd_lite0(weights=str(path), stages=(0, 2), image_size=32, dim=16)
+    assert torch.equal(again(images), encoder(images))
+    with pytest.raises(StylesimError, match="of another shape: style_head"):
+        csd_lite0(weights=str(path), stages=(0, 2), image_size=32, dim=17)
+
+
+@pytest.mark.parametrize(
+    ("target", "sentence"),
+    [
+        ("os.system", "refused, it is none of stylesim.encoders"),
+        ("stylesim.train.main", "refused, it is none of stylesim.encoders"),
+        ("stylesim.encoders.weights.locate.locate", "which this version of stylesim has not"),
+        ("stylesim.encoders.nowhere.csd_clip", "which this version of stylesim has not"),
+    ],
+)
+def test_a_file_cannot_name_a_function_of_its_choice(target: str, sentence: str, tmp_path: Path):
+    path = tmp_path / "evil.safetensors"
+    about = {"model": {"_target_": target, "command": "true"}, "preprocessing": {}, "provenance": {}}
+    save_file({"a": torch.zeros(1)}, path, metadata={"stylesim": json.dumps(about)})
+    with pytest.raises(StylesimError, match=sentence):
+        load_checkpoint(path)
+
+
+def test_weights_without_their_model_are_refused(tmp_path: Path):
+    path = tmp_path / "clip.safetensors"
+    save_file({"visual.proj": torch.zeros(4, 2)}, path)
+    with pytest.raises(StylesimError, match=r"holds weights \(clip\) but not the model"):
+        load_checkpoint(path)
+
+
+def test_an_encoder_built_by_hand_cannot_be_saved(tmp_path: Path):
+    encoder = tiny()
+    by_hand = CSDEncoder(encoder.backbone, encoder.style_head.detach(), None, encoder.preprocessing, encoder.provenance)
+    with pytest.raises(StylesimError, match="built by hand"):
+        save_weights(by_hand, tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("content_head", [True, False])
+def test_the_published_format_goes_out_and_comes_back(content_head: bool, tmp_path: Path):
+    encoder, path = tiny(content_head=content_head), tmp_path / "pytorch_model.bin"
+    export_csd(encoder, path)
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        content = torch.load(path, weights_only=True)
+    assert set(content) == {"model_state_dict", "opt_bb", "opt_proj", "iter", "args"}
+    assert all(key.startswith("module.") for key in content["model_state_dict"])
+    assert {"module.last_layer_style", "module.last_layer_content"} <= set(content["model_state_dict"])
+    images = torch.randn(2, 3, 32, 32)
+    assert torch.equal(tiny(weights=str(path), content_head=content_head)(images), encoder(images))
+
+
+def test_only_clip_backbones_are_exported(tmp_path: Path):
+    with pytest.raises(StylesimError, match="holds CLIP backbones only; CSD resnet18 has another"):
+        export_csd(timm_stages(), tmp_path / "a.bin")
+
+
+def test_public_names_load_on_first_use():
+    for name in stylesim.encoders.__all__:
+        assert callable(getattr(stylesim.encoders, name))
+    with pytest.raises(AttributeError, match="no attribute 'csd_clipp'"):
+        stylesim.encoders.csd_clipp  # noqa: B018
+    code = "import stylesim.encoders, sys; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

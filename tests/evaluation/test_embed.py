@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import multiprocessing
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.multiprocessing as mp
+from PIL import Image
+
+from stylesim.core.errors import StylesimError
+from stylesim.data.sample import Sample
+from stylesim.encoders.base import Preprocessing, Provenance, StyleEncoder
+from stylesim.evaluation.embed import embed, gather_descriptor_set
+from stylesim.evaluation.retrieval import evaluate_retrieval
+from stylesim.evaluation.spec import RetrievalSpec
+from stylesim.retrieval.descriptors import DescriptorSet, DescriptorWriter
+
+
+class Projection(StyleEncoder):
+    """A small random network, sensitive to the batch it runs in only as far as the hardware is."""
+
+    def __init__(self, blind: bool = False) -> None:
+        super().__init__(8, Preprocessing(16), Provenance("projection", "random"))
+        torch.manual_seed(0)
+        self.linear = torch.nn.Linear(3 * 16 * 16, 8, bias=False)
+        self.dropout = torch.nn.Dropout(0.5)
+        self.blind = blind
+        self.seen = 0
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.seen += len(images)
+        x = self.linear(self.dropout(images.flatten(1)))
+        return x * 0 if self.blind else torch.nn.functional.normalize(x)
+
+
+def jpeg(seed: int) -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 256, (20, 24, 3), dtype=np.uint8)
+    file = BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG")
+    return file.getvalue()
+
+
+def items(n: int = 23) -> list[Sample]:
+    """Every tenth is broken, and the ninth comes twice."""
+    made = [Sample(f"r/{i}", jpeg(i), [f"set:{i % 3}"], f"c{i % 5}", "r") for i in range(n)]
+    broken = [one._replace(image=jpeg(i)[:40]) if i % 10 == 4 else one for i, one in enumerate(made)]
+    return broken + made[8:9]
+
+
+def quiet(encoder: StyleEncoder, source, out: Path | None = None, **options):
+    return embed(encoder, source, out, batch_size=4, device="cpu", progress=False, **options)
+
+
+def test_images_are_described_in_order_as_the_encoder_does():
+    encoder, source = Projection(), [Sample(f"r/{i}", jpeg(i), ["t"], None, "r") for i in range(9)]
+    made = quiet(encoder, source)
+
+    assert made.ids == [f"r/{i}" for i in range(9)]
+    expected = encoder.encode([item.image for item in source if item.image], batch_size=4)
+    np.testing.assert_array_equal(made.descriptors, expected.numpy())
+    assert made.meta["encoder"]["name"] == "projection"
+    assert made.damaged == []
+
+
+def test_modules_keep_their_modes():
+    encoder = Projection()
+    encoder.train()
+    encoder.linear.eval()
+    quiet(encoder, items())
+    assert (encoder.training, encoder.dropout.training, encoder.linear.training) == (True, True, False)
+
+
+def test_damaged_and_repeated_images_are_left_out_and_named():
+    made = quiet(Projection(), items())
+    reasons = dict(made.damaged)
+    assert set(reasons) == {"r/4", "r/14", "r/8"}
+    assert "cannot be decoded" in reasons["r/4"]
+    assert reasons["r/8"] == "a second item with this id"
+    assert len(made) == 21
+    assert made.items["position"].tolist() == [i for i in range(23) if i not in (4, 14)]
+
+
+def test_greyscale_takes_the_colour_out():
+    red, green = (Image.new("RGB", (20, 20), colour) for colour in ((255, 0, 0), (0, 130, 0)))
+    source = [Sample("red", red, [], None, "r"), Sample("green", green, [], None, "r")]
+    grey = quiet(Projection(), source, greyscale=True).descriptors
+    assert grey[0] @ grey[1] > 0.999 > quiet(Projection(), source).descriptors.prod(axis=0).sum()
+
+
+def test_with_flips_an_image_and_its_mirror_image_have_the_mean_of_their_descriptors():
+    image = Image.open(BytesIO(jpeg(3))).convert("RGB").resize((16, 16))  # so that no crop is off centre
+    mirror = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    source = [Sample("image", image, [], None, "r"), Sample("mirror", mirror, [], None, "r")]
+    plain, flipped = (quiet(Projection(), source, flips=flips).descriptors for flips in (False, True))
+    mean = plain.sum(axis=0) / np.linalg.norm(plain.sum(axis=0))
+    assert plain[0] @ plain[1] < 0.99
+    np.testing.assert_allclose(flipped, [mean, mean], atol=1e-6)
+
+
+def test_nothing_to_describe_is_refused_with_the_first_reason():
+    with pytest.raises(StylesimError, match="there are none"):
+        quiet(Projection(), [])
+    with pytest.raises(StylesimError, match=r"None of 1 images could be described; the first is x: .*damaged"):
+        quiet(Projection(), [Sample("x", b"no image", [], None, "r")])
+    with pytest.raises(StylesimError, match="descriptor is not finite, or zero"):
+        quiet(Projection(blind=True), items(3))
+
+
+def test_an_interrupted_description_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("stylesim.evaluation.embed.DescriptorWriter", partial(DescriptorWriter, piece=4))
+
+    def cut():
+        yield from items()[:22]  # the images ahead of the model are lost, the first piece is not
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        quiet(Projection(), cut(), tmp_path / "set")
+    second = Projection()
+    resumed = quiet(second, items(), tmp_path / "set")
+    whole = quiet(Projection(), items())
+
+    assert second.seen < 21
+    np.testing.assert_array_equal(resumed.descriptors, whole.descriptors)
+    assert resumed.items.to_dict("records") == whole.items.to_dict("records")
+    assert resumed.damaged == whole.damaged
+
+
+def test_pieces_of_other_images_are_not_taken_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("stylesim.evaluation.embed.DescriptorWriter", partial(DescriptorWriter, piece=4))
+
+    def cut():
+        yield from items()[:22]  # the images ahead of the model are lost, the first piece is not
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        quiet(Projection(), cut(), tmp_path / "set")
+    with pytest.raises(StylesimError, match="was begun with other images"):
+        quiet(Projection(), items()[5:], tmp_path / "set")
+
+
+def _describe_on_a_rank(rank: int, world: int, folder: Path, n: int) -> None:
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=world)
+    whole = gather_descriptor_set(quiet(Projection(), items(n), rank=rank, world=world))
+    torch.distributed.destroy_process_group()
+    whole.save(folder / f"rank-{rank}")
+
+
+@pytest.mark.parametrize(("world", "n"), [(2, 23), (3, 23), (3, 3)])  # 3 images: ranks that have none
+def test_any_number_of_processes_makes_the_same_set_to_the_bit(tmp_path: Path, world: int, n: int):
+    alone = quiet(Projection(), items(n))
+    # One process imports torch for all the ranks.
+    multiprocessing.set_forkserver_preload(["stylesim.evaluation.embed"])
+    mp.start_processes(_describe_on_a_rank, (world, tmp_path, n), world, start_method="forkserver")
+    for rank in range(world):
+        together = DescriptorSet.load(tmp_path / f"rank-{rank}")
+        np.testing.assert_array_equal(together.descriptors, alone.descriptors)
+        assert together.items.to_dict("records") == alone.items.to_dict("records")
+        assert together.meta["data_digest"] == alone.meta["data_digest"]
+        assert together.damaged == alone.damaged
+        spec = RetrievalSpec(["r"], relevant="set:*", ks=(1, 5))
+        assert evaluate_retrieval(together, None, spec).metrics == evaluate_retrieval(alone, None, spec).metrics

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import builtins
+
+import numpy as np
+import pytest
+import torch
+
+from stylesim.core.errors import StylesimError
+from stylesim.retrieval.ann_index import approximate_search, build_index
+from stylesim.retrieval.search import search
+
+
+def clusters(n: int, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    x = np.random.default_rng(9).standard_normal((20, 16))[rng.integers(20, size=n)] + 0.4 * rng.standard_normal(
+        (n, 16)
+    )
+    return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.mark.parametrize(("kind", "least"), [("ivf", 0.5), ("hnsw", 0.99), ("pq", 0.3)])
+def test_an_index_finds_most_and_says_how_much(kind, least):
+    pytest.importorskip("faiss")
+    gallery, queries = clusters(400 if kind == "pq" else 2000), clusters(60, seed=1)  # training codes takes seconds
+    exact = search(queries, gallery, 10)
+    found = approximate_search(build_index(gallery, kind), queries, 10, sample=60)
+
+    pairs = zip(exact.indices.tolist(), found.neighbours.indices.tolist(), strict=True)
+    assert found.recall == pytest.approx(np.mean([len(set(true) & set(given)) / 10 for true, given in pairs]))
+    assert found.sampled == 60
+    assert least < found.recall <= 1
+    # What was found has its true similarity, in order, even where the index knows codes alone.
+    there = found.neighbours.indices.numpy()
+    true = (queries[:, None] * gallery[there]).sum(-1)
+    np.testing.assert_allclose(found.neighbours.similarities, np.where(there < 0, -np.inf, true), atol=1e-6)
+    similarities = found.neighbours.similarities
+    assert (similarities[:, 1:] <= similarities[:, :-1]).all()
+
+
+def test_a_gallery_smaller_than_k_is_padded_as_in_exact_search():
+    pytest.importorskip("faiss")
+    gallery, queries = clusters(12), clusters(3, seed=1)
+    found, exact = approximate_search(build_index(gallery), queries, 20), search(queries, gallery, 20)
+    assert torch.equal(found.neighbours.indices, exact.indices)
+    assert found.recall == 1
+
+
+def test_without_faiss_the_search_is_exact(monkeypatch):
+    importer = builtins.__import__
+
+    def without_faiss(name, *more):
+        if name == "faiss":
+            raise ImportError
+        return importer(name, *more)
+
+    monkeypatch.setattr(builtins, "__import__", without_faiss)
+    gallery, queries = clusters(300), clusters(5, seed=1)
+    found = approximate_search(build_index(gallery, "ivf"), queries, 7)
+    assert torch.equal(found.neighbours.indices, search(queries, gallery, 7).indices)
+    assert found.recall == 1
+
+
+def test_what_cannot_be_indexed_is_refused():
+    with pytest.raises(StylesimError, match="take ivf, hnsw or pq"):
+        build_index(clusters(9), "lsh")  # type: ignore[arg-type]
+    with pytest.raises(StylesimError, match="256 descriptors or more"):
+        build_index(clusters(200), "pq")
