@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from stylesim.report.run_folders import Run, find_runs
+from stylesim.report.run_folders import RunFolder, find_run_folders
 
 RESULTS = Path(__file__).parent / "results"
 METRICS = {
@@ -30,9 +30,9 @@ PAPER = {
 USUAL = {"lambda": "0.2", "tau": "0.1", "start": "imagenet"}
 
 
-def setting(run: Run) -> dict[str, str]:
+def setting(run: RunFolder) -> dict[str, str]:
     """What one run learnt with."""
-    asked = dict(override.split("=", 1) for override in run.overrides if "=" in override)
+    asked = dict(override.split("=", 1) for override in run.encoder_overrides if "=" in override)
     alone = asked.get("loss.supervised_weight") in ("0", "0.0")
     return {
         "lambda": "inf" if alone else asked.get("loss.ssl_weight", USUAL["lambda"]),
@@ -41,7 +41,7 @@ def setting(run: Run) -> dict[str, str]:
     }
 
 
-def table(runs: Sequence[Run]) -> pd.DataFrame:
+def table(runs: Sequence[RunFolder]) -> pd.DataFrame:
     """A row for each setting: `seeds`, and mean, least and most of each metric, in [0, 1]."""
     rows = []
     for run in runs:
@@ -91,7 +91,7 @@ def picture(found: pd.DataFrame, path: Path) -> None:
 
 
 def main(folder: str) -> None:
-    found = table([run for run in find_runs(Path(folder)) if run.metrics])
+    found = table([run for run in find_run_folders(Path(folder)) if run.metrics])
     RESULTS.mkdir(exist_ok=True)
     found.round(4).to_csv(RESULTS / "ablations.csv", index=False)
     picture(found, RESULTS / "ablations.png")

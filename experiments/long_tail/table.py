@@ -13,16 +13,18 @@ import pandas as pd
 from make import TRAIN, ranked, style
 
 from stylesim.data.shards.shard_files import read_samples
-from stylesim.report.run_folders import Run, find_runs
+from stylesim.report.run_folders import RunFolder, find_run_folders
 
 PARTS = {"head": slice(0, 5), "middle": slice(5, 12), "tail": slice(12, 19), "all": slice(0, 19)}
 
 
-def row(run: Run, styles: dict[str, str]) -> dict[str, object]:
+def row(run: RunFolder, styles: dict[str, str]) -> dict[str, object]:
     """The setting of one run, and its Recall@1 by parts."""
-    asked = dict(override.split("=", 1) for override in (*run.overrides, *run.of_data) if "=" in override)
+    asked = dict(
+        override.split("=", 1) for override in (*run.encoder_overrides, *run.data_overrides) if "=" in override
+    )
     queries = run.per_query("validation")
-    assert queries is not None, f"{run.folder} has not been evaluated"
+    assert queries is not None, f"{run.path} has not been evaluated"
     by_style = queries["recall@1"].groupby(styles).mean()
     order = ranked(set(styles.values()), int(asked["seed"]))
     found = {part: round(by_style[order[places]].mean(), 4) for part, places in PARTS.items()}
@@ -31,7 +33,7 @@ def row(run: Run, styles: dict[str, str]) -> dict[str, object]:
 
 def main() -> None:
     styles = {item.id: style(item.tags) for item in read_samples(TRAIN.parent / "validation", images=False)}
-    rows = pd.DataFrame([row(run, styles) for run in find_runs(Path(sys.argv[1]))])
+    rows = pd.DataFrame([row(run, styles) for run in find_run_folders(Path(sys.argv[1]))])
     results = Path(__file__).parent / "results"
     results.mkdir(exist_ok=True)
     rows.sort_values(["balance", "seed"]).to_csv(results / "recall.csv", index=False)

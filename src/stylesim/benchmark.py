@@ -15,7 +15,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
     Raises:
         StylesimError: If there is no run below `cfg.runs`, or none has such a metric or row.
     """
-    from stylesim.report.benchmark_table import write_benchmark
+    from stylesim.report.benchmark_export import write_benchmark
 
     folder = Path(cfg.runs)
     metrics = [cfg.metrics] if isinstance(cfg.metrics, str) else list(cfg.metrics)

@@ -84,7 +84,7 @@ def evaluate_and_report(
 ) -> dict[str, float]:
     """Measure the encoder and its controls, one after the other, then write table and report into the run folder."""
     from stylesim.evaluation.evaluate import evaluate
-    from stylesim.report.confusions import read_movements
+    from stylesim.report.label_errors import read_movements
 
     movements = read_movements(cfg.get("movements", "genre:*"))
     readout = instantiate(cfg.readout) if "readout" in cfg else None
@@ -107,7 +107,7 @@ def evaluate_and_report(
     if is_main_process():
         stop_watching()  # the other ranks have given their share, and may end as they like
         from stylesim.report.run_folders import write_per_query
-        from stylesim.report.run_page import write_run_report
+        from stylesim.report.run_report import write_run_report
 
         if cfg.get("gaps"):
             _write_gaps(run_dir, results, readout)

@@ -43,7 +43,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
     fresh = [side for side in SIDES if not _is_described(roots[side])]
     if fresh:
         check_encoders(cfg)
-    from stylesim.report.score_page import summary, write_score_page
+    from stylesim.report.score_report import summary, write_score_report
     from stylesim.retrieval.descriptors import DescriptorSet
     from stylesim.retrieval.readouts import Csls
     from stylesim.scoring.comparison import compare
@@ -66,7 +66,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
         seed=cfg.seed,
     )
     write_tables(run_dir, comparison, sets)
-    page = write_score_page(run_dir, comparison, sets, {side: partial(find_images, folders[side]) for side in SIDES})
+    page = write_score_report(run_dir, comparison, sets, {side: partial(find_images, folders[side]) for side in SIDES})
     print(f"{summary(comparison, sets)}\nreport: {page}", flush=True)
     return flat(comparison)
 

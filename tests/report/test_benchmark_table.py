@@ -17,7 +17,8 @@ from PIL import Image
 from stylesim.core.errors import StylesimError
 from stylesim.core.targets import check_config, conf_dir
 from stylesim.evaluation.statistics import bootstrap_interval, paired_difference
-from stylesim.report.benchmark_table import published, read_benchmark, write_benchmark
+from stylesim.report.benchmark_export import write_benchmark
+from stylesim.report.benchmark_table import paper_metrics, read_benchmark
 
 QUERIES = 60
 
@@ -67,7 +68,7 @@ def sweep(tmp_path: Path) -> Path:
 
 
 def test_the_paper_has_twelve_rows_of_encoders_that_can_be_configured() -> None:
-    table = published()
+    table = paper_metrics()
     assert len(table) == 12
     assert table["csd_vitl"][0] == "CSD ViT-L/14"
     assert table["csd_vitl"][1]["wikiart", "paper_map@100"] == pytest.approx(0.3565)
@@ -81,12 +82,12 @@ def test_the_experiment_asks_each_encoder_for_what_the_published_code_does() -> 
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         configs = {
             model: compose("evaluate", ["experiment=paper_table1", f"model={model}", "data=wikiart", "data.root=/x"])
-            for model in published()
+            for model in paper_metrics()
         }
     for cfg in configs.values():
         check_config(cfg)
     presets = {model: cfg.model.get("preset") for model, cfg in configs.items()}
-    # The published code does with MoCo as its authors do, and CSD and GDA have no other preset.
+    # The paper_metrics code does with MoCo as its authors do, and CSD and GDA have no other preset.
     same = {"moco_vitb", "gda_clip", "gda_dino", "gda_vit", "csd_vitb", "csd_vitl"}
     assert {model for model, preset in presets.items() if preset != "reference"} == same
     assert configs["vgg_gram"].readout == {
@@ -101,7 +102,7 @@ def test_the_experiment_asks_each_encoder_for_what_the_published_code_does() -> 
 def test_ours_the_papers_and_the_difference_with_what_is_missing_and_why(sweep: Path) -> None:
     table = read_benchmark(sweep)
     rows = {row.name: row for row in table.rows}
-    assert list(rows) == [*published(), "color_histogram"], "the paper's in its order, run or not"
+    assert list(rows) == [*paper_metrics(), "color_histogram"], "the paper's in its order, run or not"
     cell = rows["csd_vitl"].cells["wikiart", "paper_map@1"]
     assert cell.ours == pytest.approx(0.7)
     assert cell.paper == pytest.approx(0.6456)

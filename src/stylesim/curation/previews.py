@@ -46,7 +46,7 @@ def plot(
     matplotlib.use("Agg", force=False)
     from matplotlib.figure import Figure
 
-    from stylesim.report.curves import COLOURS
+    from stylesim.report.training_curves import COLOURS
 
     figure = Figure(figsize=(6.4, 3.6), layout="constrained", dpi=120)
     axes = figure.add_subplot()
@@ -77,12 +77,14 @@ def _dress(axes: Axes, x: str, y: str, scale: tuple[str, str]) -> None:
 
 def contact_sheet(file: Path, rows: Sequence[Sequence[Picture]]) -> None:
     """Rows of images as PNG, the first of each row apart from the others; what cannot be opened is grey."""
-    from stylesim.report.gallery import Row, Work, gallery_image
+    from stylesim.report.neighbour_gallery import NeighbourRow, ShownImage, draw_contact_sheet
 
-    def work(picture: Picture) -> Work:
-        return Work(picture.id, picture.label, _thumbnail(picture.image), picture.similarity)
+    def work(picture: Picture) -> ShownImage:
+        return ShownImage(picture.id, picture.label, _thumbnail(picture.image), picture.similarity)
 
-    sheet = gallery_image([Row(work(first), [work(other) for other in others]) for first, *others in rows], cell=CELL)
+    sheet = draw_contact_sheet(
+        [NeighbourRow(work(first), [work(other) for other in others]) for first, *others in rows], cell=CELL
+    )
     sheet.save(file)
 
 

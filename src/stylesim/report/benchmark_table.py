@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stylesim.core.errors import StylesimError
-from stylesim.report.run_folders import Run, find_runs, row_names
+from stylesim.report.run_folders import RunFolder, find_run_folders, row_names
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,7 +30,7 @@ Column = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Cell:
+class BenchmarkCell:
     """One metric of one encoder, as a fraction: ours, the bounds of its 95 % bootstrap interval, and the paper's."""
 
     ours: float | None = None
@@ -44,16 +44,16 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Row:
+class BenchmarkRow:
     """An encoder: its name here, what the paper calls it, and its metrics."""
 
     name: str
     title: str
-    cells: Mapping[Column, Cell]
+    cells: Mapping[Column, BenchmarkCell]
 
 
 @dataclass(frozen=True)
-class Comparison:
+class EncoderComparison:
     """An encoder against the one it is measured by (`against`), over the queries of a set that both have."""
 
     set: str
@@ -64,12 +64,12 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Benchmark:
+class BenchmarkTable:
     """The table. `missing`: sentences on metrics that should be there and are not. `common`: overrides of all runs."""
 
     columns: Sequence[Column]
-    rows: Sequence[Row]
-    comparisons: Sequence[Comparison]
+    rows: Sequence[BenchmarkRow]
+    comparisons: Sequence[EncoderComparison]
     missing: Sequence[str]
     common: Sequence[str]
 
@@ -79,7 +79,7 @@ class Benchmark:
         return max(ours) if len(ours) > 1 else None
 
 
-def read_benchmark(folder: Path, metrics: Sequence[str] = (MAIN,), against: str | None = None) -> Benchmark:
+def read_benchmark(folder: Path, metrics: Sequence[str] = (MAIN,), against: str | None = None) -> BenchmarkTable:
     """Put the runs below `folder` into one table.
 
     Retrieval sets that the paper has metrics of get the columns of its table 1, and its encoders are rows whether they
@@ -88,7 +88,7 @@ def read_benchmark(folder: Path, metrics: Sequence[str] = (MAIN,), against: str 
 
     Raises `StylesimError` where there is no run, and for an unknown metric or row.
     """
-    found, paper = _Found(find_runs(folder)), published()
+    found, paper = _Found(find_run_folders(folder)), paper_metrics()
     of_paper = list(dict.fromkeys(column for _, cells in paper.values() for column in cells))
     sets = found.sets(list(dict.fromkeys(name for name, _ in of_paper)))
     columns = [
@@ -107,10 +107,10 @@ def read_benchmark(folder: Path, metrics: Sequence[str] = (MAIN,), against: str 
     rows.sort(key=lambda row: _place(row, list(paper) if beside else []))
     comparisons = [line for name in sets for line in _comparisons(name, found, against)]
     missing = found.missing(beside) + ([f"no run at all: {', '.join(never)}"] if never else [])
-    return Benchmark(columns, rows, comparisons, missing, row_names(found.runs)[1])
+    return BenchmarkTable(columns, rows, comparisons, missing, row_names(found.runs)[1])
 
 
-def published() -> dict[str, tuple[str, dict[Column, float]]]:
+def paper_metrics() -> dict[str, tuple[str, dict[Column, float]]]:
     """Table 1 of the paper (arXiv 2404.01292): our name of an encoder -> its name there and its metrics (fractions)."""
     table = {}
     with files("stylesim.report").joinpath("paper_table1.csv").open() as file:
@@ -129,11 +129,11 @@ def published() -> dict[str, tuple[str, dict[Column, float]]]:
 class _Found:
     """The runs, by row and retrieval set."""
 
-    runs: list[Run]
+    runs: list[RunFolder]
     _values: dict[Column, pd.DataFrame | None] = field(default_factory=dict)
 
     @cached_property
-    def named(self) -> list[tuple[str, Run]]:
+    def named(self) -> list[tuple[str, RunFolder]]:
         """Each run, with the name of its row."""
         return list(zip(row_names(self.runs)[0], self.runs, strict=True))
 
@@ -142,7 +142,7 @@ class _Found:
         return list(dict.fromkeys(name for name, _ in self.named))
 
     @cached_property
-    def finished(self) -> dict[tuple[str, str], Run]:
+    def finished(self) -> dict[tuple[str, str], RunFolder]:
         """(row, set) -> the run that has its metrics; the later of two."""
         return {(name, s): run for name, run in self.named for s in run.metrics}
 
@@ -167,7 +167,7 @@ class _Found:
         done = {(name, run.data) for name, run in self.named if run.metrics}
         tried = {(name, run.data) for name, run in self.named} | self.finished.keys()
         lines = [
-            f"{name}, {run.data}: {run.reason} ({run.folder})"
+            f"{name}, {run.data}: {run.reason} ({run.path})"
             for name, run in self.named
             if not run.metrics and (name, run.data) not in done
         ]
@@ -175,7 +175,9 @@ class _Found:
         return sorted(lines)
 
 
-def _row(name: str, paper: tuple[str, dict[Column, float]] | None, columns: Sequence[Column], found: _Found) -> Row:
+def _row(
+    name: str, paper: tuple[str, dict[Column, float]] | None, columns: Sequence[Column], found: _Found
+) -> BenchmarkRow:
     from stylesim.evaluation.statistics import bootstrap_interval
 
     cells = {}
@@ -185,8 +187,8 @@ def _row(name: str, paper: tuple[str, dict[Column, float]] | None, columns: Sequ
         ours = run.metrics[s].get(metric) if run else None
         counted = ours is not None and values is not None and metric in values
         interval = bootstrap_interval(values[metric].to_numpy()) if counted and values is not None else None
-        cells[column] = Cell(ours, interval, paper[1].get(column) if paper else None)
-    return Row(name, paper[0] + name.removeprefix(_model(name)) if paper else name, cells)
+        cells[column] = BenchmarkCell(ours, interval, paper[1].get(column) if paper else None)
+    return BenchmarkRow(name, paper[0] + name.removeprefix(_model(name)) if paper else name, cells)
 
 
 def _model(row: str) -> str:
@@ -194,14 +196,14 @@ def _model(row: str) -> str:
     return row.partition(" ")[0]
 
 
-def _place(row: Row, paper: Sequence[str]) -> tuple[int, float, str]:
+def _place(row: BenchmarkRow, paper: Sequence[str]) -> tuple[int, float, str]:
     """The paper's encoders in its order, then the others, the best first."""
     model = _model(row.name)
     first = next((cell.ours for cell in row.cells.values() if cell.ours is not None), -1.0)
     return (paper.index(model), 0.0, row.name) if model in paper else (len(paper), -first, row.name)
 
 
-def _comparisons(name: str, found: _Found, against: str | None) -> list[Comparison]:
+def _comparisons(name: str, found: _Found, against: str | None) -> list[EncoderComparison]:
     import numpy as np
 
     from stylesim.evaluation.statistics import paired_difference
@@ -216,19 +218,5 @@ def _comparisons(name: str, found: _Found, against: str | None) -> list[Comparis
     for row, mine in rows.items():
         if row != best and len(both := mine.index.intersection(rows[best].index)):
             difference = paired_difference(np.asarray(rows[best].loc[both]), np.asarray(mine.loc[both]))
-            lines.append(Comparison(name, row, best, len(both), difference))
+            lines.append(EncoderComparison(name, row, best, len(both), difference))
     return sorted(lines, key=lambda line: line.difference.mean)
-
-
-def write_benchmark(folder: Path, metrics: Sequence[str] = (MAIN,), against: str | None = None) -> str:
-    """Write `benchmark.csv`, `.md`, `.tex` and `.png` into `folder`; returns what a terminal should say."""
-    from stylesim.report.benchmark_formats import as_csv, as_latex, as_markdown, as_picture
-
-    table = read_benchmark(folder, metrics, against)
-    text = as_markdown(table)
-    (folder / "benchmark.csv").write_text(as_csv(table))
-    (folder / "benchmark.md").write_text(text)
-    (folder / "benchmark.tex").write_text(as_latex(table))
-    if table.columns:  # else every job has failed
-        as_picture(table, folder / "benchmark.png")
-    return f"{text}\nbenchmark: {folder / 'benchmark.md'}, .csv, .tex, .png"

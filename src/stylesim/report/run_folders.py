@@ -1,4 +1,4 @@
-"""Run folders as they lie on disk: what each was asked, what it measured, or why it did not."""
+"""RunFolder folders as they lie on disk: what each was asked, what it measured, or why it did not."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _NOT_A_ROW = ("data", "hydra", "launcher", "sweep", "device", "batch_size", "cac
 
 
 @dataclass(frozen=True)
-class Run:
+class RunFolder:
     """One run folder. `metrics` are those of the encoder in question: retrieval set -> metric -> value."""
 
-    folder: Path
+    path: Path
     model: str
     data: str
-    overrides: tuple[str, ...]
+    encoder_overrides: tuple[str, ...]
     """Those of the command that concern the encoder, `model=...` left out."""
-    of_data: tuple[str, ...]
+    data_overrides: tuple[str, ...]
     """Those that say which images, and how they are asked: `data.root=...`."""
     metrics: dict[str, dict[str, float]]
     reason: str
@@ -41,13 +41,13 @@ class Run:
         """Values of a retrieval set's queries by metric, indexed by their ids; None where the run has left none."""
         import pandas as pd
 
-        if not (file := self.folder / PER_QUERY).is_file():
+        if not (file := self.path / PER_QUERY).is_file():
             return None
         table = pd.read_parquet(file, filters=[("encoder", "==", MODEL), ("set", "==", name)])
         return table.drop(columns=["encoder", "set"]).set_index("id") if len(table) else None
 
 
-def find_runs(folder: Path) -> list[Run]:
+def find_run_folders(folder: Path) -> list[RunFolder]:
     """The evaluations and trainings below a folder, those that ended last being last; unfinished ones come first.
 
     Raises `StylesimError` where there is none.
@@ -57,18 +57,20 @@ def find_runs(folder: Path) -> list[Run]:
         raise StylesimError(
             f"There is no run below {folder.absolute()}: name the folder of a sweep, multirun/DATE/TIME-evaluate."
         )
-    return sorted(runs, key=lambda run: (run.folder / METRICS).stat().st_mtime if run.metrics else 0.0)
+    return sorted(runs, key=lambda run: (run.path / METRICS).stat().st_mtime if run.metrics else 0.0)
 
 
-def row_names(runs: Sequence[Run]) -> tuple[list[str], list[str]]:
+def row_names(runs: Sequence[RunFolder]) -> tuple[list[str], list[str]]:
     """A name for the encoder of each run, its model with the overrides that not all have; and those that all have.
 
     Of the overrides of the data, those count as common that all runs on the same data have.
     """
-    common = set.intersection(*(set(run.overrides) for run in runs))
-    asked = {run.data: [set(other.of_data) for other in runs if other.data == run.data] for run in runs}
+    common = set.intersection(*(set(run.encoder_overrides) for run in runs))
+    asked = {run.data: [set(other.data_overrides) for other in runs if other.data == run.data] for run in runs}
     alike = {data: set.intersection(*overrides) for data, overrides in asked.items()}
-    own = [sorted(set(run.overrides) - common) + sorted(set(run.of_data) - alike[run.data]) for run in runs]
+    own = [
+        sorted(set(run.encoder_overrides) - common) + sorted(set(run.data_overrides) - alike[run.data]) for run in runs
+    ]
     names = [" ".join([run.model, *more]) for run, more in zip(runs, own, strict=True)]
     return names, sorted(common.union(*alike.values()))
 
@@ -89,7 +91,7 @@ def write_per_query(folder: Path, results: Mapping[str, Mapping[str, Retrieval]]
     pd.concat(tables, ignore_index=True).to_parquet(folder / PER_QUERY)
 
 
-def _run(folder: Path) -> Run | None:
+def _run(folder: Path) -> RunFolder | None:
     """The run of a folder; None for that of another application, which has no model or no data."""
     from omegaconf import OmegaConf
 
@@ -99,9 +101,9 @@ def _run(folder: Path) -> Run | None:
         return None
     concerning = [o for o in task if o.lstrip("+~").split("=")[0].split(".")[0] not in (*_NOT_A_ROW, MODEL)]
     concerning += [o for o in task if o.lstrip("+~").startswith(f"{MODEL}.")]
-    of_data = tuple(o for o in task if o.lstrip("+~").startswith("data."))
+    data_overrides = tuple(o for o in task if o.lstrip("+~").startswith("data."))
     metrics, reason = _metrics(folder)
-    return Run(folder, str(choices.model), str(choices.data), tuple(concerning), of_data, metrics, reason)
+    return RunFolder(folder, str(choices.model), str(choices.data), tuple(concerning), data_overrides, metrics, reason)
 
 
 def _metrics(folder: Path) -> tuple[dict[str, dict[str, float]], str]:

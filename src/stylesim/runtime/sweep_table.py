@@ -36,7 +36,7 @@ class TableOfSweep(Callback):
 
 
 def _build(folder: Path) -> None:
-    from stylesim.report.benchmark_table import write_benchmark
+    from stylesim.report.benchmark_export import write_benchmark
 
     try:
         print(write_benchmark(folder), flush=True)

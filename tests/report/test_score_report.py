@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stylesim.report.score_page import SHOWN, summary, write_score_page
+from stylesim.report.score_report import SHOWN, summary, write_score_report
 from stylesim.retrieval.descriptors import DescriptorSet, item_table
 from stylesim.scoring.comparison import compare
 
@@ -60,7 +60,7 @@ def test_the_page_nests_escapes_and_shows_images_in_the_order_of_their_scores(
 
         return opened
 
-    page = Reader(write_score_page(tmp_path, comparison, sets, {side: find(side) for side in sets}).read_text())
+    page = Reader(write_score_report(tmp_path, comparison, sets, {side: find(side) for side in sets}).read_text())
     assert page.open == []
     assert len(asked["generated"]) == SHOWN
     assert len(page.titles) == SHOWN * 11, "ten works beside each"
@@ -79,6 +79,6 @@ def test_a_single_image_and_a_single_work_make_a_page(tmp_path: Path) -> None:
     sets = {"generated": described("g", [""]), "reference": described("r", [""])}
     comparison = compare(sets["generated"], sets["reference"])
     nothing = {side: lambda wanted: {} for side in sets}
-    page = Reader(write_score_page(tmp_path, comparison, sets, nothing).read_text())
+    page = Reader(write_score_report(tmp_path, comparison, sets, nothing).read_text())
     assert "95 %:" not in page.text, "one image has no interval"
     assert "1 generated image resembles" in page.text

@@ -9,7 +9,7 @@ from PIL import Image
 from stylesim.core.errors import StylesimError
 from stylesim.evaluation.retrieval import Retrieval, evaluate_retrieval
 from stylesim.evaluation.spec import RetrievalSpec
-from stylesim.report.gallery import RIGHT, WRONG, gallery_html, gallery_image, gallery_rows
+from stylesim.report.neighbour_gallery import RIGHT, WRONG, draw_contact_sheet, gallery_html, neighbour_rows
 from stylesim.retrieval.descriptors import DescriptorSet, item_table
 
 
@@ -32,26 +32,26 @@ def open_item(name: str) -> Image.Image:
 
 
 def test_chosen_queries_cover_the_labels_and_a_third_of_them_failed(retrieval: Retrieval):
-    rows = gallery_rows(retrieval, open_item, n_queries=9, k=5)
+    rows = neighbour_rows(retrieval, open_item, n_queries=9, k=5)
     assert {row.query.label for row in rows} == {"<a>", "<b>", "<c>", "<d>"}
-    assert sum(not row.found[0].right for row in rows) == 3
+    assert sum(not row.neighbours[0].correct for row in rows) == 3
     assert [row.query.label for row in rows] == sorted(row.query.label for row in rows)
     for row in rows:
-        assert row.query.id not in {work.id for work in row.found}
-        scores = [work.similarity or 0.0 for work in row.found]
+        assert row.query.id not in {work.id for work in row.neighbours}
+        scores = [work.similarity or 0.0 for work in row.neighbours]
         assert scores == sorted(scores, reverse=True)
-        assert all(work.right == (work.label == row.query.label) for work in row.found)
+        assert all(work.correct == (work.label == row.query.label) for work in row.neighbours)
 
 
 def test_failures_alone_are_shown_where_they_are_asked_for(retrieval: Retrieval):
-    rows = gallery_rows(retrieval, open_item, n_queries=24, k=3, only_failures=True)
+    rows = neighbour_rows(retrieval, open_item, n_queries=24, k=3, only_failures=True)
     assert len(rows) == (~retrieval.relevance[:, 0]).sum() > 0
-    assert not any(row.found[0].right for row in rows)
+    assert not any(row.neighbours[0].correct for row in rows)
 
 
 def test_the_choice_is_repeatable_and_never_longer_than_the_queries(retrieval: Retrieval):
     def chosen(**options: Any) -> list[str]:
-        return [row.query.id for row in gallery_rows(retrieval, open_item, k=1, **options)]
+        return [row.query.id for row in neighbour_rows(retrieval, open_item, k=1, **options)]
 
     assert chosen(n_queries=6) == chosen(n_queries=6)
     assert chosen(n_queries=6) != chosen(n_queries=6, seed=1)
@@ -59,19 +59,19 @@ def test_the_choice_is_repeatable_and_never_longer_than_the_queries(retrieval: R
 
 
 def test_right_and_wrong_are_framed_and_named(retrieval: Retrieval):
-    rows = gallery_rows(retrieval, open_item, n_queries=4, k=3)
+    rows = neighbour_rows(retrieval, open_item, n_queries=4, k=3)
     html = gallery_html(rows)
-    works = [work for row in rows for work in row.found]
-    assert html.count('class="work right"') == sum(bool(work.right) for work in works)
-    assert html.count('class="work wrong"') == sum(not work.right for work in works) > 0
+    works = [work for row in rows for work in row.neighbours]
+    assert html.count('class="work right"') == sum(bool(work.correct) for work in works)
+    assert html.count('class="work wrong"') == sum(not work.correct for work in works) > 0
     assert "&lt;a&gt;" in html
     assert "<a>" not in html
-    colours = {colour for _, colour in gallery_image(rows).getcolors(1 << 20) or []}
+    colours = {colour for _, colour in draw_contact_sheet(rows).getcolors(1 << 20) or []}
     assert {RIGHT, WRONG} <= colours
 
 
 def test_an_image_that_is_gone_leaves_its_place_empty(retrieval: Retrieval):
-    rows = gallery_rows(retrieval, open_item, n_queries=24, k=5)
-    assert any(work.image is None for row in rows for work in row.found)
+    rows = neighbour_rows(retrieval, open_item, n_queries=24, k=5)
+    assert any(work.image is None for row in rows for work in row.neighbours)
     assert 'class="lost"' in gallery_html(rows)
-    gallery_image(rows)
+    draw_contact_sheet(rows)

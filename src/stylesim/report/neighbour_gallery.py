@@ -12,39 +12,39 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from stylesim.core.errors import StylesimError
 from stylesim.evaluation.retrieval import Retrieval, item_values
-from stylesim.report.page import image_uri
+from stylesim.report.html_page import image_uri
 
 THUMBNAIL = 144
 RIGHT, WRONG = (29, 138, 78), (200, 55, 45)
 
 
 @dataclass(frozen=True)
-class Work:
+class ShownImage:
     """One image. `right` and `similarity` are None for a query, `image` where it cannot be opened."""
 
     id: str
     label: str
     image: Image.Image | None
     similarity: float | None = None
-    right: bool | None = None
+    correct: bool | None = None
 
 
 @dataclass(frozen=True)
-class Row:
+class NeighbourRow:
     """A query and its neighbours, the nearest first."""
 
-    query: Work
-    found: list[Work]
+    query: ShownImage
+    neighbours: list[ShownImage]
 
 
-def gallery_rows(
+def neighbour_rows(
     retrieval: Retrieval,
     open_item: Callable[[str], Image.Image],
     n_queries: int = 12,
     k: int = 10,
     seed: int = 0,
     only_failures: bool = False,
-) -> list[Row]:
+) -> list[NeighbourRow]:
     """Choose queries over all labels, a third of them failures of the first neighbour, and open their images.
 
     With `only_failures` there are no others, and so perhaps no rows. The choice is a function of the ids and the seed.
@@ -68,36 +68,36 @@ def gallery_rows(
     for q in sorted(chosen, key=lambda q: (labels["query"][q], ids["query"][q])):
         indices, scores = (values[q, :k].tolist() for values in retrieval.neighbours)
         found = [
-            Work(ids["gallery"][g], labels["gallery"][g], thumbnail(ids["gallery"][g]), score, bool(right))
+            ShownImage(ids["gallery"][g], labels["gallery"][g], thumbnail(ids["gallery"][g]), score, bool(right))
             for g, score, right in zip(indices, scores, retrieval.relevance[q, :k], strict=True)
             if g >= 0
         ]
-        rows.append(Row(Work(ids["query"][q], labels["query"][q], thumbnail(ids["query"][q])), found))
+        rows.append(NeighbourRow(ShownImage(ids["query"][q], labels["query"][q], thumbnail(ids["query"][q])), found))
     return rows
 
 
-def gallery_html(rows: Sequence[Row]) -> str:
+def gallery_html(rows: Sequence[NeighbourRow]) -> str:
     """The rows as metrics for a report; right and wrong are told by a colour and by a mark."""
 
-    def one(row: Row) -> str:
-        found = "".join(_figure(work) for work in row.found)
+    def one(row: NeighbourRow) -> str:
+        found = "".join(_figure(work) for work in row.neighbours)
         return f'<div class="matches">{_figure(row.query)}<div class="found">{found}</div></div>'
 
     return "".join(one(row) for row in rows)
 
 
-def gallery_image(rows: Sequence[Row], *, cell: int = 112) -> Image.Image:
+def draw_contact_sheet(rows: Sequence[NeighbourRow], *, cell: int = 112) -> Image.Image:
     """The rows as one picture: the query at the left, right neighbours framed green, wrong ones red."""
     gap, text = 10, 30
-    columns = 1 + max((len(row.found) for row in rows), default=0)
+    columns = 1 + max((len(row.neighbours) for row in rows), default=0)
     size = (columns * (cell + gap) + 3 * gap, len(rows) * (cell + text + gap) + gap)
     sheet = Image.new("RGB", size, "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
     for r, row in enumerate(rows):
-        for c, work in enumerate((row.query, *row.found)):
+        for c, work in enumerate((row.query, *row.neighbours)):
             x, y = gap + c * (cell + gap) + (gap if c else 0), gap + r * (cell + text + gap)
-            if work.right is not None:
-                draw.rectangle((x - 3, y - 3, x + cell + 2, y + cell + 2), RIGHT if work.right else WRONG)
+            if work.correct is not None:
+                draw.rectangle((x - 3, y - 3, x + cell + 2, y + cell + 2), RIGHT if work.correct else WRONG)
             if work.image:
                 sheet.paste(work.image.resize((cell, cell)), (x, y))
             else:
@@ -111,8 +111,8 @@ def gallery_image(rows: Sequence[Row], *, cell: int = 112) -> Image.Image:
     return sheet
 
 
-def _figure(work: Work) -> str:
-    kind = "" if work.right is None else " right" if work.right else " wrong"
+def _figure(work: ShownImage) -> str:
+    kind = "" if work.correct is None else " right" if work.correct else " wrong"
     title = f'title="{escape(work.id, quote=True)}"'
     picture = f'<img alt="" src="{image_uri(work.image)}">' if work.image else '<div class="lost"></div>'
     score = "" if work.similarity is None else f'<span class="score">{work.similarity:.3f}</span>'

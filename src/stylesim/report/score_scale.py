@@ -14,7 +14,7 @@ LEFT, RIGHT, TOP, STEP, HEIGHT = 236, 976, 78, 92, 62
 STEPS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 
-class Ridge(NamedTuple):
+class Distribution(NamedTuple):
     """One distribution; `colour` is a variable of the page (`--accent`)."""
 
     title: str
@@ -22,7 +22,7 @@ class Ridge(NamedTuple):
     colour: str
 
 
-def scale_html(ridges: Sequence[Ridge], value: float, interval: tuple[float, float] | None) -> str:
+def scale_html(ridges: Sequence[Distribution], value: float, interval: tuple[float, float] | None) -> str:
     """A line at `value`, and a band over its `interval`, through the ridges, each with its median and middle 90 %.
 
     Inline SVG in the page's own colours. Empty ridges are left out.
@@ -46,7 +46,7 @@ def scale_html(ridges: Sequence[Ridge], value: float, interval: tuple[float, flo
 
 def _tick(tick: float, x: float, bottom: int) -> str:
     line = f'<path d="M{x:.1f} {TOP - 6}V{bottom}" stroke="var(--line)"/>'
-    return line + _text(x, bottom + 20, number(tick, "g"), "middle")
+    return line + _text(x, bottom + 20, format_number(tick, "g"), "middle")
 
 
 def _marker(value: float, interval: tuple[float, float] | None, place: Callable[[float], float], bottom: int) -> str:
@@ -56,19 +56,19 @@ def _marker(value: float, interval: tuple[float, float] | None, place: Callable[
     parts = [
         f'<rect {box} fill="var(--accent)" opacity=".14"/>',
         f'<path d="M{x:.1f} 6V{bottom}" stroke="var(--accent)" stroke-width="2"/>',
-        _text(aside, 30, number(value), anchor, "var(--accent)", 'font-size="30" font-weight="700"'),
+        _text(aside, 30, format_number(value), anchor, "var(--accent)", 'font-size="30" font-weight="700"'),
     ]
     if interval:
-        parts.append(_text(aside, 52, f"95 %: {number(interval[0])} – {number(interval[1])}", anchor))
+        parts.append(_text(aside, 52, f"95 %: {format_number(interval[0])} – {format_number(interval[1])}", anchor))
     return "".join(parts)
 
 
-def _ridge(ridge: Ridge, base: int, place: Callable[[float], float], ticks: Sequence[float]) -> str:
+def _ridge(ridge: Distribution, base: int, place: Callable[[float], float], ticks: Sequence[float]) -> str:
     values, colour = ridge.values, f"var({ridge.colour})"
     low, middle, high = (place(v) for v in np.quantile(values, (0.05, 0.5, 0.95)))
     parts = [
         _text(0, base - 24, ridge.title, colour="var(--ink)", font='font-size="15" font-weight="600"'),
-        _text(0, base - 4, f"median {number(float(np.median(values)))}, of {len(values):,}"),
+        _text(0, base - 4, f"median {format_number(float(np.median(values)))}, of {len(values):,}"),
     ]
     if values.std() > 0:
         grid = np.linspace(ticks[0], ticks[-1], 361)
@@ -88,7 +88,7 @@ def _text(
     return f'<text x="{x:.1f}" y="{y}" text-anchor="{anchor}" fill="{colour}" {font}>{escape(text)}</text>'
 
 
-def number(value: float, form: str = ".3f") -> str:
+def format_number(value: float, form: str = ".3f") -> str:
     """A number for readers: with a minus sign that is no hyphen."""
     return format(value, form).replace("-", "−")
 

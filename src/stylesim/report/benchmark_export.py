@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stylesim.report.benchmark_table import MAIN, Benchmark, Cell, Column, Row
+from stylesim.report.benchmark_table import MAIN, BenchmarkCell, BenchmarkRow, BenchmarkTable, Column, read_benchmark
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,7 +17,19 @@ if TYPE_CHECKING:
 OURS, PAPER = "#5b73e8", "#c8372d"
 
 
-def as_csv(table: Benchmark) -> str:
+def write_benchmark(folder: Path, metrics: Sequence[str] = (MAIN,), against: str | None = None) -> str:
+    """Write `benchmark.csv`, `.md`, `.tex` and `.png` into `folder`; returns what a terminal should say."""
+    table = read_benchmark(folder, metrics, against)
+    text = as_markdown(table)
+    (folder / "benchmark.csv").write_text(as_csv(table))
+    (folder / "benchmark.md").write_text(text)
+    (folder / "benchmark.tex").write_text(as_latex(table))
+    if table.columns:  # else every job has failed
+        as_picture(table, folder / "benchmark.png")
+    return f"{text}\nbenchmark: {folder / 'benchmark.md'}, .csv, .tex, .png"
+
+
+def as_csv(table: BenchmarkTable) -> str:
     """A line for each encoder and metric, fractions unrounded."""
     file = io.StringIO()
     lines = csv.writer(file, lineterminator="\n")
@@ -28,7 +41,7 @@ def as_csv(table: Benchmark) -> str:
     return file.getvalue()
 
 
-def as_markdown(table: Benchmark) -> str:
+def as_markdown(table: BenchmarkTable) -> str:
     """The table in percent, the comparison of the encoders, and what is missing."""
     head = ["encoder", *(f"{name} {_heading(metric)}" for name, metric in table.columns)]
     body = [[row.name, *(_markdown_cell(table, row, column) for column in table.columns)] for row in table.rows]
@@ -47,7 +60,7 @@ def as_markdown(table: Benchmark) -> str:
     return "\n".join(parts)
 
 
-def as_latex(table: Benchmark) -> str:
+def as_latex(table: BenchmarkTable) -> str:
     """A `tabular` with the rules of booktabs; the paper's metrics are small."""
     groups = [(name, len(list(columns))) for name, columns in groupby(table.columns, key=lambda column: column[0])]
     sets = " & ".join(rf"\multicolumn{{{width}}}{{c}}{{{_tex(name)}}}" for name, width in groups)
@@ -65,7 +78,7 @@ def as_latex(table: Benchmark) -> str:
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
 
 
-def as_picture(table: Benchmark, file: Path) -> None:
+def as_picture(table: BenchmarkTable, file: Path) -> None:
     """One panel for each retrieval set: the main metric of every encoder with its interval, beside the paper's."""
     import matplotlib
 
@@ -84,10 +97,10 @@ def as_picture(table: Benchmark, file: Path) -> None:
     figure.savefig(file, dpi=160)
 
 
-def _panel(axes: Axes, table: Benchmark, column: Column) -> None:
+def _panel(axes: Axes, table: BenchmarkTable, column: Column) -> None:
     places = range(len(table.rows))[::-1]
     for place, row in zip(places, table.rows, strict=True):
-        cell = row.cells.get(column, Cell())
+        cell = row.cells.get(column, BenchmarkCell())
         if cell.interval:
             axes.plot([100 * bound for bound in cell.interval], [place] * 2, color=OURS, lw=2.4, alpha=0.4)
         if cell.paper is not None:
@@ -104,7 +117,7 @@ def _panel(axes: Axes, table: Benchmark, column: Column) -> None:
     axes.spines[:].set_visible(False)
 
 
-def _compared(table: Benchmark) -> list[list[str]]:
+def _compared(table: BenchmarkTable) -> list[list[str]]:
     rows = {row.name: row for row in table.rows}
     lines = []
     for name, group in groupby(table.comparisons, key=lambda line: line.set):
@@ -121,8 +134,8 @@ def _compared(table: Benchmark) -> list[list[str]]:
     return lines
 
 
-def _with_interval(row: Row, column: Column) -> tuple[str, str]:
-    cell = row.cells.get(column, Cell())
+def _with_interval(row: BenchmarkRow, column: Column) -> tuple[str, str]:
+    cell = row.cells.get(column, BenchmarkCell())
     low_high = f"{100 * cell.interval[0]:.1f} to {100 * cell.interval[1]:.1f}" if cell.interval else ""
     return _percent(cell.ours), low_high
 
@@ -133,20 +146,20 @@ def _markdown(head: list[str], body: list[list[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in escaped)
 
 
-def _markdown_cell(table: Benchmark, row: Row, column: Column) -> str:
+def _markdown_cell(table: BenchmarkTable, row: BenchmarkRow, column: Column) -> str:
     cell = row.cells[column]
     ours = f"**{_percent(cell.ours)}**" if _is_best(table, cell, column) else _percent(cell.ours)
     paper = [text for text in (_percent(cell.paper), _signed(cell.difference)) if text]
     return f"{ours or '–'} ({', '.join(paper)})" if paper else ours
 
 
-def _tex_cell(table: Benchmark, row: Row, column: Column) -> str:
+def _tex_cell(table: BenchmarkTable, row: BenchmarkRow, column: Column) -> str:
     cell = row.cells[column]
     ours = rf"\textbf{{{_percent(cell.ours)}}}" if _is_best(table, cell, column) else _percent(cell.ours) or "--"
     return ours if cell.paper is None else rf"{ours} {{\scriptsize ({_percent(cell.paper)})}}"
 
 
-def _is_best(table: Benchmark, cell: Cell, column: Column) -> bool:
+def _is_best(table: BenchmarkTable, cell: BenchmarkCell, column: Column) -> bool:
     return cell.ours is not None and _percent(cell.ours) == _percent(table.best(column))
 
 

@@ -14,20 +14,20 @@ from stylesim.core.images import open_image
 from stylesim.data.open_samples import open_samples
 from stylesim.data.roots import Root, name_roots
 from stylesim.evaluation.retrieval import Retrieval
-from stylesim.report.confusions import (
+from stylesim.report.html_page import Section, code_html, damaged_html, facts_html, image_uri, write_report
+from stylesim.report.label_errors import (
     UNKNOWN,
     Movements,
-    by_label,
-    confusion,
-    confusion_picture,
-    first_answers,
-    movement_of,
+    confusion_matrix,
+    errors_by_label,
+    movements_of_labels,
+    nearest_neighbour_predictions,
+    plot_confusion_matrix,
     worst_html,
 )
-from stylesim.report.curves import curves_html
-from stylesim.report.gallery import Row, gallery_html, gallery_image, gallery_rows
 from stylesim.report.metrics_table import MetricsTable
-from stylesim.report.page import Section, code_html, damaged_html, facts_html, image_uri, write_report
+from stylesim.report.neighbour_gallery import NeighbourRow, draw_contact_sheet, gallery_html, neighbour_rows
+from stylesim.report.training_curves import curves_html
 
 Results = Mapping[str, Mapping[str, Retrieval]]
 """Encoder, then retrieval set; the encoder in question comes first."""
@@ -59,7 +59,7 @@ def write_run_report(
     page = write_report(run_dir / "report.html", f"stylesim: {run_dir.name}", sections, summary=_summary(results))
     for name, (rows, _) in galleries.items():
         (run_dir / "galleries").mkdir(exist_ok=True)
-        picture = gallery_image(rows)
+        picture = draw_contact_sheet(rows)
         picture.save(run_dir / "galleries" / f"{name}.png")
         _log_picture(loggers, name, picture)
     _log_table(loggers, table)
@@ -98,24 +98,24 @@ def _every_figure(encoder: str, sets: Mapping[str, Retrieval]) -> dict[str, Any]
 
 
 def _errors(
-    folder: Path, name: str, retrieval: Retrieval, movements: Movements, failures: Sequence[Row]
+    folder: Path, name: str, retrieval: Retrieval, movements: Movements, failures: Sequence[NeighbourRow]
 ) -> list[Section]:
     """The section on the wrong answers of a retrieval set; none where all are right, or images have several labels."""
-    answers = first_answers(retrieval)
-    wrong = sum(not answer.right for answer in answers)
+    answers = nearest_neighbour_predictions(retrieval)
+    wrong = sum(not answer.correct for answer in answers)
     if not wrong:
         return []
-    movement, worst = movement_of(retrieval, movements), by_label(answers)
+    movement, worst = movements_of_labels(retrieval, movements), errors_by_label(answers)
     folder.mkdir(parents=True, exist_ok=True)
     lines = [{**line._asdict(), "movement": movement.get(line.label)} for line in worst]
     (folder / f"{name}.csv").write_text(MetricsTable(lines).csv())
-    matrix = confusion(answers, movement)
+    matrix = confusion_matrix(answers, movement)
     title = f"{_words(name)}: {wrong:,} wrong of {len(answers):,} nearest neighbours"
     if movement:
-        found = [(movement.get(a.label, UNKNOWN), movement.get(a.found, UNKNOWN)) for a in answers if not a.right]
+        found = [(movement.get(a.label, UNKNOWN), movement.get(a.predicted, UNKNOWN)) for a in answers if not a.correct]
         near = sum(asked == given != UNKNOWN for asked, given in found)
         title += f",\n{near / wrong:.1%} of the wrong ones from the right movement"
-    confusion_picture(matrix, title, folder / f"{name}.png")
+    plot_confusion_matrix(matrix, title, folder / f"{name}.png")
     with Image.open(folder / f"{name}.png") as picture:
         matrix_html = f'<metric><img alt="" style="max-width:100%" src="{image_uri(picture)}"></metric>'
     shown = f"<h3>Failures</h3>{gallery_html(failures)}" if failures else ""
@@ -123,7 +123,7 @@ def _errors(
     return [Section(f"Errors: {_words(name)}", html, folded=True)]
 
 
-def galleries_of(retrieval: Retrieval, names: Mapping[str, Root]) -> tuple[list[Row], list[Row]]:
+def galleries_of(retrieval: Retrieval, names: Mapping[str, Root]) -> tuple[list[NeighbourRow], list[NeighbourRow]]:
     """Rows for pictures, of all queries and of failures.
 
     The images are found in one pass over the sources, however large, since only some are shown.
@@ -134,8 +134,8 @@ def galleries_of(retrieval: Retrieval, names: Mapping[str, Root]) -> tuple[list[
         wanted.add(name)
         raise OSError
 
-    def both(open_item: Callable[[str], Image.Image]) -> tuple[list[Row], list[Row]]:
-        return gallery_rows(retrieval, open_item), gallery_rows(retrieval, open_item, 6, only_failures=True)
+    def both(open_item: Callable[[str], Image.Image]) -> tuple[list[NeighbourRow], list[NeighbourRow]]:
+        return neighbour_rows(retrieval, open_item), neighbour_rows(retrieval, open_item, 6, only_failures=True)
 
     both(note)
     roots = dict.fromkeys([*retrieval.spec.query, *(retrieval.spec.gallery or ())])

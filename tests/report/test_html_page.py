@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from stylesim.report.page import Section, code_html, damaged_html, facts_html, image_uri, write_report
+from stylesim.report.html_page import Section, code_html, damaged_html, facts_html, image_uri, write_report
 
 
 class Reader(HTMLParser):

@@ -6,10 +6,10 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from stylesim.report.scale import LEFT, RIGHT, Ridge, scale_html
+from stylesim.report.score_scale import LEFT, RIGHT, Distribution, scale_html
 
 
-def drawn(ridges: list[Ridge], value: float, interval: tuple[float, float] | None = None) -> ElementTree.Element:
+def drawn(ridges: list[Distribution], value: float, interval: tuple[float, float] | None = None) -> ElementTree.Element:
     """The picture, read as XML: it nests."""
     return ElementTree.fromstring(scale_html(ridges, value, interval))
 
@@ -20,7 +20,7 @@ def texts(picture: ElementTree.Element) -> dict[str, float]:
 
 def test_the_number_stands_at_its_place_between_the_ticks() -> None:
     values = np.random.default_rng(0).normal(0.5, 0.1, 400)
-    picture = drawn([Ridge("works & more", values, "--right")], 0.6, (0.55, 0.65))
+    picture = drawn([Distribution("works & more", values, "--right")], 0.6, (0.55, 0.65))
     said = texts(picture)
     assert {"works & more", "0.600", "95 %: 0.550 – 0.650"} <= said.keys()
     ticks = {float(text): x for text, x in said.items() if re.fullmatch(r"[\d.]+", text) and text != "0.600"}
@@ -34,7 +34,7 @@ def test_the_number_stands_at_its_place_between_the_ticks() -> None:
 
 def test_the_curve_peaks_where_the_values_are() -> None:
     values = np.concatenate([np.full(99, 0.2) + np.linspace(-0.01, 0.01, 99), [0.9]])
-    picture = drawn([Ridge("a", values, "--soft")], 0.5)
+    picture = drawn([Distribution("a", values, "--soft")], 0.5)
     (curve,) = (p.attrib["d"] for p in picture.iter("path") if "fill-opacity" in p.attrib)
     points = [tuple(map(float, point.split(" "))) for point in re.findall(r"L([\d.]+ [\d.]+)", curve)]
     peak = min(points, key=lambda point: point[1])[0]
@@ -43,10 +43,10 @@ def test_the_curve_peaks_where_the_values_are() -> None:
 
 
 def test_values_that_are_all_alike_and_ridges_without_any_are_drawn() -> None:
-    picture = drawn([Ridge("alike", np.ones(3), "--soft"), Ridge("none", np.empty(0), "--right")], 1.0)
+    picture = drawn([Distribution("alike", np.ones(3), "--soft"), Distribution("none", np.empty(0), "--right")], 1.0)
     assert "alike" in texts(picture)
     assert "none" not in texts(picture)
 
 
 def test_negative_numbers_have_a_minus_sign() -> None:
-    assert "−0.250" in texts(drawn([Ridge("a", np.array([-1.0, 1.0]), "--soft")], -0.25))
+    assert "−0.250" in texts(drawn([Distribution("a", np.array([-1.0, 1.0]), "--soft")], -0.25))

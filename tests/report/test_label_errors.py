@@ -9,16 +9,16 @@ from PIL import Image
 from stylesim.core.errors import StylesimError
 from stylesim.evaluation.retrieval import Retrieval, evaluate_retrieval
 from stylesim.evaluation.spec import RetrievalSpec
-from stylesim.report.confusions import (
+from stylesim.report.label_errors import (
     OTHERS,
     UNKNOWN,
-    Answer,
     LabelErrors,
-    by_label,
-    confusion,
-    confusion_picture,
-    first_answers,
-    movement_of,
+    Prediction,
+    confusion_matrix,
+    errors_by_label,
+    movements_of_labels,
+    nearest_neighbour_predictions,
+    plot_confusion_matrix,
     read_movements,
     worst_html,
 )
@@ -52,15 +52,19 @@ def retrieval() -> Retrieval:
 
 
 def test_answers_are_those_of_the_nearest_neighbour(retrieval: Retrieval) -> None:
-    answers = first_answers(retrieval)
-    assert [answer.found for answer in answers] == [f"artist:{a}" for a in ("monet", *["renoir"] * 2, *["picasso"] * 3)]
-    assert [answer.right for answer in answers] == [True, False, False, False, True, True]
-    assert first_answers(retrieval_of(QUERIES, GALLERY, "*")) == [], "an image has an artist and a genre"
+    answers = nearest_neighbour_predictions(retrieval)
+    assert [answer.predicted for answer in answers] == [
+        f"artist:{a}" for a in ("monet", *["renoir"] * 2, *["picasso"] * 3)
+    ]
+    assert [answer.correct for answer in answers] == [True, False, False, False, True, True]
+    assert nearest_neighbour_predictions(retrieval_of(QUERIES, GALLERY, "*")) == [], (
+        "an image has an artist and a genre"
+    )
 
 
 def test_the_worst_label_comes_first_with_what_it_is_taken_for(retrieval: Retrieval) -> None:
-    answers = first_answers(retrieval)
-    worst = by_label(answers)
+    answers = nearest_neighbour_predictions(retrieval)
+    worst = errors_by_label(answers)
     assert worst == [
         LabelErrors("artist:renoir", 1, 0.0, "artist:picasso", 1),
         LabelErrors("artist:monet", 3, 1 - 2 / 3, "artist:renoir", 2),
@@ -73,10 +77,10 @@ def test_the_worst_label_comes_first_with_what_it_is_taken_for(retrieval: Retrie
 
 
 def test_wrong_artists_are_summed_up_into_movements(retrieval: Retrieval) -> None:
-    answers = first_answers(retrieval)
-    movement = movement_of(retrieval, "genre:*")
+    answers = nearest_neighbour_predictions(retrieval)
+    movement = movements_of_labels(retrieval, "genre:*")
     assert movement["artist:monet"] == "impressionism", "three of four of his images"
-    matrix = confusion(answers, movement)
+    matrix = confusion_matrix(answers, movement)
     assert matrix.names == ["cubism", "impressionism"]
     assert matrix.counts.tolist() == [[0, 0], [1, 2]]
 
@@ -84,7 +88,7 @@ def test_wrong_artists_are_summed_up_into_movements(retrieval: Retrieval) -> Non
 def test_movements_can_be_given_in_a_table(retrieval: Retrieval, tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_text("artist,movement\nmonet,light\nartist:picasso,shape\n")
     movements = read_movements(str(tmp_path / "m.csv"))
-    assert movement_of(retrieval, movements) == {
+    assert movements_of_labels(retrieval, movements) == {
         "artist:monet": "light",
         "artist:renoir": UNKNOWN,
         "artist:picasso": "shape",
@@ -98,21 +102,21 @@ def test_movements_can_be_given_in_a_table(retrieval: Retrieval, tmp_path: Path)
 
 
 def test_without_movements_labels_are_confused_right_answers_included(retrieval: Retrieval) -> None:
-    answers = first_answers(retrieval)
-    assert movement_of(retrieval, "movement:*") == {}
-    assert movement_of(retrieval_of(QUERIES, GALLERY, "genre:*"), "genre:*") == {}
-    matrix = confusion(answers, {})
+    answers = nearest_neighbour_predictions(retrieval)
+    assert movements_of_labels(retrieval, "movement:*") == {}
+    assert movements_of_labels(retrieval_of(QUERIES, GALLERY, "genre:*"), "genre:*") == {}
+    matrix = confusion_matrix(answers, {})
     assert matrix.names == ["monet", "picasso", "renoir"]
     assert matrix.counts.tolist() == [[1, 0, 2], [0, 2, 0], [0, 1, 0]]
 
 
 def test_rare_classes_are_summed_up(tmp_path: Path) -> None:
     names = [f"m{number:02d}" for number in range(60)]
-    answers = [Answer("q", name, "m00") for i, name in enumerate(names) for _ in range(60 - i)]
-    matrix = confusion(answers, {})
+    answers = [Prediction("q", name, "m00") for i, name in enumerate(names) for _ in range(60 - i)]
+    matrix = confusion_matrix(answers, {})
     assert matrix.counts.shape == (41, 41)
     assert matrix.names[-1] == OTHERS
     assert matrix.counts[-1, 0] == sum(range(1, 21)), "the twenty rarest"
-    confusion_picture(matrix, "Sixty classes", tmp_path / "c.png")
+    plot_confusion_matrix(matrix, "Sixty classes", tmp_path / "c.png")
     with Image.open(tmp_path / "c.png") as picture:
         assert min(picture.size) > 800

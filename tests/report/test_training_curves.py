@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pytest
 
 from stylesim.core.errors import StylesimError
-from stylesim.report.curves import curves_html, read_metrics
+from stylesim.report.training_curves import curves_html, read_training_log
 
 
 def write_log(file: Path, steps: int = 100) -> Path:
@@ -22,7 +22,7 @@ def write_log(file: Path, steps: int = 100) -> Path:
 def test_rows_without_a_count_take_that_of_their_step_and_repeated_steps_the_last_value(tmp_path: Path):
     log = write_log(tmp_path / "metrics.csv")
     log.write_text(log.read_text() + "0,50,3200,99.0,9.0,0.1,,\n")  # a resumed run logs step 50 again
-    table = read_metrics(log)
+    table = read_training_log(log)
     assert table.index.name == "samples_seen"
     assert table.index.is_unique
     assert table.loc[3200.0, "train/loss"] == 99.0

@@ -12,10 +12,10 @@ from PIL import Image, ImageOps
 
 from stylesim.core.errors import StylesimError
 from stylesim.core.images import ImageLike, open_image
-from stylesim.report.gallery import THUMBNAIL, Row, Work, gallery_html
+from stylesim.report.html_page import Section, code_html, damaged_html, facts_html, write_report
 from stylesim.report.metrics_table import MetricsTable
-from stylesim.report.page import Section, code_html, damaged_html, facts_html, write_report
-from stylesim.report.scale import Ridge, number, scale_html
+from stylesim.report.neighbour_gallery import THUMBNAIL, NeighbourRow, ShownImage, gallery_html
+from stylesim.report.score_scale import Distribution, format_number, scale_html
 from stylesim.retrieval.descriptors import DescriptorSet
 from stylesim.scoring.comparison import Comparison
 
@@ -37,7 +37,7 @@ FORMULAS = {
 }
 
 
-def write_score_page(
+def write_score_report(
     run_dir: Path, comparison: Comparison, sets: Mapping[str, DescriptorSet], find: Mapping[str, Find]
 ) -> Path:
     """Write `score.html` into the run folder; `sets` and `find` are by side, `generated` and `reference`."""
@@ -56,14 +56,14 @@ def summary(comparison: Comparison, sets: Mapping[str, DescriptorSet]) -> str:
     whom = "the one work" if works == 1 else f"the {works:,} works"
     whom = "the works of their own labels" if comparison.matched else whom
     interval = comparison.intervals.get("gss")
-    between = f" (95 %: {number(interval[0])} to {number(interval[1])})" if interval else ""
-    text = f"{who} {whom} at {number(comparison.metrics['gss'])}{between}."
+    between = f" (95 %: {format_number(interval[0])} to {format_number(interval[1])})" if interval else ""
+    text = f"{who} {whom} at {format_number(comparison.metrics['gss'])}{between}."
     same, different, others = comparison.yardstick
     if not comparison.matched and len(others):
-        text += f" The works resemble each other at {number(others.mean())}."
+        text += f" The works resemble each other at {format_number(others.mean())}."
     if len(same) and (comparison.matched or len(different)):
-        text += f" Works resemble others of their label at {number(same.mean())}"
-        text += f", those of other labels at {number(different.mean())}." if len(different) else "."
+        text += f" Works resemble others of their label at {format_number(same.mean())}"
+        text += f", those of other labels at {format_number(different.mean())}." if len(different) else "."
     if comparison.left_out:
         text += f" Not scored, for no work has their label: {', '.join(comparison.left_out[:8])}."
     return text + _of_labels(comparison)
@@ -74,7 +74,7 @@ def _of_labels(comparison: Comparison) -> str:
     if not comparison.matched and len(lines) > 1:
         return (
             " The generated images have none of the works' labels, so all works were taken as one; of the single labels"
-            f" {lines[0]['label']} is the nearest, at {number(lines[0]['gss'])}."
+            f" {lines[0]['label']} is the nearest, at {format_number(lines[0]['gss'])}."
         )
     if "discrimination" not in comparison.labels:
         return ""
@@ -85,11 +85,14 @@ def _of_labels(comparison: Comparison) -> str:
 def _scale(comparison: Comparison) -> str:
     """The pooled number over what generations and works score one by one."""
     same, different, others = comparison.yardstick
-    labelled = [Ridge("Works and other labels", different, "--soft"), Ridge("Works of one label", same, "--right")]
+    labelled = [
+        Distribution("Works and other labels", different, "--soft"),
+        Distribution("Works of one label", same, "--right"),
+    ]
     ridges = labelled if comparison.matched or len(different) else []
     if not comparison.matched:
-        ridges.append(Ridge("Works among each other", others, "--ink"))
-    ridges.append(Ridge("Generated images", comparison.images["gss"].to_numpy(), "--accent"))
+        ridges.append(Distribution("Works among each other", others, "--ink"))
+    ridges.append(Distribution("Generated images", comparison.images["gss"].to_numpy(), "--accent"))
     return scale_html(ridges, comparison.metrics["gss"], comparison.intervals.get("gss"))
 
 
@@ -98,8 +101,8 @@ def _readings(comparison: Comparison) -> str:
     lines = []
     for name, (formula, words) in FORMULAS.items():
         interval = comparison.intervals.get(name)
-        between = f"{number(interval[0])} – {number(interval[1])}" if interval else ""
-        cells = (f"<strong>{number(comparison.metrics[name])}</strong>", between, formula)
+        between = f"{format_number(interval[0])} – {format_number(interval[1])}" if interval else ""
+        cells = (f"<strong>{format_number(comparison.metrics[name])}</strong>", between, formula)
         cells = "".join(f'<td style="white-space:nowrap">{cell}</td>' for cell in cells)
         lines.append(f"<tr><th>{name}</th>{cells}<td style='min-width:17rem'>{words}</td></tr>")
     return (
@@ -147,18 +150,18 @@ def _gallery(comparison: Comparison, find: Mapping[str, Find]) -> str:
     rows = []
     for line in shown:
         own = line["label"] if comparison.matched else None
-        query = Work(line["id"], _caption(line["id"], own), _thumbnail(ours.get(line["id"])), line["gss"])
-        rows.append(Row(query, [_work(pair, works, own) for pair in nearest[line["id"]]]))
+        query = ShownImage(line["id"], _caption(line["id"], own), _thumbnail(ours.get(line["id"])), line["gss"])
+        rows.append(NeighbourRow(query, [_work(pair, works, own) for pair in nearest[line["id"]]]))
     chosen = f"{SHOWN} of {count:,}, evenly spaced" if count > SHOWN else "All"
     note = f"<p>{chosen}, from the most similar to the least. The number under a generated image is its gss.</p>"
     return note + gallery_html(rows)
 
 
-def _work(pair: Mapping[Any, Any], works: Mapping[str, ImageLike], own: str | None) -> Work:
+def _work(pair: Mapping[Any, Any], works: Mapping[str, ImageLike], own: str | None) -> ShownImage:
     """A reference work; right where it has the generation's `own` label, and neither right nor wrong without one."""
     name, label = pair["reference"], pair["reference_label"]
     right = None if own is None else own in label.split("|")
-    return Work(name, _caption(name, label), _thumbnail(works.get(name)), pair["similarity"], right)
+    return ShownImage(name, _caption(name, label), _thumbnail(works.get(name)), pair["similarity"], right)
 
 
 def _caption(name: str, label: str | None) -> str:

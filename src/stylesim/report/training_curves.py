@@ -34,12 +34,12 @@ def curves_html(metrics_csv: Path | str) -> str:
     Drawn as inline SVG in the page's own colours. Raises StylesimError where the file is missing or holds no
     curve.
     """
-    table = read_metrics(metrics_csv)
+    table = read_training_log(metrics_csv)
     panels = [_figure(title, table, columns) for title, columns in _panels(list(table.columns)).items()]
     return f'<div class="curves">{"".join(panels)}</div>'
 
 
-def read_metrics(metrics_csv: Path | str) -> pd.DataFrame:
+def read_training_log(metrics_csv: Path | str) -> pd.DataFrame:
     """The log, indexed by samples seen; a row that lacks the count takes it from its step.
 
     A run that was resumed logs some steps twice: the last one counts.

@@ -25,16 +25,16 @@ CLASSES = 40
 OTHERS, UNKNOWN = "others", "unknown"
 
 
-class Answer(NamedTuple):
+class Prediction(NamedTuple):
     """A query's label and that of its nearest neighbour."""
 
     id: str
     label: str
-    found: str
+    predicted: str
 
     @property
-    def right(self) -> bool:
-        return self.label == self.found
+    def correct(self) -> bool:
+        return self.label == self.predicted
 
 
 class LabelErrors(NamedTuple):
@@ -47,7 +47,7 @@ class LabelErrors(NamedTuple):
     times: int
 
 
-class Confusion(NamedTuple):
+class ConfusionMatrix(NamedTuple):
     """Counts, rows by what a query is and columns by what its nearest neighbour is."""
 
     names: list[str]
@@ -70,7 +70,7 @@ def read_movements(movements: str) -> Movements:
     return dict(zip(table[label].astype(str), table["movement"].astype(str), strict=True))
 
 
-def first_answers(retrieval: Retrieval) -> list[Answer]:
+def nearest_neighbour_predictions(retrieval: Retrieval) -> list[Prediction]:
     """The answer to each query; queries and neighbours without a label are left out.
 
     None at all where images have several labels, of which none is their own.
@@ -80,26 +80,26 @@ def first_answers(retrieval: Retrieval) -> list[Answer]:
         return []
     nearest = retrieval.neighbours.indices[:, 0].tolist()
     return [
-        Answer(id, ours[0], sides[1][index][0])
+        Prediction(id, ours[0], sides[1][index][0])
         for id, ours, index in zip(retrieval.queries.ids, sides[0], nearest, strict=True)
         if index >= 0 and ours and sides[1][index]
     ]
 
 
-def by_label(answers: Sequence[Answer]) -> list[LabelErrors]:
+def errors_by_label(answers: Sequence[Prediction]) -> list[LabelErrors]:
     """The labels, the worst first; of those with the same share the one with more queries."""
-    groups: dict[str, list[Answer]] = defaultdict(list)
+    groups: dict[str, list[Prediction]] = defaultdict(list)
     for answer in answers:
         groups[answer.label].append(answer)
     lines = []
     for label, group in groups.items():
-        wrong = Counter(answer.found for answer in group if not answer.right)
+        wrong = Counter(answer.predicted for answer in group if not answer.correct)
         taken_for, times = min(wrong.items(), key=lambda item: (-item[1], item[0]), default=("", 0))
         lines.append(LabelErrors(label, len(group), 1 - sum(wrong.values()) / len(group), taken_for, times))
     return sorted(lines, key=lambda line: (line.recall, -line.queries, line.label))
 
 
-def movement_of(retrieval: Retrieval, movements: Movements) -> dict[str, str]:
+def movements_of_labels(retrieval: Retrieval, movements: Movements) -> dict[str, str]:
     """The movement of each label: as given, or by a glob the one that most images of the label are tagged with.
 
     Empty where no image has such a tag, and where these tags are the labels themselves. A label that the table lacks,
@@ -123,16 +123,16 @@ def movement_of(retrieval: Retrieval, movements: Movements) -> dict[str, str]:
     return {label: _short(movement) for label, movement in most.items()}
 
 
-def confusion(answers: Sequence[Answer], movement: Mapping[str, str]) -> Confusion:
+def confusion_matrix(answers: Sequence[Prediction], movement: Mapping[str, str]) -> ConfusionMatrix:
     """What is taken for what, over the CLASSES most frequent names; OTHERS is the rest.
 
     With movements, of the wrong answers alone: the diagonal holds those of another artist in the right movement.
     Without, of all answers and by label.
     """
     pairs = [
-        (movement.get(answer.label, _short(answer.label)), movement.get(answer.found, _short(answer.found)))
+        (movement.get(answer.label, _short(answer.label)), movement.get(answer.predicted, _short(answer.predicted)))
         for answer in answers
-        if not (movement and answer.right)
+        if not (movement and answer.correct)
     ]
     frequent = sorted(Counter(chain(*pairs)).items(), key=lambda item: (-item[1], item[0]))
     names = sorted(name for name, _ in frequent[:CLASSES]) + [OTHERS] * (len(frequent) > CLASSES)
@@ -140,10 +140,10 @@ def confusion(answers: Sequence[Answer], movement: Mapping[str, str]) -> Confusi
     counts = np.zeros((len(names), len(names)), dtype=int)
     for pair in pairs:
         counts[tuple(place.get(name, len(names) - 1) for name in pair)] += 1
-    return Confusion(names, counts)
+    return ConfusionMatrix(names, counts)
 
 
-def confusion_picture(matrix: Confusion, title: str, file: Path) -> None:
+def plot_confusion_matrix(matrix: ConfusionMatrix, title: str, file: Path) -> None:
     """Draw the counts; the colour is their share of a row."""
     import matplotlib
 
@@ -172,7 +172,7 @@ def confusion_picture(matrix: Confusion, title: str, file: Path) -> None:
 
 
 def worst_html(lines: Sequence[LabelErrors], *, shown: int = 20) -> str:
-    """The first lines of `by_label` for a report."""
+    """The first lines of `errors_by_label` for a report."""
     rows = "".join(
         f"<tr><th>{escape(_short(line.label))}</th><td>{line.queries:,}</td><td>{line.recall:.3f}</td>"
         f"<td>{escape(_short(line.taken_for))}{f' ({line.times:,})' if line.times else ''}</td></tr>"
