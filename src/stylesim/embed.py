@@ -12,6 +12,7 @@ from stylesim.runtime.config import check_encoders
 from stylesim.runtime.inputs import check_images, embed_roots, load_model
 from stylesim.runtime.launch import run
 
+
 def main(cfg: DictConfig) -> dict[str, float]:
     """Describe images with an encoder that exists; returns how many, how many were damaged, and the dimension.
 

@@ -36,9 +36,9 @@ def write_shards(
 ) -> dict[str, Any]:
     """Write `train/` and `query/`, shards with an index each, and README.md, the data card.
 
-    Images whose short side is over `max_size` px are scaled down to it (`pack_samples`); their order is that of a digest
-    of their ids, and every shard but the last has `shard_size` of them. Queries are `query_images` images of each of
-    the `query_artists` commonest tags that match `query_tags` (see `query_split`); 0 of either leaves them out.
+    Images whose short side is over `max_size` px are scaled down to it (`pack_samples`); their order is that of a
+    digest of their ids, and every shard but the last has `shard_size` of them. Queries are `query_images` images of
+    each of the `query_artists` commonest tags that match `query_tags` (see `query_split`); 0 of either leaves them out.
 
     What the images were cleared of goes with the shards (contamination.json); the parts keep captions and URLs. Source:
     CSD paper, LAION-Styles and its Stable Diffusion study. Raises StylesimError as `Stage.begin` does, and where no

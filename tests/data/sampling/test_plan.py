@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stylesim.core.errors import StylesimError
-from stylesim.data.sampling import plan
+from stylesim.data.sampling import plan as plan_module
 from stylesim.data.sampling.plan import Plan, shuffled
 
 Sample = tuple[int, int]

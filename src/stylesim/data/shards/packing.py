@@ -33,7 +33,7 @@ DAMAGED = "damaged-"
 
 
 def pack(source: str | Path, out: str | Path, **options: Any) -> list[tuple[str, str]]:
-    """Pack the images that `folder.read_samples` finds in `source` into indexed shards in `out`, as `pack_samples` does."""
+    """Pack the images that `folder.read_samples` finds in `source` into shards in `out` (see `pack_samples`)."""
     return pack_samples(read_samples(source), out, **options)
 
 
