@@ -30,7 +30,7 @@ import pyarrow as pa
 from record import REPOSITORY, cores, write_table
 
 from stylesim.curation.stage import Piece, Stage
-from stylesim.curation.tags.match import Recipe, match_tags, matcher
+from stylesim.curation.tags.match_tags import Recipe, match_tags, matcher
 from stylesim.curation.tags.names import KINDS, words_of
 from stylesim.curation.tags.vocabulary import vocabulary
 

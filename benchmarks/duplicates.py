@@ -56,7 +56,7 @@ def work(way: str, file: Path, rows: int, threads: int, results: multiprocessing
     """One way, once, in this process: seconds, pairs, memory."""
     import torch
 
-    from stylesim.curation.deduplicate.components import Components
+    from stylesim.curation.deduplicate.disjoint_sets import Components
     from stylesim.retrieval import arithmetic as precision
     from stylesim.retrieval import pairs
 

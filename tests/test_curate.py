@@ -75,7 +75,7 @@ def test_sources_and_tags_without_torch(tmp_path: Path):
 def test_the_help_and_a_missing_source(tmp_path: Path):
     told = command("--help", cwd=tmp_path)
     assert told.returncode == 0
-    assert "stylesim.curation.tags.match.match_tags" in told.stdout
+    assert "stylesim.curation.tags.match_tags.match_tags" in told.stdout
     asked = command("out=work", cwd=tmp_path)
     assert asked.returncode == 2
     assert "source must be given: add source=laion, contrastyles, img2dataset or folder" in asked.stderr

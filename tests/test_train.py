@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 
 from stylesim import train
 from stylesim.core.errors import StylesimError
-from stylesim.curation.deduplicate.contamination import write_note
+from stylesim.curation.deduplicate.contamination_note import write_note
 from stylesim.encoders import load_checkpoint
 from stylesim.encoders.weights.checkpoint import save_weights
 

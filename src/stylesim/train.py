@@ -104,7 +104,7 @@ def build(cfg: DictConfig) -> tuple[Any, Any]:
 
 def _images_of(locations: Sequence[str | Path], start: Provenance) -> str:
     """The roots of a training set, each with what it says it was cleared of, and what the weights had seen before."""
-    from stylesim.curation.deduplicate.contamination import checked_against
+    from stylesim.curation.deduplicate.contamination_note import checked_against
 
     seen = [
         f"{location} ({', '.join(checked_against(location)) or 'cleared of no evaluation set'})"

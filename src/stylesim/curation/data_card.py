@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from stylesim.curation.deduplicate.contamination import checked_against
+from stylesim.curation.deduplicate.contamination_note import checked_against
 from stylesim.curation.stage import SUMMARY, Stage
 
 if TYPE_CHECKING:

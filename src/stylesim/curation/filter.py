@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from stylesim.curation.previews import Picture, contact_sheet, plot
 from stylesim.curation.stage import Piece, Stage, parts
-from stylesim.curation.tags.tag_table import tags_of, with_tags
+from stylesim.curation.tags.tag_pairs import tags_of, with_tags
 
 READ = ["width", "height", "aesthetic", "nsfw", "tags"]
 REASONS = ("small", "low_aesthetic", "nsfw", "untagged", "only_dropped_tags")

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from stylesim.core.errors import StylesimError
 from stylesim.core.files import write_json
 from stylesim.curation.data_card import data_card
-from stylesim.curation.deduplicate.contamination import CONTAMINATION
+from stylesim.curation.deduplicate.contamination_note import CONTAMINATION
 from stylesim.curation.stage import Piece, Stage, open_image_at, read_stage
 from stylesim.data.roots import Root
 from stylesim.data.sample import Sample

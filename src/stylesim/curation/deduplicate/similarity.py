@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 
 from stylesim.core.errors import StylesimError
 from stylesim.core.progress import progress
-from stylesim.curation.deduplicate.components import Components
+from stylesim.curation.deduplicate.disjoint_sets import Components
 from stylesim.curation.stage import open_image_at
 from stylesim.data.sample import Sample
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from stylesim.core.errors import StylesimError
 from stylesim.curation.sources.columns import Slice, numbered, ours, parquet_files, read_slice, slices, without
-from stylesim.curation.sources.fetch import fetched
+from stylesim.curation.sources.download import fetched
 from stylesim.curation.stage import Piece, Stage, digest_of
 from stylesim.curation.tags.names import bare, read_lists, shipped
 from stylesim.curation.tags.tag_strings import read_tags, recognise

@@ -12,7 +12,7 @@ import pytest
 from corpus import picture
 
 from stylesim.core.errors import StylesimError
-from stylesim.curation.sources.fetch import SHARD
+from stylesim.curation.sources.download import SHARD
 from stylesim.curation.sources.url_tables import laion
 from stylesim.curation.stage import Stage, open_image_at, read_stage
 

@@ -16,8 +16,8 @@ from planted import Thumbnails, pictures, recompressed, save, stage_of
 
 from stylesim.core.errors import StylesimError
 from stylesim.curation.deduplicate import similarity as resemblance
-from stylesim.curation.deduplicate.contamination import checked_against
-from stylesim.curation.deduplicate.duplicates import deduplicate
+from stylesim.curation.deduplicate.contamination_note import checked_against
+from stylesim.curation.deduplicate.near_duplicates import deduplicate
 from stylesim.curation.stage import Stage, read_stage
 from stylesim.retrieval.descriptors import DescriptorSet
 
@@ -173,18 +173,18 @@ def test_stopped_anywhere_it_ends_with_the_same_bytes(
     def stop(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    where = {"describe": "stylesim.evaluation.embed.describe", "finish": "stylesim.curation.stage.Stage.finish"}
+    where = {"describe": "stylesim.evaluation.embed.embed", "finish": "stylesim.curation.stage.Stage.finish"}
     source = shutil.copytree(done[1].parent / "3-filter", tmp_path / "3-filter")
     with monkeypatch.context() as patch:
         if at == "finish":  # of the stage, not of its fingerprints
             finish: Callable[..., Any] = Stage.finish
             patch.setattr(Stage, "finish", lambda s, *a, **k: stop() if "4-" in s.folder.name else finish(s, *a, **k))
         else:
-            patch.setattr(where.get(at, f"stylesim.curation.deduplicate.duplicates.{at}"), stop)
+            patch.setattr(where.get(at, f"stylesim.curation.deduplicate.near_duplicates.{at}"), stop)
         with pytest.raises(KeyboardInterrupt):
             run(source, tmp_path / "4-deduplicate", corpus)
     with monkeypatch.context() as patch:
-        patch.setattr("stylesim.curation.deduplicate.duplicates.fingerprints", stop)  # not done again
+        patch.setattr("stylesim.curation.deduplicate.near_duplicates.fingerprints", stop)  # not done again
         assert run(source, tmp_path / "4-deduplicate", corpus) == done[0]
     ours, theirs = (
         {f.relative_to(folder): f.read_bytes() for f in sorted(folder.rglob("*")) if f.is_file()}

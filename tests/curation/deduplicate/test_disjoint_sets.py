@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stylesim.curation.deduplicate.components import Components
+from stylesim.curation.deduplicate.disjoint_sets import Components
 
 
 def by_flooding(n: int, edges: list[tuple[int, int]]) -> list[int]:

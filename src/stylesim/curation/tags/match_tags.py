@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from stylesim.curation.previews import plot
 from stylesim.curation.stage import Piece, Stage, parts
-from stylesim.curation.tags.captions import ExactMatcher, ReferenceMatcher
+from stylesim.curation.tags.caption_matchers import ExactMatcher, ReferenceMatcher
 from stylesim.curation.tags.names import KINDS, read_list, read_lists, shipped
 from stylesim.curation.tags.vocabulary import Lists, vocabulary
 

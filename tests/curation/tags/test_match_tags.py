@@ -16,7 +16,7 @@ import pytest
 
 from stylesim.core.errors import StylesimError
 from stylesim.curation.stage import Piece, Stage, parts, read_stage
-from stylesim.curation.tags.match import match_tags
+from stylesim.curation.tags.match_tags import match_tags
 
 CAPTIONS = ["Claude Monet, oil painting", "a van on the road", "pop art by Mucha", None, "mural by Jo Doe", "art deco"]
 ROWS = 60
@@ -109,7 +109,7 @@ PROGRAM = """
 import sys, time
 sys.path[:0] = [sys.argv[1]]
 from pathlib import Path
-import stylesim.curation.tags.match as tags, test_tags as t
+import stylesim.curation.tags.match_tags as tags, test_match_tags as t
 def slow(table, recipe, given, work=tags._match):
     time.sleep(0.2)
     return work(table, recipe, given)

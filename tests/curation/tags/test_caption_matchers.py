@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stylesim.curation.tags.captions import ExactMatcher, ReferenceMatcher
-from stylesim.curation.tags.match import Recipe, matcher
+from stylesim.curation.tags.caption_matchers import ExactMatcher, ReferenceMatcher
+from stylesim.curation.tags.match_tags import Recipe, matcher
 from stylesim.curation.tags.names import KINDS, words_of
 from stylesim.curation.tags.vocabulary import Vocabulary, vocabulary
 

@@ -19,12 +19,12 @@ from jaxtyping import Bool, Float, Int
 
 from stylesim.core.errors import StylesimError
 from stylesim.core.files import sha256_of_file
-from stylesim.curation.deduplicate.contamination import digest_of_set, write_note
-from stylesim.curation.deduplicate.hashes import FINGERPRINTS, fingerprints
+from stylesim.curation.deduplicate.contamination_note import digest_of_set, write_note
+from stylesim.curation.deduplicate.fingerprints import FINGERPRINTS, fingerprints
 from stylesim.curation.deduplicate.similarity import BINS, Crowds, Describer, Pictures, crowds, rows_near, whitening
 from stylesim.curation.previews import Picture, contact_sheet, plot
 from stylesim.curation.stage import Piece, Stage, parts, read_stage
-from stylesim.curation.tags.tag_table import merged_tags
+from stylesim.curation.tags.tag_pairs import merged_tags
 
 if TYPE_CHECKING:
     from stylesim.retrieval.descriptors import DescriptorSet
