@@ -34,10 +34,11 @@ laion-mini: $(VENV)/installed  ## Curate a small corpus with planted faults, che
 test: $(VENV)/installed  ## Run the tests
 	$(BIN)/python -m pytest -n 2
 
-check: $(VENV)/installed  ## Format and lint (ruff), check types (pyright)
+check: $(VENV)/installed  ## Format and lint (ruff), check types (pyright) and layers (import-linter)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
+	$(BIN)/lint-imports --no-logo
 
 bench: $(VENV)/installed  ## Measure the loader and the training step on this machine
 	env -u OMP_NUM_THREADS $(BIN)/python benchmarks/loader.py
@@ -48,7 +49,7 @@ docs: $(VENV)/installed  ## Write the API reference to site/
 	$(BIN)/pdoc --output-directory site --docformat google stylesim
 
 clean:  ## Remove the environment and what tools leave behind (not outputs/)
-	rm -rf $(VENV) site dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) site dist .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 
 # The stamp is older than what it depends on exactly when the environment has to be made anew.
 $(VENV)/installed: pyproject.toml constraints.txt

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 
 from stylesim import evaluate
 from stylesim.core.errors import StylesimError
+from stylesim.runtime import evaluation_run
 
 
 @pytest.fixture
@@ -35,7 +36,8 @@ def test_a_control_is_scored_and_scored_again_from_its_descriptors_without_a_mod
     assert metrics["validation/recall@1"] == 1.0, "three styles of three colours"
     kept = tmp_path / "kept"
     shutil.copytree(Path(cfg.run_dir) / "descriptors", kept)
-    monkeypatch.setattr(evaluate, "instantiate", _no_encoder(evaluate.instantiate))
+    for module in (evaluate, evaluation_run):
+        monkeypatch.setattr(module, "instantiate", _no_encoder(module.instantiate))
     assert evaluate.main(evaluation("model=csd_vitl", f"descriptors={kept}")) == metrics
 
 

@@ -13,11 +13,13 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from stylesim.core.errors import StylesimError
+from stylesim.core.files import atomic_path
 from stylesim.core.ranks import is_main_process
+from stylesim.core.run_folder import BEST_WEIGHTS, LAST_CHECKPOINT, LAST_WEIGHTS
 from stylesim.runtime.config import check_encoders, check_roots
+from stylesim.runtime.evaluation_run import evaluate_and_report
 from stylesim.runtime.launch import run
-from stylesim.runtime.rank_monitor import stop_watching
-from stylesim.runtime.resume import CHECKPOINT
+from stylesim.runtime.rank_monitor import stop_watching, watch_started_ranks
 
 if TYPE_CHECKING:
     from stylesim.encoders.base import Provenance
@@ -38,8 +40,9 @@ def main(cfg: DictConfig) -> dict[str, float]:
 
     module, datamodule = build(cfg)
     run_dir, resumes = Path(cfg.run_dir), bool(cfg.resume)
-    checkpoint = run_dir / CHECKPOINT if resumes else None
+    checkpoint = run_dir / LAST_CHECKPOINT if resumes else None
     loggers = build_loggers(cfg, run_dir, resumes)
+    watch_started_ranks()
     try:
         trainer = instantiate(cfg.trainer)(
             callbacks=list(instantiate(cfg.callbacks).values()), logger=loggers, run_dir=str(run_dir)
@@ -65,8 +68,6 @@ def main(cfg: DictConfig) -> dict[str, float]:
 def _evaluate(
     cfg: DictConfig, run_dir: Path, trainer: Any, specs: dict[str, Any], loggers: list[Any]
 ) -> dict[str, float]:
-    from stylesim.evaluate import evaluate_and_report
-
     if not specs:
         if trainer.is_global_zero:
             print(f"No retrieval set below data.probes, so nothing is scored. Weights: {run_dir / 'checkpoints'}.")
@@ -75,7 +76,7 @@ def _evaluate(
         cfg,
         run_dir,
         specs,
-        checkpoint=run_dir / "checkpoints" / "best.safetensors",
+        checkpoint=run_dir / BEST_WEIGHTS,
         rank=trainer.global_rank,
         world=trainer.world_size,
         device=trainer.strategy.root_device,
@@ -123,7 +124,7 @@ def _leave_if_stopped(trainer: Any, run_dir: Path) -> None:
     if is_main_process():
         print(
             f"stylesim: stopped by a signal after step {trainer.global_step} of {trainer.max_steps};"
-            f" the state is in {run_dir / CHECKPOINT}. Go on with the same command and resume=true.",
+            f" the state is in {run_dir / LAST_CHECKPOINT}. Go on with the same command and resume=true.",
             file=sys.stderr,
         )
     raise SystemExit(128 + signum)
@@ -131,10 +132,10 @@ def _leave_if_stopped(trainer: Any, run_dir: Path) -> None:
 
 def _settle_weights(run_dir: Path, by_probe: bool) -> None:
     """Where no probe has chosen the best weights, the last ones are."""
-    best, last = (run_dir / "checkpoints" / f"{name}.safetensors" for name in ("best", "last"))
+    best = run_dir / BEST_WEIGHTS
     if not (by_probe and best.exists()):
-        shutil.copyfile(last, best.with_suffix(".partial"))
-        best.with_suffix(".partial").replace(best)
+        with atomic_path(best) as partial:
+            shutil.copyfile(run_dir / LAST_WEIGHTS, partial)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from stylesim.core.errors import StylesimError
 from stylesim.core.targets import check_config, conf_dir, suggest
-from stylesim.runtime.config import check_encoders
+from stylesim.encoders.weights.locate import check_model_weights
 
 if TYPE_CHECKING:
     import torch
@@ -67,7 +67,7 @@ def _build(name: str, options: dict[str, Any]) -> StyleEncoder:
     model = OmegaConf.merge(model_config(name), options)
     cfg = OmegaConf.create({"model": model, "controls": {}, "csd_weights": "official"})
     check_config(cfg)
-    check_encoders(cfg)
+    check_model_weights(cfg.model)
     from hydra.errors import InstantiationException
     from hydra.utils import instantiate
 

@@ -10,7 +10,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from omegaconf import DictConfig, OmegaConf
 
 from stylesim.core.ranks import is_main_process
-from stylesim.runtime.resume import CHECKPOINT
+from stylesim.core.run_folder import LAST_CHECKPOINT
 
 
 def build_loggers(cfg: DictConfig, run_dir: Path, resumes: bool) -> list[Logger]:
@@ -37,7 +37,7 @@ def _rows_until_checkpoint(run_dir: Path) -> list[dict[str, Any]]:
     path = run_dir / "metrics.csv"
     if not path.is_file() or not is_main_process():
         return []
-    step = torch.load(run_dir / CHECKPOINT, map_location="cpu", weights_only=True, mmap=True)["global_step"]
+    step = torch.load(run_dir / LAST_CHECKPOINT, map_location="cpu", weights_only=True, mmap=True)["global_step"]
     with path.open(newline="") as file:
         rows = [{k: v for k, v in row.items() if v not in ("", None)} for row in csv.DictReader(file)]
     # Lightning counts a logged step from 0: step s is logged as s - 1.

@@ -16,11 +16,9 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ProgressBar, WeightAveraging
 from lightning.pytorch.strategies import DDPStrategy
-from lightning.pytorch.strategies.launchers import subprocess_script
 
 from stylesim.core.errors import StylesimError
 from stylesim.learning.fsdp import ShardedStrategy
-from stylesim.runtime.rank_monitor import Watch
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -85,8 +83,6 @@ def build_trainer(
     torch.set_float32_matmul_precision(matmul_precision)
     if threads is not None:
         torch.set_num_threads(threads)
-    # Lightning's own observer would kill a whole sweep with the first child that fails.
-    subprocess_script._launch_process_observer = lambda children: Watch(children).start()  # type: ignore[assignment]
     try:
         return lightning.Trainer(
             max_steps=max_steps,

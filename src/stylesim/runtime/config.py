@@ -14,7 +14,7 @@ def check_encoders(cfg: DictConfig) -> None:
 
     A `checkpoint` in the configuration takes the model's place.
     """
-    from stylesim.encoders.weights.locate import check_weights
+    from stylesim.encoders.weights.locate import check_model_weights
 
     checkpoint, controls = cfg.get("checkpoint"), list(cfg.get("controls", {}).values())
     if checkpoint and not Path(checkpoint).is_file():
@@ -31,9 +31,7 @@ def check_encoders(cfg: DictConfig) -> None:
                 f" nothing. Add controls.{name}.weights=official (ViT-L only), or the path of a checkpoint."
             )
     for node in controls if checkpoint else [cfg.model, *controls]:
-        options = {key: node.get(key) for key in ("weights", "architecture", "cache_dir", "backbone")}
-        if message := check_weights(node._target_, **options):
-            raise StylesimError(message)
+        check_model_weights(node)
 
 
 def check_roots(cfg: DictConfig) -> None:

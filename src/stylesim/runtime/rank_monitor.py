@@ -77,6 +77,16 @@ def _ending(code: int) -> str:
     return "was ended by SIGKILL, as the kernel does where memory runs out"
 
 
+def watch_started_ranks() -> None:
+    """Have the ranks that Lightning starts watched by `Watch` instead of Lightning's own observer.
+
+    Lightning's observer would end a whole sweep with the first child that fails. Call before the Trainer is built.
+    """
+    from lightning.pytorch.strategies.launchers import subprocess_script
+
+    subprocess_script._launch_process_observer = lambda children: Watch(children).start()  # type: ignore[assignment]
+
+
 def stop_watching() -> None:
     """Rank 0 knows how its job ends: from now on no child's exit is to end it."""
     for watch in Watch.running:

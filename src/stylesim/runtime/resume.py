@@ -14,8 +14,8 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from stylesim.core.errors import StylesimError
+from stylesim.core.run_folder import LAST_CHECKPOINT
 
-CHECKPOINT = Path("checkpoints") / "last.ckpt"
 _NOT_COMPARED = ("resume", "run_dir")
 
 
@@ -27,7 +27,7 @@ def find_run(cfg: DictConfig, fresh: Path) -> Path:
     `resume=PATH` is a run folder (or the `last.ckpt` in one). Raises `StylesimError` where there is none.
     """
     if cfg.resume is True:
-        found = max(_equal_runs(cfg, fresh), key=lambda run: (run / CHECKPOINT).stat().st_mtime, default=None)
+        found = max(_equal_runs(cfg, fresh), key=lambda run: (run / LAST_CHECKPOINT).stat().st_mtime, default=None)
         if found is None and _was_used(fresh):
             raise StylesimError(
                 f"resume=true: {fresh} holds a run without a checkpoint, or one of another configuration. Start it anew"
@@ -40,9 +40,9 @@ def find_run(cfg: DictConfig, fresh: Path) -> Path:
             )
     else:
         found = Path(str(cfg.resume)).expanduser()
-        found = found.parents[1] if found.name == CHECKPOINT.name else found
-        if not (found / CHECKPOINT).is_file():
-            raise StylesimError(f"resume={cfg.resume}: {found} is no run folder with {CHECKPOINT} in it.")
+        found = found.parents[1] if found.name == LAST_CHECKPOINT.name else found
+        if not (found / LAST_CHECKPOINT).is_file():
+            raise StylesimError(f"resume={cfg.resume}: {found} is no run folder with {LAST_CHECKPOINT} in it.")
     # Of several ranks that a cluster has started, the others may be about to write there.
     alone = int(os.environ.get("WORLD_SIZE") or os.environ.get("SLURM_NTASKS") or 1) == 1
     if alone and fresh.resolve() != found.resolve() and _is_untouched(fresh):
@@ -56,7 +56,7 @@ def _equal_runs(cfg: DictConfig, fresh: Path) -> Iterator[Path]:
     wanted = _compared(cfg)
     roots = [fresh] if _was_used(fresh) else [Path("outputs"), Path("multirun"), fresh.parent]
     for root in {root.resolve() for root in roots}:
-        for checkpoint in root.glob(f"**/{CHECKPOINT}"):
+        for checkpoint in root.glob(f"**/{LAST_CHECKPOINT}"):
             run = checkpoint.parents[1]
             config = run / "config.yaml"
             # A run of another time that cannot be read is not this one's concern.

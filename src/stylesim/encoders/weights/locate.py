@@ -8,11 +8,11 @@ import sys
 from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from filelock import FileLock
 
-from stylesim.core.errors import StylesimError
+from stylesim.core.errors import StylesimError, WeightsError
 from stylesim.core.files import sha256_of_file
 from stylesim.core.ranks import is_main_process
 from stylesim.encoders.backbones.vit_shapes import vit_shape
@@ -104,6 +104,17 @@ def check_weights(
         return str(error)
     complaints = (_complaint(source, cache_dir) for source in sources if source)
     return next(filter(None, complaints), None)
+
+
+def check_model_weights(node: Mapping[str, Any]) -> None:
+    """Check that the weights of a model's configuration (`_target_` and its options) are here or can be downloaded.
+
+    Raises:
+        WeightsError: If they are not; the message says where to get them and where to put them.
+    """
+    options = {key: node.get(key) for key in ("weights", "architecture", "cache_dir", "backbone")}
+    if message := check_weights(node["_target_"], **options):
+        raise WeightsError(message)
 
 
 def require_weights(weights: str, words: Iterable[str], key: str = "weights") -> None:

@@ -1,0 +1,12 @@
+"""Names of the files in a run folder that more than one package reads or writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+LAST_CHECKPOINT = Path("checkpoints") / "last.ckpt"
+"""The whole training state, from which `resume` continues."""
+BEST_WEIGHTS = Path("checkpoints") / "best.safetensors"
+"""The encoder of the best validation metric, or of the last step where no metric chose one."""
+LAST_WEIGHTS = Path("checkpoints") / "last.safetensors"
+"""The encoder of the last step."""
