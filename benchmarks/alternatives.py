@@ -46,7 +46,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from stylesim.data.modules import ShardDataModule
-from stylesim.data.shards.shard_files import ShardWriter, index_shards
+from stylesim.data.shards.indexing import index_shards
+from stylesim.data.shards.shard_writer import ShardWriter
 from stylesim.data.views import TwoViews
 
 LABELS = 50

@@ -44,7 +44,8 @@ from torchvision.transforms.functional import hflip, resized_crop, vflip
 
 from stylesim.core.images import decode_rgb
 from stylesim.data.modules import ShardDataModule
-from stylesim.data.shards.shard_files import ShardWriter, index_shards
+from stylesim.data.shards.indexing import index_shards
+from stylesim.data.shards.shard_writer import ShardWriter
 from stylesim.data.views import Drawn, TwoViews
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)

@@ -42,11 +42,13 @@ from record import REPOSITORY, start_workers_as_training_does, write_table
 from stylesim.core.images import open_image
 from stylesim.data.modules import ShardDataModule
 from stylesim.data.roots import Root
+from stylesim.data.sample import Sample
 from stylesim.data.sampling.plan import Plan
 from stylesim.data.sampling.stream import Line, Source, read_in_order
-from stylesim.data.shards.shard_files import ShardWriter, read_samples
-from stylesim.data.shards.shard_index import INDEX, index_shards, load_index
-from stylesim.data.shards.tar_reader import Slot
+from stylesim.data.shards.indexing import index_shards
+from stylesim.data.shards.shard_index import INDEX, load_index
+from stylesim.data.shards.shard_samples import read_shards
+from stylesim.data.shards.shard_writer import ShardWriter
 from stylesim.data.views import TwoViews
 
 IMAGES, TAGS, SHARD = 511_921, 3_840, 1_000
@@ -61,7 +63,7 @@ def write_real(folder: Path, side: int) -> Path:
     rng = np.random.default_rng(0)
     frequency = 1 / np.arange(1, TAGS + 1)
     frequency /= frequency.sum()
-    pictures = list(read_samples(REPOSITORY / "data/stylecross/train"))
+    pictures = list(read_shards(REPOSITORY / "data/stylecross/train"))
     with ShardWriter(folder, size=SHARD) as writer:
         for number in range(REAL * SHARD):
             out = io.BytesIO()
@@ -159,10 +161,10 @@ def passed_over(root: Path, given: argparse.Namespace) -> dict[str, float]:
     found: dict[str, float] = {}
     through = Through(line.source)
     for name, source in (("sought", line.source), ("through", through)):
-        slots = read_in_order(Line(source, plan), epoch, 0, 0, plan.batch * (inside // plan.workers))
+        samples = read_in_order(Line(source, plan), epoch, 0, 0, plan.batch * (inside // plan.workers))
         begun = time.process_time()
         for _ in range(plan.batch):
-            next(slots)
+            next(samples)
         found[f"{name}_cpu_s"] = round(time.process_time() - begun, 2)
     return found | {"opened": through.opened}
 
@@ -173,11 +175,11 @@ class Through:
     def __init__(self, source: Source) -> None:
         self.source, self.counts, self.opened = source, source.counts, 0
 
-    def read(self, number: int, places: Sequence[int]) -> Iterator[Slot]:
+    def read(self, number: int, places: Sequence[int]) -> Iterator[Sample]:
         self.opened += 1
         wanted = set(places)
-        slots = self.source.read(number, range(places[-1] + 1))
-        return (slot for place, slot in enumerate(slots) if place in wanted)
+        samples = self.source.read(number, range(places[-1] + 1))
+        return (sample for place, sample in enumerate(samples) if place in wanted)
 
 
 def shuffling(plan: Plan) -> dict[str, float]:

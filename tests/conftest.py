@@ -20,7 +20,8 @@ from omegaconf import DictConfig
 from PIL import Image, ImageDraw
 
 from stylesim.core.targets import conf_dir
-from stylesim.data.shards.shard_files import ShardWriter, index_shards
+from stylesim.data.shards.indexing import index_shards
+from stylesim.data.shards.shard_writer import ShardWriter
 
 # A busy machine is no failure: the first example of a property may import torch.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])

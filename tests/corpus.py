@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from stylesim.data.shards.shard_files import ShardWriter
-from stylesim.data.shards.shard_index import index_shards
+from stylesim.data.shards.indexing import index_shards
+from stylesim.data.shards.shard_writer import ShardWriter
 
 
 def picture(number: int, width: int = 40, height: int = 30, kind: str = "JPEG") -> bytes:

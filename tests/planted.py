@@ -17,14 +17,14 @@ from torch.nn import functional as F
 from stylesim.core.images import open_image
 from stylesim.core.targets import embedded
 from stylesim.curation.stage import SCHEMA, Piece, Stage, conform
-from stylesim.data.shards.shard_files import read_samples
+from stylesim.data.shards.shard_samples import read_shards
 from stylesim.encoders.base import Preprocessing, Provenance, StyleEncoder
 
 
 @cache
 def pictures(count: int) -> tuple[Image.Image, ...]:
     """The first pictures of StyleCross' validation shards, upright RGB."""
-    items = islice(iter(read_samples(embedded("data/stylecross/validation"))), 0, count * 40, 40)
+    items = islice(iter(read_shards(embedded("data/stylecross/validation"))), 0, count * 40, 40)
     return tuple(open_image(item.image) for item in items)  # type: ignore[arg-type]
 
 

@@ -17,23 +17,23 @@ import pandas as pd
 from make import ranked, style
 
 from stylesim.data.modules import ShardDataModule
+from stylesim.data.sample import Sample
 from stylesim.data.sampling.stream import read_balanced, read_in_order
-from stylesim.data.shards.tar_reader import Slot
 from stylesim.data.views import TwoViews
 
 BATCH, STEPS = 64, 60
 
 
-def batches(module: ShardDataModule) -> Iterator[list[Slot]]:
-    """The slots of each micro-batch of one process."""
+def batches(module: ShardDataModule) -> Iterator[list[Sample]]:
+    """The samples of each micro-batch of one process."""
     (line,) = module.lines(1)
     columns = {tag: column for column, tag in enumerate(module.vocabulary)}
     for epoch in range(STEPS):
         if line.balance is None:
-            slots = read_in_order(line, epoch, 0, 0)
-            yield from (list(islice(slots, BATCH)) for _ in range(line.plan.steps))
+            samples = read_in_order(line, epoch, 0, 0)
+            yield from (list(islice(samples, BATCH)) for _ in range(line.plan.steps))
         else:
-            yield from read_balanced(line, epoch, 0, 0, lambda slot: [columns[style(slot.labels["tags"])]])
+            yield from read_balanced(line, epoch, 0, 0, lambda sample: [columns[style(sample.tags)]])
 
 
 def row(root: Path, seed: int, balance: str | None) -> dict[str, object]:
@@ -43,10 +43,10 @@ def row(root: Path, seed: int, balance: str | None) -> dict[str, object]:
     )
     tail = set(ranked(set(module.vocabulary), seed)[12:])
     shown, places, partnered = Counter(), 0, 0
-    for slots in islice(batches(module), STEPS):
-        styles = Counter(style(slot.labels["tags"]) for slot in slots)
-        shown.update(slot.key for slot in slots if style(slot.labels["tags"]) in tail)
-        places += len(slots)
+    for samples in islice(batches(module), STEPS):
+        styles = Counter(style(sample.tags) for sample in samples)
+        shown.update(sample.id for sample in samples if style(sample.tags) in tail)
+        places += len(samples)
         partnered += sum(count for name, count in styles.items() if name in tail and count > 1)
     found = {"tail": shown.total() / places, "with a partner": partnered / shown.total()}
     return {"balance": balance} | found | {"times shown": shown.total() / len(shown), "images": len(shown)}

@@ -10,8 +10,9 @@ import argparse
 import hashlib
 from pathlib import Path
 
-from stylesim.data.shards.shard_files import ShardWriter, read_samples
-from stylesim.data.shards.shard_index import index_shards
+from stylesim.data.shards.indexing import index_shards
+from stylesim.data.shards.shard_samples import read_shards
+from stylesim.data.shards.shard_writer import ShardWriter
 
 TRAIN = Path(__file__).parents[2] / "data/stylecross/train"
 
@@ -36,7 +37,7 @@ def main() -> None:
     parser.add_argument("--head", type=int, default=190)
     parser.add_argument("--power", type=float, default=1.3)
     given = parser.parse_args()
-    items = list(read_samples(TRAIN))
+    items = list(read_shards(TRAIN))
     with ShardWriter(given.out, size=200) as writer:
         chosen = []
         for rank, name in enumerate(ranked({style(item.tags) for item in items}, given.seed), 1):

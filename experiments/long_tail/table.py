@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 from make import TRAIN, ranked, style
 
-from stylesim.data.shards.shard_files import read_samples
+from stylesim.data.shards.shard_samples import read_shards
 from stylesim.report.run_folders import RunFolder, find_run_folders
 
 PARTS = {"head": slice(0, 5), "middle": slice(5, 12), "tail": slice(12, 19), "all": slice(0, 19)}
@@ -32,7 +32,7 @@ def row(run: RunFolder, styles: dict[str, str]) -> dict[str, object]:
 
 
 def main() -> None:
-    styles = {item.id: style(item.tags) for item in read_samples(TRAIN.parent / "validation", images=False)}
+    styles = {item.id: style(item.tags) for item in read_shards(TRAIN.parent / "validation", images=False)}
     rows = pd.DataFrame([row(run, styles) for run in find_run_folders(Path(sys.argv[1]))])
     results = Path(__file__).parent / "results"
     results.mkdir(exist_ok=True)

@@ -16,7 +16,8 @@ def main(cfg: DictConfig) -> dict[str, float]:
         StylesimError: If there are no shards, or a file is not the one that was indexed.
     """
     from stylesim.data.roots import Root
-    from stylesim.data.shards.shard_index import INDEX, index_shards, load_index, verify_digests
+    from stylesim.data.shards.indexing import index_shards
+    from stylesim.data.shards.shard_index import INDEX, load_index, verify_digests
 
     root = Root(str(cfg.folder), "folder")
     problems = [] if cfg.verify else index_shards(cfg.folder, processes=cfg.processes)

@@ -21,7 +21,7 @@ from stylesim.curation.shard import query_split, write_shards
 from stylesim.curation.stage import Stage, read_stage
 from stylesim.data.sample import Sample
 from stylesim.data.shards import packing as pack
-from stylesim.data.shards.shard_files import read_samples
+from stylesim.data.shards.shard_samples import read_shards
 
 SPLIT = {"query_artists": 2, "query_images": 2}
 
@@ -60,7 +60,7 @@ def test_every_image_stands_in_one_shard_of_its_split(source: Path, tmp_path: Pa
     for split in ("train", "query"):
         index = json.loads((tmp_path / "5-shards" / split / "index.json").read_text())
         assert sum(shard["count"] for shard in index["shards"]) == counts[f"{split}_images"]
-        items = list(read_samples(tmp_path / "5-shards" / split))
+        items = list(read_shards(tmp_path / "5-shards" / split))
         assert max(min(open_image(item.image).size) for item in items) <= 100  # type: ignore[arg-type]
         ids[split] = {name(item): item.tags for item in items}
     assert not ids["train"].keys() & ids["query"].keys()
@@ -83,7 +83,7 @@ def test_shards_are_of_equal_size_and_do_not_follow_the_input(source: Path, tmp_
     assert not (tmp_path / "5-shards" / "query").exists()
     shards = json.loads((tmp_path / "5-shards" / "train" / "index.json").read_text())["shards"]
     assert sum(10 - shard["count"] for shard in shards) == 2, "full but for the two that have broken"
-    order = [name(item) for item in read_samples(tmp_path / "5-shards" / "train")]
+    order = [name(item) for item in read_shards(tmp_path / "5-shards" / "train")]
     assert order != sorted(order)
 
 

@@ -14,13 +14,14 @@ import pytest
 from corpus import edit_index, picture, write_root, write_tar
 from PIL import Image
 
-from stylesim.core.errors import StylesimError
+from stylesim.core.errors import DataError, StylesimError
 from stylesim.data.batch import Batch
 from stylesim.data.damage import EXAMPLES, DamageLog
 from stylesim.data.modules import ShardDataModule, split_batch
 from stylesim.data.roots import Root, name_roots
-from stylesim.data.shards.shard_files import read_samples
-from stylesim.data.shards.shard_index import index_shards, load_index, verify_digests
+from stylesim.data.shards.indexing import index_shards
+from stylesim.data.shards.shard_index import load_index, verify_digests
+from stylesim.data.shards.shard_samples import read_shards
 from stylesim.data.views import TwoViews
 
 
@@ -165,7 +166,7 @@ def a_bomb() -> bytes:
         ({"bad__jpg": picture(0), "bad__json": b"{not json"}, "json cannot be read"),
         ({"bad__jpg": picture(0), "bad__json": b"[1]"}, "json cannot be read"),
         ({"bad__jpg": picture(0), "bad__json": b"[" * 100_000}, "json cannot be read"),
-        ({"bad__jpg": picture(0), "bad__json": {"tags": "impressionism"}}, "not a list of strings"),
+        ({"bad__jpg": picture(0), "bad__json": {"tags": "impressionism"}}, "must be a list of strings"),
         ({"bad__jpg": b"no image", "bad__json": {"tags": []}}, "cannot be decoded"),
         ({"bad__jpg": picture(0)[:300], "bad__json": {"tags": []}}, "cannot be decoded"),
         ({"bad__png": a_bomb(), "bad__json": {"tags": []}}, "30000|bomb"),
@@ -194,9 +195,11 @@ def test_an_unknown_tag_asks_for_a_new_index(tmp_path: Path):
     index = json.loads((root / "index.json").read_text())
     del index["tags"]["y"]
     (root / "index.json").write_text(json.dumps(index))
-    [(where, why)] = damage_of(batches_of(root, batch_size=13))
-    assert where == "train/0/odd"
-    assert "its tag 'y' is not in the index" in why
+    for workers in (0, 1):
+        with pytest.raises(
+            DataError, match=r"^The tag 'y' of train/0/odd is not in the index of its shard.*=FOLDER`\.$"
+        ):
+            batches_of(root, batch_size=13, workers=workers)
 
 
 def test_images_without_tags_and_tags_not_selected_stay(tmp_path: Path):
@@ -293,10 +296,10 @@ def test_damage_is_the_same_after_a_resume(tmp_path: Path):
 
 def test_items_to_describe_leave_out_and_name_the_damaged(tmp_path: Path):
     root = broken_root(tmp_path, bad__jpg=picture(0))
-    items = read_samples(root)
-    assert len(items) == 13
-    assert len(list(items)) == 12
-    assert items.damaged == [("train/0/bad", "no labels: there is no .json beside the image")]
+    samples = read_shards(root)
+    assert len(samples) == len(list(samples)) == 13
+    [bad] = [sample for sample in samples if sample.problem]
+    assert (bad.id, bad.image, bad.problem) == ("train/0/bad", None, "no labels: there is no .json beside the image")
 
 
 def test_an_image_rotated_by_its_exif_stands_upright(tmp_path: Path):

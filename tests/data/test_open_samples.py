@@ -16,4 +16,4 @@ def test_shards_and_folders_are_read_one_after_the_other_under_their_names(shard
     ids = [item.id for item in items]
     assert len(ids) == len(items) == len(set(ids)) == 18 + 3
     assert ids[-3:] == [f"mine/{style}/one.png" for style in sorted(STYLES)]
-    assert items.damaged == []
+    assert not any(item.problem for item in items)

@@ -14,7 +14,8 @@ from render import Pictures, encode
 from rich.progress import track
 from splits import SPLITS, Split
 
-from stylesim.data.shards.shard_files import ShardWriter, index_shards
+from stylesim.data.shards.indexing import index_shards
+from stylesim.data.shards.shard_writer import ShardWriter
 
 SHARDS = {"train": 8, "validation": 2, "unseen_contents": 2, "unseen_styles": 2}
 

@@ -15,7 +15,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from stylesim.core.errors import StylesimError
+from stylesim.core.errors import CorruptSampleError
 
 if TYPE_CHECKING:
     from jaxtyping import UInt8
@@ -49,7 +49,7 @@ def open_image(source: ImageLike, *, max_pixels: int = MAX_PIXELS, short_side: i
     bit). With `short_side`, a JPEG may be decoded at a reduced scale whose short side is still at least
     `short_side` px.
 
-    Raises StylesimError when the file is missing, no image, truncated, or has more than `max_pixels` pixels.
+    Raises CorruptSampleError when the file is missing, no image, truncated, or has more than `max_pixels` pixels.
     """
     if isinstance(source, bytes):
         return Image.fromarray(decode_rgb(source, short_side, max_pixels=max_pixels))
@@ -57,9 +57,9 @@ def open_image(source: ImageLike, *, max_pixels: int = MAX_PIXELS, short_side: i
         try:
             return open_image(Path(source).read_bytes(), max_pixels=max_pixels, short_side=short_side)
         except OSError as error:
-            raise StylesimError(f"The image {source} cannot be read: {error.strerror or error}.") from error
-        except StylesimError as error:
-            raise StylesimError(f"{source}: {error}") from error
+            raise CorruptSampleError(f"The image {source} cannot be read: {error.strerror or error}.") from error
+        except CorruptSampleError as error:
+            raise CorruptSampleError(f"{source}: {error}") from error
     image = source if isinstance(source, Image.Image) else _from_array(source)
     _refuse_bomb(*image.size, max_pixels)
     return _to_rgb(image)
@@ -71,14 +71,14 @@ def decode_rgb(
     """Decode a file's bytes to RGB as `open_image` does; JPEG by simplejpeg, the fastest decoder we know.
 
     With `short_side`, a JPEG is decoded at 1/2, 1/4 or 1/8 scale when both sides stay at least `short_side`
-    px; the caller still resizes. Raises StylesimError for what is no image, truncated, or larger than
+    px; the caller still resizes. Raises CorruptSampleError for what is no image, truncated, or larger than
     `max_pixels`.
     """
     if data[:2] == b"\xff\xd8":
         try:
             return _decode_jpeg(data, short_side, max_pixels)
         except ValueError as error:
-            if isinstance(error, StylesimError):
+            if isinstance(error, CorruptSampleError):
                 raise
             # CMYK, or an irregularity that simplejpeg is too strict about: PIL has the last word.
     try:
@@ -87,14 +87,14 @@ def decode_rgb(
             if short_side:
                 image.draft(image.mode, (short_side, short_side))
             return np.asarray(_to_rgb(image))
-    except (StylesimError, MemoryError):
+    except (CorruptSampleError, MemoryError):
         raise
     except Image.DecompressionBombError as error:
-        raise StylesimError(f"{error}: scale the image down, or leave it out.") from error
+        raise CorruptSampleError(f"{error}: scale the image down, or leave it out.") from error
     except Exception as error:  # PIL's decoders raise nearly everything on a broken file
         # PIL names the buffer's address where it knows no file; an address is no help to anyone.
         reason = str(error).split("<_io")[0].strip() or type(error).__name__
-        raise StylesimError(
+        raise CorruptSampleError(
             f"The image cannot be decoded ({len(data):,} bytes; {reason}): the file is damaged, or no "
             f"{', '.join(FORMATS)} image."
         ) from error
@@ -143,7 +143,7 @@ def _orientation(image: Image.Image) -> int:
 
 def _refuse_bomb(width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels:
-        raise StylesimError(
+        raise CorruptSampleError(
             f"The image is {width} x {height} pixels, more than the {max_pixels:,} allowed, so that "
             f"none fills the memory: scale it down, or leave it out."
         )
@@ -179,21 +179,21 @@ def _from_array(source: np.ndarray | Tensor) -> Image.Image:
         array = source.detach().cpu().float().numpy() if source.is_floating_point() else source.detach().cpu().numpy()
         array = np.moveaxis(array, 0, -1) if array.ndim == 3 else array
     else:
-        raise StylesimError(f"An image is a path, bytes, a PIL image, an array or a tensor, not {type(source)}.")
+        raise CorruptSampleError(f"An image is a path, bytes, a PIL image, an array or a tensor, not {type(source)}.")
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]
     if array.size == 0 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))):
-        raise StylesimError(
+        raise CorruptSampleError(
             f"An image array has the shape [h w], [h w 3] or [h w 4], an image tensor [3 h w]; this one has "
             f"{list(source.shape)}."
         )
     if np.issubdtype(array.dtype, np.floating):
         if not (array.min() >= 0 and array.max() <= 1):  # written so that NaN is refused as well
-            raise StylesimError(
+            raise CorruptSampleError(
                 f"A float image holds values in [0, 1]; this one has {array.min():g} to {array.max():g}: "
                 f"divide it by 255, or pass uint8."
             )
         array = (array * 255).round().astype(np.uint8)
     elif array.dtype != np.uint8:
-        raise StylesimError(f"An image array is uint8, or float in [0, 1]; this one is {array.dtype}.")
+        raise CorruptSampleError(f"An image array is uint8, or float in [0, 1]; this one is {array.dtype}.")
     return Image.fromarray(np.ascontiguousarray(array))

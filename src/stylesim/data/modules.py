@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import math
-import os
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -15,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import pandas as pd
 
 from stylesim.core.errors import StylesimError
 from stylesim.data.batch import Batch, UncutBatch
-from stylesim.data.datasets.folder import Folder, hold_out, read_samples
+from stylesim.data.datasets.folder import FileSource, find_samples, hold_out
+from stylesim.data.image_tables import write_image_table
 from stylesim.data.roots import Root, name_roots
 from stylesim.data.sample import Sample
 from stylesim.data.sampling.balance import read_balance
@@ -70,11 +69,11 @@ class StyleDataModule(L.LightningDataModule, ABC):
         self._place: dict[str, Any] = {}
 
     @abstractmethod
-    def open_root(self, root: Root) -> Index | Folder:
+    def open_root(self, root: Root) -> Index | FileSource:
         """The images of one root."""
 
     @cached_property
-    def sources(self) -> list[Index | Folder]:
+    def sources(self) -> list[Index | FileSource]:
         """The roots, opened."""
         if not self.locations:
             raise StylesimError("data.root names no root: give a folder of shards or images, or several")
@@ -203,7 +202,7 @@ class ShardDataModule(StyleDataModule):
 
 
 class FolderDataModule(StyleDataModule):
-    """Trains on image files: a folder per label, or tables of paths and tags (see `folder.read_samples`).
+    """Trains on image files: a folder per label, or tables of paths and tags (see `find_samples`).
 
     `validation`: makes a `RetrievalSpec` of `query=[...]`; if given, `validation_share` of the images of
     each tag with four or more are held out of training, and are the queries and the gallery of the set
@@ -222,11 +221,11 @@ class FolderDataModule(StyleDataModule):
         self.held: list[Sample] = []
         self.validation, self.validation_share = validation, validation_share
 
-    def open_root(self, root: Root) -> Folder:
-        items = read_samples(root.location, root.name)
+    def open_root(self, root: Root) -> FileSource:
+        items = find_samples(root.location, root.name)
         held = hold_out(items, self.validation_share) if self.validation else set()
         self.held += [item for item in items if item.id in held]
-        return Folder(root, tuple(item for item in items if item.id not in held))
+        return FileSource(root, tuple(item for item in items if item.id not in held))
 
     def retrieval_sets(self) -> dict[str, Any]:
         """The probes, and the held-out images as "validation", listed in a table in the run's folder."""
@@ -241,15 +240,8 @@ class FolderDataModule(StyleDataModule):
         folder = Path(self.trainer.default_root_dir if self.trainer else tempfile.gettempdir())
         digest = hashlib.sha256("\n".join(str(item.image) for item in self.held).encode()).hexdigest()[:8]
         table = folder / f"validation-{digest}.parquet"
-        folder.mkdir(parents=True, exist_ok=True)
-        columns = {
-            "path": [str(Path(str(item.image)).absolute()) for item in self.held],
-            "tags": [item.tags for item in self.held],
-            "content": [item.content for item in self.held],
-        }
-        part = table.with_name(f"{table.name}.{os.getpid()}")  # every rank writes the same table
-        pd.DataFrame(columns).to_parquet(part)
-        os.replace(part, table)
+        # Their ids in the table are their paths, as in every earlier version.
+        write_image_table([item._replace(id=str(Path(str(item.image)).absolute())) for item in self.held], table)
         return {**self.probes, "validation": self.validation(query=[str(table)])}
 
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
-from stylesim.data.datasets.folder import read_samples
+from stylesim.data.datasets.folder import find_samples
 from stylesim.data.roots import Root
 from stylesim.data.sample import Sample
-from stylesim.data.shards.shard_files import ShardSamples
 from stylesim.data.shards.shard_index import INDEX, load_index
+from stylesim.data.shards.shard_samples import ShardSamples
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,6 @@ class Samples:
     def __iter__(self) -> Iterator[Sample]:
         return chain.from_iterable(self.parts)
 
-    @property
-    def damaged(self) -> list[tuple[str, str]]:
-        """(id or shard, reason) of what the latest iteration could not read."""
-        return [pair for part in self.parts if isinstance(part, ShardSamples) for pair in part.damaged]
-
 
 def open_samples(roots: Sequence[Root]) -> Samples:
     """Shards where there is an index (or a remote location), folders or tables of image files otherwise."""
@@ -40,6 +35,6 @@ def open_samples(roots: Sequence[Root]) -> Samples:
     def opened(root: Root) -> ShardSamples | list[Sample]:
         if root.folder is None or (root.folder / INDEX).is_file():
             return ShardSamples((load_index(root),))
-        return read_samples(root.location, root.name)
+        return find_samples(root.location, root.name)
 
     return Samples(tuple(opened(root) for root in roots))

@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from PIL import Image
 
+from stylesim.core.errors import CorruptSampleError
+
 
 class Sample(NamedTuple):
-    """One image of a query, a gallery or a folder, with what is known about it."""
+    """One image of a shard, a folder or a table, with what is known about it."""
 
     id: str
-    image: bytes | Path | Image.Image | None  # None: only the labels are wanted
-    tags: list[str]
-    content: str | None
-    source: str
+    """`<root>/<shard>/<key>` or `<root>/<path>`, unique within a run; of a shard that breaks off, its name."""
+    image: bytes | Path | Image.Image | None
+    """The encoded image, its file, or its pixels; None if only the labels were asked for, or if there is a problem."""
+    tags: Sequence[str] = ()
+    content: str | None = None
+    """What the image shows, where that is labelled apart from its style."""
+    source: str = ""
+    """The shard, folder or table that it comes from."""
+    problem: str | None = None
+    """Why the sample cannot be read; whoever reads samples in bulk counts it and goes on."""
+
+    def encoded(self) -> bytes:
+        """Return the encoded image of a sample that was read from a shard or a file.
+
+        Raises:
+            CorruptSampleError: If there is none, with the problem as its message.
+        """
+        if self.problem is None and isinstance(self.image, bytes):
+            return self.image
+        raise CorruptSampleError(self.problem or "no image")

@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from stylesim.core.errors import StylesimError
+from stylesim.core.image_folders import image_files
 from stylesim.core.images import EXTENSIONS, MAX_PIXELS, ImageLike, open_image
 from stylesim.core.progress import progress as progress_bar
 
@@ -210,8 +211,6 @@ def pick_device() -> torch.device:
 
 def images_in(folder: Path) -> list[Path]:
     """Every image file below a folder, hidden ones left out, ordered by path; StylesimError where there is none."""
-    inside = {file.relative_to(folder): file for file in folder.rglob("*") if file.suffix.lower() in EXTENSIONS}
-    visible = [path for path in inside if not any(part.startswith(".") for part in path.parts)]
-    if not visible:
+    if not (files := image_files(folder)):
         raise StylesimError(f"There is no image in {folder.absolute()}: looked for {', '.join(EXTENSIONS)}.")
-    return [inside[path] for path in sorted(visible, key=Path.as_posix)]
+    return files

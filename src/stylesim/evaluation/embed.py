@@ -20,7 +20,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from stylesim.core.errors import StylesimError
+from stylesim.core.errors import CorruptSampleError, StylesimError
 from stylesim.core.images import open_image
 from stylesim.core.progress import progress as show_progress
 from stylesim.data.sample import Sample
@@ -108,7 +108,6 @@ def embed(
             advance(len(batch))
     share.refuse_strangers(out)
     damaged += [(name, "a second item with this id") for name in share.twice]
-    damaged += getattr(items, "damaged", []) if rank == 0 else []  # what a shard could not even hand over
     if not writer.done and world == 1:
         raise _nothing(damaged)
     return writer.finish(**_of_images(writer.done, damaged))
@@ -156,6 +155,9 @@ class _Share:
                 return
             fresh, mine = [], number % self.world == self.rank
             for position, item in batch:
+                if item.problem is not None:  # of a shard that breaks off, all that is missing has one id
+                    fresh.append((position, item))
+                    continue
                 if item.id in self.seen:
                     self.twice += [item.id] if mine else []
                 elif item.id not in self.done:
@@ -181,7 +183,7 @@ def _prepared(
         position, item = numbered
         try:
             if item.image is None:
-                raise StylesimError("the item has labels but no image")
+                raise CorruptSampleError(item.problem or "the sample has labels but no image")
             image = open_image(item.image)  # whole: a JPEG decoded at half its size has other pixels
             image = image.convert("L").convert("RGB") if greyscale else image
             return _Prepared(position, item._replace(image=None), preprocessing(image), "")

@@ -16,7 +16,7 @@ import torch.distributed as dist
 from stylesim.core.errors import StylesimError
 from stylesim.data.open_samples import Samples, open_samples
 from stylesim.data.roots import Root, name_roots
-from stylesim.data.shards.shard_files import ShardSamples
+from stylesim.data.shards.shard_samples import ShardSamples
 from stylesim.evaluation.embed import embed, gather_descriptor_set
 from stylesim.evaluation.retrieval import Retrieval, evaluate_retrieval
 from stylesim.evaluation.spec import RetrievalSpec

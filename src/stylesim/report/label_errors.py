@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Int
 
 from stylesim.core.errors import StylesimError
-from stylesim.data.datasets.folder import load_table
+from stylesim.data.image_tables import read_table
 from stylesim.evaluation.retrieval import Retrieval, item_values
 from stylesim.evaluation.spec import matching_tags
 
@@ -63,7 +63,7 @@ def read_movements(movements: str) -> Movements:
         return movements
     if not (file := Path(movements).expanduser()).is_file():
         raise StylesimError(f"movements={movements}: there is no such table. Its columns are artist and movement.")
-    table = load_table(file)
+    table = read_table(file)
     label = next((column for column in ("artist", "label") if column in table), None)
     if label is None or "movement" not in table:
         raise StylesimError(f"{file} needs the columns artist and movement; it has {', '.join(map(str, table))}.")

@@ -74,5 +74,5 @@ def test_nothing_there(tmp_path: Path):
     with pytest.raises(StylesimError, match="there is no image in it"):
         folder(stage(tmp_path), path=str(tmp_path / "empty"))
     (tmp_path / "bad.csv").write_text("title\nx\n")
-    with pytest.raises(StylesimError, match="has the columns title, and none of image"):
+    with pytest.raises(StylesimError, match="no column that names the images"):
         folder(stage(tmp_path), path=str(tmp_path / "bad.csv"))

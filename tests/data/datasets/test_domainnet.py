@@ -12,7 +12,7 @@ from corpus import picture
 from stylesim.core.errors import StylesimError
 from stylesim.core.targets import conf_dir
 from stylesim.data.datasets.domainnet import DomainNet, split_classes
-from stylesim.data.datasets.folder import read_samples
+from stylesim.data.datasets.folder import find_samples
 from stylesim.data.datasets.word_vectors import mean_vectors, two_means
 
 CLASSES = {"cat": (1, 0.1), "The_Dog": (0.9, 0), "t-shirt": (0, 1), "wine_bottle": (0.1, 1), "cup": (0, 0.9)}
@@ -43,7 +43,7 @@ def vectors(tmp_path: Path) -> Path:
 def sides(root: Path, **options: Any) -> tuple[list, list]:
     spec = DomainNet(str(root), spec=SimpleNamespace, **options).retrieval_sets()["domainnet"]
     assert spec.relevant == "domain:*"
-    return read_samples(spec.query[0]), read_samples(spec.gallery[0])
+    return find_samples(spec.query[0]), find_samples(spec.gallery[0])
 
 
 def test_the_smaller_cluster_of_classes_queries_the_other(

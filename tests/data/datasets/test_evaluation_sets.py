@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 from corpus import picture, write_root
 
-from stylesim.data.datasets.evaluation_sets import Census, TaggedSets, chance, summary, write_table
-from stylesim.data.datasets.folder import read_samples
+from stylesim.data.datasets.evaluation_sets import Census, TaggedSets, chance, summary
+from stylesim.data.datasets.folder import find_samples
+from stylesim.data.image_tables import write_image_table
 from stylesim.data.sample import Sample
 
 
@@ -36,8 +37,8 @@ def test_a_table_gives_back_its_items_under_their_own_keys(tmp_path: Path) -> No
     (tmp_path / "far").mkdir()
     (tmp_path / "far" / "1.jpg").write_bytes(picture(1))
     item = Sample("1.jpg", tmp_path / "far" / "1.jpg", ["artist:a; b|c", "genre:x"], None, "s")
-    table = write_table([item], tmp_path / "run" / "q.parquet")
-    (again,) = read_samples(table)
+    table = write_image_table([item], tmp_path / "run" / "q.parquet")
+    (again,) = find_samples(table)
     assert again == item._replace(id="q/1.jpg", source=table)
     assert [file.name for file in (tmp_path / "run").iterdir()] == ["q.parquet"]
 
@@ -46,7 +47,7 @@ def test_two_images_of_one_key_are_both_kept(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / f"{name}.jpg").write_bytes(picture(1))
     pd.DataFrame({"path": ["a.jpg", "b.jpg"], "key": ["k", ""]}).to_csv(tmp_path / "t.csv", index=False)
-    assert [item.id for item in read_samples(tmp_path / "t.csv")] == ["t/b.jpg", "t/k"]
+    assert [item.id for item in find_samples(tmp_path / "t.csv")] == ["t/b.jpg", "t/k"]
 
 
 def test_shards_are_counted_by_their_index_and_asked_by_group(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

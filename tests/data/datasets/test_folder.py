@@ -13,7 +13,7 @@ import pytest
 from corpus import picture
 
 from stylesim.core.errors import StylesimError
-from stylesim.data.datasets.folder import hold_out, read_samples
+from stylesim.data.datasets.folder import find_samples, hold_out
 from stylesim.data.modules import FolderDataModule
 from stylesim.data.views import TwoViews
 
@@ -36,7 +36,7 @@ def module_of(root: Any, **options: Any) -> FolderDataModule:
 
 
 def test_the_first_folder_is_the_tag_and_the_top_has_none(folder: Path):
-    items = read_samples(folder)
+    items = find_samples(folder)
     assert Counter(tuple(item.tags) for item in items) == {("klee",): 10, ("monet",): 10, (): 1}
     assert items[-1].id == "mine/top.png"
     assert [item.id for item in items] == sorted(item.id for item in items)
@@ -57,7 +57,7 @@ def test_a_table_names_paths_tags_and_contents(folder: Path, suffix: str):
         frame.to_parquet(table)
     else:
         frame.to_csv(table, sep="\t" if suffix == ".tsv" else ",", index=False)
-    items = read_samples(table)
+    items = find_samples(table)
     assert [(item.id, item.tags, item.content) for item in items] == [
         ("table/klee/0.JPG", ["a", "b", "c", "d"], "x"),
         ("table/klee/2.JPG", [], None),
@@ -69,24 +69,24 @@ def test_a_table_names_paths_tags_and_contents(folder: Path, suffix: str):
 @pytest.mark.parametrize(
     ("columns", "words"),
     [
-        ({"url": ["x"]}, "none of path, name, file"),
-        ({"path": ["gone.jpg"]}, "give paths relative to the table"),
+        ({"url": ["x"]}, "expected one of path, image, name, file, got url"),
+        ({"path": ["gone.jpg"]}, "Give paths relative to the table"),
     ],
 )
 def test_a_table_that_names_no_image_is_refused(tmp_path: Path, columns: dict, words: str):
     pd.DataFrame(columns).to_csv(tmp_path / "t.csv", index=False)
     with pytest.raises(StylesimError, match=words):
-        read_samples(tmp_path / "t.csv")
+        find_samples(tmp_path / "t.csv")
 
 
 def test_what_is_no_source_is_refused(tmp_path: Path):
-    with pytest.raises(StylesimError, match="there is no image in"):
-        read_samples(tmp_path)
+    with pytest.raises(StylesimError, match="There is no image in"):
+        find_samples(tmp_path)
     with pytest.raises(StylesimError, match="no folder of images and no table"):
         module_of(str(tmp_path / "gone")).train_dataloader()
     (tmp_path / "t.parquet").write_bytes(b"x")
     with pytest.raises(StylesimError, match="cannot be read as a table"):
-        read_samples(tmp_path / "t.parquet")
+        find_samples(tmp_path / "t.parquet")
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -117,15 +117,15 @@ def test_held_out_images_are_not_trained_on_and_find_each_other(folder: Path, tm
     spec = module.retrieval_sets()["validation"]
     [table] = spec.query
     assert Path(table).parent == tmp_path / "run"
-    held = read_samples(table)
+    held = find_samples(table)
     assert Counter(item.tags[0] for item in held) == {"klee": 3, "monet": 3}
-    trained = {str(item.image) for source in module.sources for item in source.items}  # type: ignore[union-attr]
+    trained = {str(item.image) for source in module.sources for item in source.samples}  # type: ignore[union-attr]
     assert len(trained) == 15
     assert not trained & {str(item.image) for item in held}
 
 
 def test_held_out_shares_are_at_least_two_and_the_same_again(folder: Path):
-    items = read_samples(folder)
+    items = find_samples(folder)
     assert hold_out(items, 0.01) == hold_out(list(reversed(items)), 0.01)
     assert len(hold_out(items, 0.01)) == 4
     assert hold_out(items[:3], 0.5) == set()

@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from stylesim import evaluate
 from stylesim.core.errors import StylesimError
 from stylesim.core.targets import check_config
-from stylesim.data.datasets.folder import read_samples
+from stylesim.data.datasets.folder import find_samples
 from stylesim.data.datasets.wikiart import WikiArt, match
 
 FOLDER = "/fs/elsewhere/wikiart/"  # the table's paths are of the machine that wrote it
@@ -65,7 +65,7 @@ def test_queries_and_database_with_names_mended_and_strangers_left_out(
     relevant = {"wikiart": "artist:*", "wikiart_genre": "genre:*"}
     specs = WikiArt(str(root), spec=SimpleNamespace, relevant=relevant, tables=str(tmp_path)).retrieval_sets()
     assert {name: spec.relevant for name, spec in specs.items()} == relevant
-    queries, database = (read_samples(location) for location in (*specs["wikiart"].query, *specs["wikiart"].gallery))
+    queries, database = (find_samples(location) for location in (*specs["wikiart"].query, *specs["wikiart"].gallery))
     assert {item.id: item.tags for item in queries} == {
         "wikiart-query/Cubism/juan-gris_violin.jpg": ["artist:juan-gris", "genre:Cubism"],
         "wikiart-query/Impressionism/claude-monet_lilies-2.jpg": ["artist:claude-monet", "genre:Impressionism"],
@@ -88,7 +88,7 @@ def test_a_table_without_paths_is_matched_by_name(root: Path, tmp_path: Path) ->
     frame.to_csv(tmp_path / "names.csv", index=False)
     module = WikiArt(str(root), table=str(tmp_path / "names.csv"), spec=SimpleNamespace, tables=str(tmp_path))
     (query,) = module.retrieval_sets()["wikiart"].query
-    assert len(read_samples(query)) == 3
+    assert len(find_samples(query)) == 3
 
 
 def test_the_command_scores_it_and_counts_the_broken_file(

@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 from stylesim.core.errors import StylesimError
 from stylesim.data.batch import Batch
 from stylesim.data.modules import ShardDataModule
+from stylesim.data.sample import Sample
 from stylesim.data.sampling.balance import by_inverse_frequency, by_tag, read_balance
 from stylesim.data.sampling.plan import Plan
 from stylesim.data.sampling.stream import Line, Stream, StreamLoader, read_balanced
-from stylesim.data.shards.shard_files import ShardWriter, index_shards
-from stylesim.data.shards.tar_reader import Slot
+from stylesim.data.shards.indexing import index_shards
+from stylesim.data.shards.shard_writer import ShardWriter
 from stylesim.data.views import TwoViews
 
 TAIL = {5: "rare", 31: "rare", 17: "rarer", 44: "rarer"}  # all other images are "common"
@@ -130,33 +131,32 @@ def test_an_image_that_comes_again_is_cut_anew(root):
 
 def test_what_cannot_be_chosen_is_named_once_in_an_epoch(root):
     [line] = stream_of(root).stream.lines
-    no_image, strange = "train/00001/00020", "train/00002/00030"
+    no_image = "train/00001/00020"
 
     class Damaged:
         counts = line.source.counts
 
-        def read(self, number: int, places: Sequence[int]) -> Iterator[Slot]:
-            for slot in line.source.read(number, places):
-                lacking = slot._replace(image=None, reason="no image") if slot.key == no_image else slot
-                yield lacking._replace(labels={"tags": ["unheard"]}) if slot.key == strange else lacking
+        def read(self, number: int, places: Sequence[int]) -> Iterator[Sample]:
+            for sample in line.source.read(number, places):
+                yield sample._replace(image=None, problem="no image") if sample.id == no_image else sample
 
     loader = stream_of(root, stop=10)
     loader.stream.lines = (line._replace(source=Damaged()),)
     batches = list(loader)
     named = Counter(key for batch in batches for key, _ in batch.damaged)
-    assert named[no_image] == named[strange] == 1
+    assert named[no_image] == 1
     assert all(len(batch.keys) >= 5 for batch in batches), "they take nobody's place; the broken picture does"
     loader.stream.start = 4
     assert_same(list(loader), batches[4:])
 
 
 class Numbers:
-    """A source whose slots are their own places, every third one of them rare."""
+    """A source whose samples are their own places, every third one of them rare."""
 
     counts: tuple[int, ...] = ()
 
-    def read(self, number: int, places: Sequence[int]) -> Iterator[Slot]:
-        return (Slot(f"{number}/{place}", b"", {}) for place in places)
+    def read(self, number: int, places: Sequence[int]) -> Iterator[Sample]:
+        return (Sample(f"{number}/{place}", b"") for place in places)
 
 
 @given(
@@ -172,15 +172,15 @@ def test_any_readers_choose_from_places_of_their_own(counts, readers, buffer, do
     line = Line(Numbers(), plan, read_balance("inverse_frequency", batch)([5, 1]))
     by_micro_batch: dict[int, list[str]] = {}
 
-    def columns_of(slot: Slot) -> list[int]:
-        return [int(slot.key[-1]) % 3 == 0]
+    def columns_of(sample: Sample) -> list[int]:
+        return [int(sample.id[-1]) % 3 == 0]
 
     for rank in range(world):
         for worker in range(workers):
             whole = list(read_balanced(line, 2, rank, worker, columns_of))
             assert list(read_balanced(line, 2, rank, worker, columns_of, done)) == whole[done:]
-            for m, slots in zip(plan.served(2, worker), whole, strict=True):
-                by_micro_batch.setdefault(m, []).extend(slot.key for slot in slots)
+            for m, samples in zip(plan.served(2, worker), whole, strict=True):
+                by_micro_batch.setdefault(m, []).extend(sample.id for sample in samples)
     assert set(by_micro_batch) == set(range(2 * plan.steps, 3 * plan.steps))
     assert all(len(keys) == len(set(keys)) == batch * world for keys in by_micro_batch.values())
 

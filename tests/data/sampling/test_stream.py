@@ -21,10 +21,10 @@ from torch.utils.data import DataLoader
 from stylesim.data.batch import Batch, UncutBatch
 from stylesim.data.modules import ShardDataModule
 from stylesim.data.roots import name_roots
+from stylesim.data.sample import Sample
 from stylesim.data.sampling.plan import Plan
 from stylesim.data.sampling.stream import Line, Stream, StreamLoader, as_it_is, read_in_order
-from stylesim.data.shards.shard_index import index_shards
-from stylesim.data.shards.tar_reader import Slot
+from stylesim.data.shards.indexing import index_shards
 from stylesim.data.views import TwoViews
 
 
@@ -144,18 +144,18 @@ def test_skipped_shards_are_not_opened(root: Path):
             opened.append(number)
             return line.source.read(number, places)
 
-    slots = list(read_in_order(line._replace(source=Watched()), 0, 0, 0, skip=36))
-    assert len(slots) == 4
+    samples = list(read_in_order(line._replace(source=Watched()), 0, 0, 0, skip=36))
+    assert len(samples) == 4
     assert len(opened) <= 2
 
 
 class Numbers:
-    """A source whose slots are their own places."""
+    """A source whose samples are their own places."""
 
     counts: tuple[int, ...] = ()
 
-    def read(self, number: int, places: Sequence[int]) -> Iterator[Slot]:
-        return (Slot(f"{number}/{place}", b"", {}) for place in places)
+    def read(self, number: int, places: Sequence[int]) -> Iterator[Sample]:
+        return (Sample(f"{number}/{place}", b"") for place in places)
 
 
 @given(
@@ -176,7 +176,7 @@ def test_any_readers_of_any_shards_end_together_and_can_be_entered_anywhere(
             whole = list(read_in_order(line, 3, rank, worker))
             skip = int(entry * len(whole))
             assert list(read_in_order(line, 3, rank, worker, skip)) == whole[skip:]
-            seen += [slot.key for slot in whole]
+            seen += [sample.id for sample in whole]
     assert len(set(seen)) == len(seen) == line.plan.steps * batch * world
 
 

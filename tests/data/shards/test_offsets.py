@@ -89,7 +89,7 @@ def test_any_places_of_a_shard_give_the_samples_that_reading_it_through_gives(ki
     @given(st.sets(st.integers(0, SAMPLES + 2)).map(sorted))
     def check(places: list[int]) -> None:
         found = list(read_shard(str(path), "s", places))
-        assert [slot[:3] for slot in found] == [whole[place][:3] for place in places]
+        assert [sample[:3] for sample in found] == [whole[place][:3] for place in places]
 
     check()
 
@@ -112,5 +112,5 @@ def test_what_is_passed_over_is_not_read(kind: str, shards: dict[str, Path], mon
 
     group = tars.group
     monkeypatch.setattr(tars, "group", counted)
-    assert [slot.labels["tags"] for slot in read_shard(str(shards[kind]), "s", [3, 20, 29])] == [["3"], ["20"], ["29"]]
+    assert [sample.tags for sample in read_shard(str(shards[kind]), "s", [3, 20, 29])] == [["3"], ["20"], ["29"]]
     assert len(passed) == 3

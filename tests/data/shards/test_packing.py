@@ -13,7 +13,7 @@ from stylesim.core.errors import StylesimError
 from stylesim.core.images import open_image
 from stylesim.data.modules import ShardDataModule
 from stylesim.data.shards.packing import PLAN, pack
-from stylesim.data.shards.shard_files import read_samples
+from stylesim.data.shards.shard_samples import read_shards
 from stylesim.data.views import TwoViews
 
 
@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def contents(root: Path) -> dict[bytes, list[str]]:
-    return {item.image: item.tags for item in read_samples(root)}  # type: ignore[misc]
+    return {item.image: item.tags for item in read_shards(root)}  # type: ignore[misc]
 
 
 def test_packed_images_keep_their_bytes_and_tags(folder: Path, tmp_path: Path):

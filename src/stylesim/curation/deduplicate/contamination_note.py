@@ -56,7 +56,7 @@ def digest_of_set(locations: Sequence[str]) -> str:
     """
     from stylesim.data.open_samples import open_samples
     from stylesim.data.roots import name_roots
-    from stylesim.data.shards.shard_files import ShardSamples
+    from stylesim.data.shards.shard_samples import ShardSamples
 
     listing: list[Any] = []
     for part in open_samples(name_roots(locations)).parts:

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from stylesim.core.errors import StylesimError
+from stylesim.core.image_folders import is_image_file, visible_files
 from stylesim.core.images import EXTENSIONS
 from stylesim.curation.sources.columns import ours
 from stylesim.curation.stage import Piece, Stage, digest_of
@@ -41,7 +42,7 @@ def img2dataset(stage: Stage, *, path: str) -> dict[str, Any]:
     root = Path(path).expanduser().absolute()
     if not root.is_dir():
         raise StylesimError(f"source.path={path}: there is no folder at {root}.")
-    files = [file for file in root.rglob("*") if file.is_file() and file.suffix != ".partial"]
+    files = [file for file in visible_files(root) if file.suffix != ".partial"]
     if (done := stage.begin(files=digest_of(files, root))) is not None:
         return done
     return stage.finish(read_downloads(stage, root))
@@ -49,8 +50,9 @@ def img2dataset(stage: Stage, *, path: str) -> dict[str, Any]:
 
 def read_downloads(stage: Stage, root: Path) -> Counter[str]:
     """The parts of all tars and folders of images below `root`, in the order of their names."""
-    tars = list(root.rglob("*.tar")) + list(root.rglob("*.tar.gz"))
-    folders = {file.parent for file in root.rglob("*") if file.suffix.lower() in EXTENSIONS}
+    files = visible_files(root)
+    tars = [file for file in files if file.name.endswith((".tar", ".tar.gz"))]
+    folders = {file.parent for file in files if is_image_file(file)}
     shards = sorted([*tars, *folders])
     if not shards:
         raise StylesimError(f"{root} holds no tar and no folder of images, which img2dataset would have left there.")
@@ -62,7 +64,8 @@ def _read_shard(shard: Path, root: Path | None) -> Piece:
     counts: Counter[str] = Counter()
     read: Callable[[str], bytes]
     if shard.is_dir():
-        names, locate, read = sorted(os.listdir(shard)), partial(os.path.join, shard), partial(_read_file, shard)
+        visible = sorted(name for name in os.listdir(shard) if not name.startswith("."))
+        names, locate, read = visible, partial(os.path.join, shard), partial(_read_file, shard)
     else:
         tar = Tar(shard)
         names, locate, read = tar.names(), tar.locator, tar.read

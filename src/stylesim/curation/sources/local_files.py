@@ -10,10 +10,11 @@ import pyarrow as pa
 from PIL import Image
 
 from stylesim.core.errors import StylesimError
+from stylesim.core.image_folders import is_image_file, visible_files
 from stylesim.core.images import EXTENSIONS, FORMATS
 from stylesim.curation.sources.columns import ours
 from stylesim.curation.stage import Piece, Stage, digest_of
-from stylesim.data.datasets.folder import PATHS, TABLES, load_table
+from stylesim.data.image_tables import TABLES, read_image_table, split_tags
 
 Row = dict[str, Any]
 
@@ -30,8 +31,8 @@ def folder(stage: Stage, *, path: str, rows: int = 10_000) -> dict[str, Any]:
     """
     root = Path(path).expanduser().absolute()
     if root.is_dir():
-        files = [f for f in sorted(root.rglob("*")) if f.is_file() and not f.name.startswith(".")]
-        names = [f.relative_to(root).as_posix() for f in files if f.suffix.lower() in EXTENSIONS]
+        files = visible_files(root)
+        names = [file.relative_to(root).as_posix() for file in files if is_image_file(file)]
         found: list[Row] = [{"path": name} for name in names]
     elif root.is_file() and root.suffix in TABLES:
         files, found, root = [root], _rows(root), root.parent
@@ -47,14 +48,7 @@ def folder(stage: Stage, *, path: str, rows: int = 10_000) -> dict[str, Any]:
 
 def _rows(table: Path) -> list[Row]:
     """The rows of a table, its columns in lower case; a path that comes again counts once."""
-    frame = load_table(table).rename(columns=lambda name: str(name).lower())
-    column = next((name for name in ("path", "image", *PATHS) if name in frame), None)
-    if column is None:
-        raise StylesimError(
-            f"{table} has the columns {', '.join(frame)}, and none of image, {', '.join(PATHS)}, which would name the"
-            " images."
-        )
-    frame = frame.rename(columns={column: "path"}).drop_duplicates("path").astype(object)
+    frame = read_image_table(table).drop_duplicates("path").astype(object)
     return frame.where(frame.notna().to_numpy(), None).to_dict("records")  # type: ignore[return-value]
 
 
@@ -74,7 +68,7 @@ def _read(rows: list[Row], root: Path) -> Piece:
         if not any(row.get(column) for column in ("caption", "text", "txt")) and beside.is_file():
             kept[-1]["caption"] = beside.read_text(encoding="utf-8", errors="replace").strip()
         if isinstance(tags := row.get("tags"), str):
-            kept[-1]["tags"] = [tag for part in tags.split("|") for text in part.split(";") if (tag := text.strip())]
+            kept[-1]["tags"] = split_tags(tags)
     counts = {"rows": len(rows), "images": len(kept), "not_an_image": len(dropped)}
     columns = {name: [row.get(name) for row in kept] for name in sorted({name for row in kept for name in row})}
     table = ours(pa.table(columns)) if kept else pa.table({})

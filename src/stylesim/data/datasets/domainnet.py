@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from stylesim.core.errors import StylesimError
-from stylesim.data.datasets.evaluation_sets import Census, summary, write_table
-from stylesim.data.datasets.folder import EXTENSIONS
+from stylesim.core.image_folders import image_files
+from stylesim.data.datasets.evaluation_sets import Census, summary
 from stylesim.data.datasets.word_vectors import mean_vectors, two_means
+from stylesim.data.image_tables import write_image_table
 from stylesim.data.sample import Sample
 
 LEFT_OUT = "quickdraw"
@@ -71,8 +72,8 @@ class DomainNet:
         print(summary(f"DomainNet {self.root}", Census.of(queries), Census.of(gallery), self.relevant))
         print(f"  {how}\n  An approximation: the split of the paper was never published.", flush=True)
         folder = Path(self.tables or tempfile.mkdtemp(prefix="stylesim-"))
-        query = write_table(queries, folder / "domainnet-query.parquet")
-        database = write_table(gallery, folder / "domainnet-database.parquet")
+        query = write_image_table(queries, folder / "domainnet-query.parquet")
+        database = write_image_table(gallery, folder / "domainnet-database.parquet")
         return {
             name: self.spec(query=[query], gallery=[database], relevant=glob) for name, glob in self.relevant.items()
         }
@@ -111,20 +112,17 @@ def _items(root: Path) -> list[Sample]:
     """All images of the domains, ordered by id; `Sample.content` is the class."""
     if not root.is_dir():
         raise StylesimError(f"data.root={root}: there is no such folder. It is the folder of DomainNet's domains.")
-    domains = sorted(d for d in root.iterdir() if d.is_dir() and not d.name.startswith("."))
-    items = [
-        Sample(f"{domain.name}/{of.name}/{file.name}", file, [f"domain:{domain.name}"], of.name, str(domain))
-        for domain in domains
-        if domain.name.lower() != LEFT_OUT
-        for of in domain.iterdir()
-        if of.is_dir() and not of.name.startswith(".")
-        for file in of.iterdir()
-        if file.suffix.lower() in EXTENSIONS and not file.name.startswith(".")
-    ]
+    items = []
+    for file in image_files(root):
+        domain, *of, name = file.relative_to(root).parts
+        if len(of) == 1 and domain.lower() != LEFT_OUT:
+            tags, source = [f"domain:{domain}"], str(root / domain)
+            items.append(Sample(f"{domain}/{of[0]}/{name}", file, tags, of[0], source))
     if len({item.source for item in items}) < 2:
+        folders = sorted(child.name for child in root.iterdir() if child.is_dir())
         raise StylesimError(
             f"{root} is no DomainNet: below it lie folders of domains (clipart, infograph, painting, real, sketch), and"
-            f" in each a folder for each class. Found: {', '.join(d.name for d in domains) or 'no folder'}."
+            f" in each a folder for each class. Found: {', '.join(folders) or 'no folder'}."
         )
     return sorted(items, key=lambda item: item.id)
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Any
 
 from stylesim.data.open_samples import open_samples
 from stylesim.data.roots import name_roots
 from stylesim.data.sample import Sample
-from stylesim.data.shards.shard_files import ShardSamples
+from stylesim.data.shards.shard_samples import ShardSamples
 
 
 @dataclass(frozen=True)
@@ -59,26 +57,6 @@ def summary(title: str, queries: Census, gallery: Census | None, relevant: Mappi
         by_label = f" ({1 / len(labels):.2%} by the number of labels)" if labels else ""
         lines.append(f"  {name}: {len(labels):,} x {glob}, chance {chance(queries, gallery, glob):.2%}{by_label}")
     return "\n".join(lines)
-
-
-def write_table(items: Sequence[Sample], table: Path) -> str:
-    """Write image files and what is known of them as a table that `read_samples` reads; returns where it is.
-
-    Its keys are the ids of the items, so that one image has one id wherever the files lie.
-    """
-    import pandas as pd
-
-    columns = {
-        "key": [item.id for item in items],
-        "path": [str(Path(str(item.image)).absolute()) for item in items],
-        "tags": [item.tags for item in items],
-        "content": [item.content for item in items],
-    }
-    table.parent.mkdir(parents=True, exist_ok=True)
-    part = table.with_name(f"{table.name}.{os.getpid()}")  # every process of a job writes the same table
-    pd.DataFrame(columns).to_parquet(part)
-    os.replace(part, table)
-    return str(table)
 
 
 class TaggedSets:

@@ -9,8 +9,9 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from stylesim.core.errors import StylesimError
-from stylesim.data.datasets.evaluation_sets import Census, summary, write_table
-from stylesim.data.datasets.folder import EXTENSIONS, load_table
+from stylesim.core.image_folders import image_files
+from stylesim.data.datasets.evaluation_sets import Census, summary
+from stylesim.data.image_tables import read_image_table, write_image_table
 from stylesim.data.sample import Sample
 
 if TYPE_CHECKING:
@@ -74,8 +75,8 @@ class WikiArt:
         print(summary(f"WikiArt {self.root}", Census.of(queries), Census.of(sides["database"]), self.relevant))
         print(_left_out(frame["file"].tolist(), found, strangers), end="", flush=True)
         folder = Path(self.tables or tempfile.mkdtemp(prefix="stylesim-"))
-        query = write_table(queries, folder / "wikiart-query.parquet")
-        database = write_table(sides["database"], folder / "wikiart-database.parquet")
+        query = write_image_table(queries, folder / "wikiart-query.parquet")
+        database = write_image_table(sides["database"], folder / "wikiart-database.parquet")
         return {
             name: self.spec(query=[query], gallery=[database], relevant=glob) for name, glob in self.relevant.items()
         }
@@ -91,12 +92,11 @@ class WikiArt:
                 f"there is no {self.table}: the table that the CSD repository publishes for WikiArt belongs there, or"
                 " name it with data.table=PATH"
             )
-        frame = load_table(self.table)
-        paths = "path" if "path" in frame else "name"
-        if missing := [column for column in (paths, "artist", "split") if column not in frame]:
+        frame = read_image_table(self.table)
+        if missing := [column for column in ("artist", "split") if column not in frame]:
             raise StylesimError(f"{self.table} has no column {missing[0]!r}; it has {', '.join(map(str, frame))}.")
         frame = frame[frame["split"].isin(["query", "database"])]
-        frame = frame.assign(file=["/".join(PurePosixPath(str(path)).parts[-2:]) for path in frame[paths]])
+        frame = frame.assign(file=["/".join(PurePosixPath(str(path)).parts[-2:]) for path in frame["path"]])
         return frame.drop_duplicates(["file", "artist", "split"]).reset_index(drop=True)
 
 
@@ -129,8 +129,7 @@ def _name(file: str) -> str:
 
 
 def _files(root: Path) -> list[str]:
-    inside = (file.relative_to(root) for file in root.rglob("*") if file.suffix.lower() in EXTENSIONS)
-    return sorted(file.as_posix() for file in inside if not any(part.startswith(".") for part in file.parts))
+    return [file.relative_to(root).as_posix() for file in image_files(root)]
 
 
 def _left_out(wanted: Sequence[str], found: Mapping[int, str], strangers: Sequence[Sample]) -> str:

@@ -18,11 +18,11 @@ import torch
 from jaxtyping import Int
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from stylesim.core.errors import StylesimError
+from stylesim.core.errors import CorruptSampleError, DataError, StylesimError
 from stylesim.data.batch import Batch, UncutBatch, stack_views
+from stylesim.data.sample import Sample
 from stylesim.data.sampling.balance import Balance
 from stylesim.data.sampling.plan import Plan, Stretch
-from stylesim.data.shards.tar_reader import Slot
 from stylesim.data.views import Drawn, TwoViews
 
 MAX_PIXELS = 1 << 26
@@ -38,8 +38,8 @@ class Source(Protocol):
         """Samples of each shard."""
         ...
 
-    def read(self, number: int, places: Sequence[int]) -> Iterator[Slot]:
-        """One slot for each of the places (ascending) of shard `number`."""
+    def read(self, number: int, places: Sequence[int]) -> Iterator[Sample]:
+        """One sample for each of the places (ascending) of shard `number`."""
         ...
 
 
@@ -51,7 +51,7 @@ class Joined:
         self.counts = tuple(count for source in sources for count in source.counts)
         self._first = np.cumsum([0, *(len(source.counts) for source in sources)])
 
-    def read(self, number: int, places: Sequence[int]) -> Iterator[Slot]:
+    def read(self, number: int, places: Sequence[int]) -> Iterator[Sample]:
         which = int(np.searchsorted(self._first, number, side="right")) - 1
         return self.sources[which].read(number - int(self._first[which]), places)
 
@@ -84,18 +84,21 @@ class Stream(IterableDataset):
     start: int = 0
     stop: int = 1 << 62
 
-    def __iter__(self) -> Iterator[Batch | UncutBatch]:
+    def __iter__(self) -> Iterator[Batch | UncutBatch | StylesimError]:
         info = get_worker_info()
         workers = self.lines[0].plan.workers
         assert (info.num_workers if info else 1) == workers, "the plan was made for another number of workers"
         # After a resume DataLoader asks its worker 0 first again, whoever's turn it is in the plan.
         first = self.start + (info.id if info else 0)
         shares = [self._shares(line, first) for line in self.lines]
-        for _ in range(first, self.stop, workers):
-            yield self._batch([slot for share in shares for slot in next(share)])
+        try:
+            for _ in range(first, self.stop, workers):
+                yield self._batch([sample for share in shares for sample in next(share)])
+        except StylesimError as error:  # raised in a worker, DataLoader would put a traceback into its message
+            yield error
 
-    def _shares(self, line: Line, first: int) -> Iterator[list[tuple[int, Slot]]]:
-        """What this line gives to micro-batch `first` and to all that its worker serves after it: (turn, slot).
+    def _shares(self, line: Line, first: int) -> Iterator[list[tuple[int, Sample]]]:
+        """What this line gives to micro-batch `first` and to all that its worker serves after it: (turn, sample).
 
         The turn is what makes the views of an image that comes again different: its epoch, or where it may come
         several times in one, the micro-batch.
@@ -106,46 +109,48 @@ class Stream(IterableDataset):
             served = plan.served(epoch, worker)
             done = len(range(served.start, first, served.step))
             if line.balance is None:
-                slots = read_in_order(line, epoch, self.rank, worker, plan.batch * done)
-                yield from ([(epoch, slot) for slot in islice(slots, plan.batch)] for _ in served[done:])
+                samples = read_in_order(line, epoch, self.rank, worker, plan.batch * done)
+                yield from ([(epoch, sample) for sample in islice(samples, plan.batch)] for _ in served[done:])
             else:
                 chosen = read_balanced(line, epoch, self.rank, worker, self._columns_of, done)
-                yield from ([(m, slot) for slot in next(chosen)] for m in served[done:])
+                yield from ([(m, sample) for sample in next(chosen)] for m in served[done:])
             epoch += 1
 
-    def _batch(self, slots: Sequence[tuple[int, Slot]]) -> Batch | UncutBatch:
+    def _batch(self, samples: Sequence[tuple[int, Sample]]) -> Batch | UncutBatch:
         images: list[Any] = []  # views, or what they will be cut from
         tags, keys, damaged = [], [], []
-        for turn, slot in slots:
+        for turn, sample in samples:
             try:
                 row = np.zeros(self.columns, bool)
-                row[self._columns_of(slot)] = True
-                image = self._draw(turn, slot)
-            except StylesimError as error:
-                damaged.append((slot.key, str(error)))
+                row[self._columns_of(sample)] = True
+                image = self._draw(turn, sample)
+            except CorruptSampleError as error:
+                damaged.append((sample.id, str(error)))
                 continue
             tags.append(row)
             images.append(image if self.views.on_device else self.views.cut_both(image))
-            keys.append(slot.key)
+            keys.append(sample.id)
         known = torch.from_numpy(np.stack(tags) if tags else np.zeros((0, self.columns), bool))
         if self.views.on_device:
             return UncutBatch.of(images, known, keys, damaged)
         return Batch(stack_views(images, self.views.size), known, keys, damaged)
 
-    def _draw(self, turn: int, slot: Slot) -> Drawn:
+    def _draw(self, turn: int, sample: Sample) -> Drawn:
         """Views that depend on the image and the turn alone, whichever reader makes them."""
-        if slot.image is None:
-            raise StylesimError(slot.reason or "no image")
-        seed = f"{self.lines[0].plan.seed} {turn} {slot.key}".encode("utf-8", "surrogateescape")
+        data = sample.encoded()
+        seed = f"{self.lines[0].plan.seed} {turn} {sample.id}".encode("utf-8", "surrogateescape")
         digest = hashlib.blake2b(seed, digest_size=16).digest()
         rng = np.random.Generator(np.random.PCG64(int.from_bytes(digest, "little")))
-        return self.views.draw_of_file(slot.image, rng, max_pixels=MAX_PIXELS)
+        return self.views.draw_of_file(data, rng, max_pixels=MAX_PIXELS)
 
-    def _columns_of(self, slot: Slot) -> list[int]:
+    def _columns_of(self, sample: Sample) -> list[int]:
         """Columns of the selected tags of an image."""
-        tags = slot.labels.get("tags", ())
+        tags = sample.tags
         if strange := [tag for tag in tags if tag not in self.tags]:
-            raise StylesimError(f"its tag {strange[0]!r} is not in the index: index the shards again")
+            raise DataError(
+                f"The tag {strange[0]!r} of {sample.id} is not in the index of its shard, so that the index belongs to"
+                " other shards: make it again with `python -m stylesim.index folder=FOLDER`."
+            )
         return [column for tag in tags if (column := self.tags[tag]) is not None]
 
     @cached_property
@@ -154,29 +159,29 @@ class Stream(IterableDataset):
         return sum(column is not None for column in self.tags.values())
 
 
-def read_in_order(line: Line, epoch: int, rank: int, worker: int, skip: int = 0) -> Iterator[Slot]:
-    """The slots of one reader in one epoch in the order of its plan, without the first `skip` of them.
+def read_in_order(line: Line, epoch: int, rank: int, worker: int, skip: int = 0) -> Iterator[Sample]:
+    """The samples of one reader in one epoch in the order of its plan, without the first `skip` of them.
 
     Reads the stretches from front to back and holds what is not due yet, never more than the plan's buffer.
-    Shards that hold only skipped slots are not opened.
+    Shards that hold only skipped samples are not opened.
     """
     waiting, due = line.plan.order(epoch, rank, worker, skip)
     reading = _read_wanted(line.source, line.plan.stretches(epoch, rank, worker), np.sort(waiting), skip)
-    held: dict[int, Slot] = {}
+    held: dict[int, Sample] = {}
     for position in due:
         while position not in held:
-            at, slot = next(reading)
-            held[at] = slot
+            at, sample = next(reading)
+            held[at] = sample
         yield held.pop(position)
 
 
 def read_balanced(
-    line: Line, epoch: int, rank: int, worker: int, columns_of: Callable[[Slot], list[int]], done: int = 0
-) -> Iterator[list[Slot]]:
-    """The slots of each micro-batch of one reader in one epoch, without the first `done` batches.
+    line: Line, epoch: int, rank: int, worker: int, columns_of: Callable[[Sample], list[int]], done: int = 0
+) -> Iterator[list[Sample]]:
+    """The samples of each micro-batch of one reader in one epoch, without the first `done` batches.
 
     They are chosen, by the columns of their tags, from the window that the plan gives each batch: what is chosen
-    depends on what lies in that window alone, so a resumed stream reads one window and has its place. Slots that
+    depends on what lies in that window alone, so a resumed stream reads one window and has its place. Samples that
     cannot be chosen, having no image or no valid tags, go with the first batch whose window reaches them.
     """
     plan, served = line.plan, line.plan.served(epoch, worker)
@@ -186,28 +191,27 @@ def read_balanced(
     reached = plan.window(served[done - 1]).stop if done else 0
     first = plan.window(left[0]).start
     reading = _read_wanted(line.source, plan.stretches(epoch, rank, worker), np.empty(0, np.int64), first)
-    held: dict[int, tuple[Slot, list[int]]] = {}
+    held: dict[int, tuple[Sample, list[int]]] = {}
     for m in left:
         window = plan.window(m)
         lost = []
         held = {at: image for at, image in held.items() if at in window}
-        for at, slot in islice(reading, window.stop - first):
+        for at, sample in islice(reading, window.stop - first):
             try:
-                if slot.image is None:
-                    raise StylesimError(slot.reason or "no image")
-                held[at] = slot, columns_of(slot)
-            except StylesimError:
-                lost += [slot] if at >= reached else []
+                sample.encoded()
+                held[at] = sample, columns_of(sample)
+            except CorruptSampleError:
+                lost += [sample] if at >= reached else []
         first = reached = window.stop
-        images, tags = [slot for slot, _ in held.values()], [columns for _, columns in held.values()]
+        images, tags = [sample for sample, _ in held.values()], [columns for _, columns in held.values()]
         places = line.balance(tags, plan.batch, np.random.default_rng([3, plan.seed, m, rank]))
         yield [images[place] for place in places] + lost
 
 
 def _read_wanted(
     source: Source, stretches: Sequence[Stretch], waiting: Int[np.ndarray, " b"], skip: int
-) -> Iterator[tuple[int, Slot]]:
-    """(position, slot) of stretches laid end to end: of the positions that are `waiting` (sorted) in a buffer
+) -> Iterator[tuple[int, Sample]]:
+    """(position, sample) of stretches laid end to end: of the positions that are `waiting` (sorted) in a buffer
     which `skip` samples have left, and of all behind it."""
     begin, behind = 0, skip + len(waiting)
     for number, start, stop in stretches:
@@ -249,6 +253,8 @@ class StreamLoader:
             self.seconds_waited += time.perf_counter() - asked
             if batch is None:
                 return
+            if isinstance(batch, StylesimError):
+                raise batch
             yield batch
 
     def _read(self, stream: Stream) -> Iterator[Any]:

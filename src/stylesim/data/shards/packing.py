@@ -20,10 +20,10 @@ from PIL import Image
 from stylesim.core.errors import StylesimError
 from stylesim.core.images import open_image
 from stylesim.core.progress import progress
-from stylesim.data.datasets.folder import read_samples
+from stylesim.data.datasets.folder import find_samples
 from stylesim.data.sample import Sample
-from stylesim.data.shards.shard_files import ShardWriter
-from stylesim.data.shards.shard_index import index_shards
+from stylesim.data.shards.indexing import index_shards
+from stylesim.data.shards.shard_writer import ShardWriter
 from stylesim.data.shards.tar_reader import EXTENSIONS
 
 PLAN = "pack.json"
@@ -33,8 +33,8 @@ DAMAGED = "damaged-"
 
 
 def pack(source: str | Path, out: str | Path, **options: Any) -> list[tuple[str, str]]:
-    """Pack the images that `folder.read_samples` finds in `source` into shards in `out` (see `pack_samples`)."""
-    return pack_samples(read_samples(source), out, **options)
+    """Pack the images that `find_samples` finds in `source` into shards in `out` (see `pack_samples`)."""
+    return pack_samples(find_samples(source), out, **options)
 
 
 def read_file(path: str) -> bytes:

@@ -7,9 +7,10 @@ import tarfile
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, Self
+from typing import BinaryIO, Self
 
 from stylesim.data.roots import REMOTE, opened
+from stylesim.data.sample import Sample
 from stylesim.data.shards.offsets import sample_offsets
 
 EXTENSIONS = ("jpg", "jpeg", "png", "webp")
@@ -17,16 +18,7 @@ MAX_MEMBER = 1 << 28  # bytes; a larger member is skipped unread: no image or la
 GAP = 8  # samples that are rather read through than sought over
 
 
-class Slot(NamedTuple):
-    """One place in a shard: an encoded image and its labels, or the reason why there is none."""
-
-    key: str
-    image: bytes | None
-    labels: dict
-    reason: str | None = None
-
-
-def read_shard(url: str, name: str, places: Sequence[int]) -> Iterator[Slot]:
+def read_shard(url: str, name: str, places: Sequence[int]) -> Iterator[Sample]:
     """The samples number `places` (ascending, from 0) of the shard behind `url`: exactly one slot for each.
 
     Keys get `name` in front. What cannot be read is a slot with a reason, to the last one of a truncated shard.
@@ -45,12 +37,12 @@ def read_shard(url: str, name: str, places: Sequence[int]) -> Iterator[Slot]:
                     seen = number + 1
                     if number in wanted:
                         given += 1
-                        yield read_slot(sample, name)
+                        yield as_sample(sample, name)
         reason = f"the shard ends after {seen} samples: it is not the one that was indexed"
     except Exception as error:  # a stranger's file: whatever it makes tarfile, zlib or a pipe say, the run goes on
         reason = f"the shard cannot be read beyond {seen} samples ({_sentence(error)})"
     for _ in range(given, len(places)):
-        yield Slot(name, None, {}, reason)
+        yield Sample(name, None, source=name, problem=reason)
 
 
 def _offsets(url: str) -> list[int]:
@@ -104,22 +96,31 @@ def _members(stream: BinaryIO) -> Iterator[dict]:
             archive.members = []  # pyright: ignore[reportAttributeAccessIssue]  # or the list grows with the shard
 
 
-def read_slot(sample: dict, name: str) -> Slot:
-    """One grouped sample, its labels parsed and checked; the image stays encoded."""
-    key = f"{name}/{sample['__key__']}"
-    image = next((data for member, data in sample.items() if member.rpartition(".")[2] in EXTENSIONS), None)
+def as_sample(members: dict, shard: str) -> Sample:
+    """Check the members of one sample and parse its labels; the image stays encoded.
+
+    Args:
+        members: The bytes of each member by its extension, and the key as `__key__`.
+        shard: `<root>/<name of the shard>`, the first part of the id.
+    """
+    id = f"{shard}/{members['__key__']}"
+
+    def unreadable(problem: str) -> Sample:
+        return Sample(id, None, source=shard, problem=problem)
+
+    image = next((data for name, data in members.items() if name.rpartition(".")[2] in EXTENSIONS), None)
     if image is None:
-        return Slot(key, None, {}, f"no image: none of its members ends in {', '.join(EXTENSIONS)}")
-    if "json" not in sample:
-        return Slot(key, None, {}, "no labels: there is no .json beside the image")
+        return unreadable(f"no image: none of its members ends in {', '.join(EXTENSIONS)}")
+    if "json" not in members:
+        return unreadable("no labels: there is no .json beside the image")
     try:
-        labels = json.loads(sample["json"])
-        tags = labels.get("tags") or []  # img2dataset writes no tags
-        if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
-            return Slot(key, None, {}, f"`tags` in its .json is not a list of strings, but {str(tags)[:60]}")
+        labels = json.loads(members["json"])
+        tags, content = labels.get("tags") or [], labels.get("content")  # img2dataset writes no tags
     except (ValueError, AttributeError, RecursionError) as error:
-        return Slot(key, None, {}, f"its .json cannot be read ({_sentence(error)})")
-    return Slot(key, image, {**labels, "tags": tags})
+        return unreadable(f"its .json cannot be read ({_sentence(error)})")
+    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+        return unreadable(f"`tags` in its .json must be a list of strings, got {str(tags)[:60]}")
+    return Sample(id, image, tags, None if content is None else str(content), shard)
 
 
 def _sentence(error: Exception) -> str:

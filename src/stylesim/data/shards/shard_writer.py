@@ -1,4 +1,4 @@
-"""Shards of images: writing them, and reading them in order."""
+"""Write samples into shards, as WebDataset reads them."""
 
 from __future__ import annotations
 
@@ -7,77 +7,19 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from types import TracebackType
 
-from stylesim.core.errors import StylesimError
-from stylesim.data.roots import name_roots
-from stylesim.data.sample import Sample
-from stylesim.data.shards.shard_index import Index, index_shards, load_index
-from stylesim.data.shards.tar_reader import EXTENSIONS, Slot
-
-__all__ = ["ShardSamples", "ShardWriter", "index_shards", "load_index", "read_samples"]
-
-
-def read_samples(
-    roots: str | Path | Sequence[str | Path], rank: int = 0, world: int = 1, *, images: bool = True
-) -> ShardSamples:
-    """Every image of one or several roots in the order of their indices: items `rank`, `rank + world`, ...
-    of them.
-
-    Without `images` only the labels are given. Raises `StylesimError` as `load_index` does.
-    """
-    given = [roots] if isinstance(roots, str | Path) else roots
-    return ShardSamples(tuple(load_index(root) for root in name_roots(given)), rank, world, images)
-
-
-@dataclass
-class ShardSamples:
-    """The images of shards, in order, read anew by each iteration."""
-
-    indices: tuple[Index, ...]
-    rank: int = 0
-    world: int = 1
-    images: bool = True
-    damaged: list[tuple[str, str]] = field(default_factory=list)
-    """(id or shard, reason) of what the latest iteration had to leave out."""
-
-    def __len__(self) -> int:
-        return len(range(self.rank, sum(index.count for index in self.indices), self.world))
-
-    def __iter__(self) -> Iterator[Sample]:
-        self.damaged.clear()
-        position = 0
-        for index in self.indices:
-            for number, shard in enumerate(index.shards):
-                slots = index.read(number, range(shard.count))
-                yield from self._items(islice(slots, (self.rank - position) % self.world, None, self.world), shard.name)
-                position += shard.count
-
-    def _items(self, slots: Iterable[Slot], shard: str) -> Iterator[Sample]:
-        for slot in slots:
-            if slot.image is None:
-                self.damaged.append((slot.key, slot.reason or ""))
-                continue
-            content = slot.labels.get("content")
-            yield Sample(
-                id=slot.key,
-                image=slot.image if self.images else None,
-                tags=slot.labels["tags"],
-                content=None if content is None else str(content),
-                source=shard,
-            )
+from stylesim.core.errors import DataError
+from stylesim.data.shards.tar_reader import EXTENSIONS
 
 
 class ShardWriter:
     """Writes samples into shards `<prefix>00000.tar`, ...: the same samples give the same bytes.
 
     A shard is closed after `size` samples, and gets its name only when it is complete. `suffix` is `.tar` or
-    `.tar.gz`. Raises `StylesimError` on a key that webdataset would not read back as it is.
+    `.tar.gz`. Raises `DataError` on a key that webdataset would not read back as it is.
     """
 
     def __init__(
@@ -103,9 +45,7 @@ class ShardWriter:
     def write(self, key: str, image: bytes, labels: dict, *, extension: str = "jpg") -> None:
         """Add one encoded image with its labels."""
         if not key or "." in key or key.startswith(("/", "__")) or extension not in EXTENSIONS:
-            raise StylesimError(
-                f"{key!r} with .{extension} cannot be a sample: a key has no dot, an image is {EXTENSIONS}"
-            )
+            raise DataError(f"{key!r} with .{extension} cannot be a sample: a key has no dot, an image is {EXTENSIONS}")
         tar = self._tar or self._open()
         self._add(tar, f"{key}.{extension}", image)
         self._add(tar, f"{key}.json", json.dumps(labels, ensure_ascii=False, sort_keys=True).encode())

@@ -12,8 +12,10 @@ from webdataset.compat import WebDataset
 
 from stylesim.core.errors import StylesimError
 from stylesim.data.roots import Root
-from stylesim.data.shards.shard_files import ShardWriter, read_samples
-from stylesim.data.shards.shard_index import index_shards, load_index
+from stylesim.data.shards.indexing import index_shards
+from stylesim.data.shards.shard_index import load_index
+from stylesim.data.shards.shard_samples import read_shards
+from stylesim.data.shards.shard_writer import ShardWriter
 
 
 @pytest.mark.parametrize("suffix", [".tar", ".tar.gz"])
@@ -81,9 +83,9 @@ def test_indexing_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.M
             raise KeyboardInterrupt
         return examine(path)
 
-    from stylesim.data.shards.shard_index import _examine as examine
+    from stylesim.data.shards.indexing import _examine as examine
 
-    monkeypatch.setattr("stylesim.data.shards.shard_index._examine", examine_some)
+    monkeypatch.setattr("stylesim.data.shards.indexing._examine", examine_some)
     with pytest.raises(KeyboardInterrupt):
         index_shards(root, processes=1, show=False)
     index_shards(root, processes=1, show=False)
@@ -105,17 +107,17 @@ def test_problems_are_told_when_indexing(tmp_path: Path):
 
 def test_items_come_in_order_and_are_shared_among_ranks(tmp_path: Path):
     one, two = write_root(tmp_path / "a", 10, size=4), write_root(tmp_path / "b", 5, size=4)
-    items = read_samples([one, two])
+    items = read_shards([one, two])
     ids = [item.id for item in items]
     assert len(items) == len(ids) == 15
     assert ids[0] == "a/00000/00000"
     assert ids[-1] == "b/00001/00004"
-    shares = [[item.id for item in read_samples([one, two], rank, 4)] for rank in range(4)]
+    shares = [[item.id for item in read_shards([one, two], rank, 4)] for rank in range(4)]
     assert shares == [ids[rank::4] for rank in range(4)]
-    assert [len(read_samples([one, two], rank, 4)) for rank in range(4)] == [4, 4, 4, 3]
+    assert [len(read_shards([one, two], rank, 4)) for rank in range(4)] == [4, 4, 4, 3]
     first = next(iter(items))
     assert (first.tags, first.content, first.image) == (["set:0"], "c0", picture(0))
-    assert next(iter(read_samples(one, images=False))).image is None
+    assert next(iter(read_shards(one, images=False))).image is None
 
 
 def test_an_index_is_read_from_a_command(tmp_path: Path):
