@@ -57,14 +57,13 @@ def work(way: str, file: Path, rows: int, threads: int, results: multiprocessing
     import torch
 
     from stylesim.curation.deduplicate.disjoint_sets import Components
-    from stylesim.retrieval import arithmetic as precision
-    from stylesim.retrieval import pairs
+    from stylesim.retrieval import inner_products, similar_pairs
 
     torch.set_num_threads(threads)
     if way in ("whole", "single"):
-        pairs.WIDTHS = (DIM,)
+        similar_pairs.WIDTHS = (DIM,)
     if way == "single":
-        precision.shortens = lambda device: False  # type: ignore[assignment]
+        inner_products.has_reduced_precision = lambda device: False  # type: ignore[assignment]
     vectors, recall = np.load(file, mmap_mode="c"), ""
     n, start, marks = len(vectors), (time.perf_counter(), time.process_time()), []
     components, found = Components(n), 0
@@ -72,10 +71,10 @@ def work(way: str, file: Path, rows: int, threads: int, results: multiprocessing
         import faiss
 
         faiss.omp_set_num_threads(threads)
-        indexed = pairs.indexed_pairs(vectors, threshold=THRESHOLD, kind="hnsw")
+        indexed = similar_pairs.indexed_pairs(vectors, threshold=THRESHOLD, kind="hnsw")
         blocks, recall = [indexed.pairs], round(indexed.recall, 4)
     else:
-        blocks = pairs.pairs_above(vectors, threshold=THRESHOLD)
+        blocks = similar_pairs.pairs_above(vectors, threshold=THRESHOLD)
     for block in blocks:
         components.join(block.left, block.right)
         found += len(block.left)

@@ -3,7 +3,7 @@
 `python benchmarks/search.py --threads 2` makes descriptors of as many images as WikiArt's split has (16,006 queries,
 64,090 in the gallery, 768 numbers, 1,119 artists), and scores them in a process of its own for each way:
 
-- ours:   `evaluate_retrieval`: exact neighbours, decided in float64, and every metric with its value per query
+- ours:   `evaluate_descriptors`: exact neighbours, decided in float64, and every metric with its value per query
 - single: the same where the processor may not shorten float32 to bfloat16, which decides nothing but takes longer
 - faiss:  `faiss.IndexFlatIP`, then Recall@k, MRR@k and mAP@k as the CSD paper defines them, without a loop
 - slice:  `search` of the first queries of a set of 500,000 in a gallery of 500,000, read from disk as it goes
@@ -49,9 +49,9 @@ def write_descriptors(folder: Path, name: str, n: int, dim: int, artists: int, s
 
 def ours(folder: Path) -> dict[str, float]:
     """Every metric, by stylesim."""
-    from stylesim.evaluation.retrieval import evaluate_retrieval
-    from stylesim.evaluation.spec import RetrievalSpec
-    from stylesim.retrieval.descriptors import DescriptorSet, item_table
+    from stylesim.evaluation.evaluate_descriptors import evaluate_descriptors
+    from stylesim.evaluation.retrieval_spec import RetrievalSpec
+    from stylesim.retrieval.descriptor_set import DescriptorSet, item_table
 
     sets = {}
     for name in ("query", "gallery"):
@@ -59,15 +59,17 @@ def ours(folder: Path) -> dict[str, float]:
         items = item_table((f"{name}/{i}", [f"artist:{a}"], None, name, i) for i, a in enumerate(artists))
         sets[name] = DescriptorSet(np.load(folder / f"{name}.npy"), items)
     start = clock()
-    metrics = evaluate_retrieval(sets["query"], sets["gallery"], RetrievalSpec(["q"], ["g"], "artist:*", ks=KS)).metrics
+    metrics = evaluate_descriptors(
+        sets["query"], sets["gallery"], RetrievalSpec(["q"], ["g"], "artist:*", ks=KS)
+    ).metrics
     return timed(start) | {name: value for name, value in metrics.items() if "paper" in name or "recall" in name}
 
 
 def single(folder: Path) -> dict[str, float]:
     """Ours, without bfloat16."""
-    from stylesim.retrieval import arithmetic as precision
+    from stylesim.retrieval import inner_products
 
-    precision.shortens = lambda device: False  # type: ignore[assignment]
+    inner_products.has_reduced_precision = lambda device: False  # type: ignore[assignment]
     return ours(folder)
 
 
@@ -95,7 +97,7 @@ def faiss(folder: Path) -> dict[str, float]:
 
 def sliced(folder: Path) -> dict[str, float]:
     """A few queries against a gallery of half a million, on disk."""
-    from stylesim.retrieval.search import search
+    from stylesim.retrieval.exact_search import search
 
     query, gallery = np.load(folder / "slice.npy"), np.load(folder / "large.npy", mmap_mode="c")
     start = clock()

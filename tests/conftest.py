@@ -72,8 +72,8 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def overrides_for(shards: Path, *more: str) -> list[str]:
     """A training run of seconds through the real code: a reduced ViT, small shards, a probe every two steps."""
     spec = (
-        "{_target_: stylesim.evaluation.spec.RetrievalSpec, query: ['%s'], relevant: 'set:*', distinct: content,"
-        " every_n_steps: 2, ks: [1, 5]}" % (shards / "validation")
+        "{_target_: stylesim.evaluation.retrieval_spec.RetrievalSpec, query: ['%s'], relevant: 'set:*',"
+        " distinct: content, every_n_steps: 2, ks: [1, 5]}" % (shards / "validation")
     )
     return [
         "model=csd_vitb",

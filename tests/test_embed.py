@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from stylesim import embed
 from stylesim.core.errors import StylesimError
 from stylesim.encoders.controls import color_histogram
-from stylesim.retrieval.descriptors import DescriptorSet
+from stylesim.retrieval.descriptor_set import DescriptorSet
 
 HISTOGRAM = ("model=color_histogram", "model.image_size=48", "device=cpu")
 
@@ -64,7 +64,7 @@ def test_an_interrupted_command_goes_on(
     whole = composed(f"images={images}", f"out={tmp_path / 'whole'}", *HISTOGRAM, "batch_size=2", config="embed")
     embed.main(whole)
     import stylesim.evaluation.embed
-    from stylesim.retrieval.descriptors import DescriptorWriter
+    from stylesim.retrieval.descriptor_writer import DescriptorWriter
 
     class Interrupted(DescriptorWriter):
         def __init__(self, *args: object, **options: object) -> None:

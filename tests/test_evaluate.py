@@ -20,7 +20,7 @@ from stylesim.runtime import evaluation_run
 def evaluation(composed: Callable[..., DictConfig], shards: Path) -> Callable[..., DictConfig]:
     def make(*more: str) -> DictConfig:
         spec = (
-            "{_target_: stylesim.evaluation.spec.RetrievalSpec, query: ['%s'], relevant: 'set:*',"
+            "{_target_: stylesim.evaluation.retrieval_spec.RetrievalSpec, query: ['%s'], relevant: 'set:*',"
             " distinct: content, ks: [1, 5]}" % (shards / "validation")
         )
         return composed("data=laion_styles", f"+data.probes.validation={spec}", "device=cpu", *more, config="evaluate")

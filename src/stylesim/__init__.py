@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from stylesim.encoders.load import load_encoder as load_encoder
     from stylesim.encoders.weights.checkpoint import load_checkpoint as load_checkpoint
     from stylesim.evaluation.metrics import retrieval_metrics as retrieval_metrics
-    from stylesim.evaluation.spec import RetrievalSpec as RetrievalSpec
+    from stylesim.evaluation.retrieval_spec import RetrievalSpec as RetrievalSpec
     from stylesim.learning.losses import csd_loss as csd_loss
-    from stylesim.retrieval.descriptors import DescriptorSet as DescriptorSet
-    from stylesim.retrieval.search import search as search
+    from stylesim.retrieval.descriptor_set import DescriptorSet as DescriptorSet
+    from stylesim.retrieval.exact_search import search as search
     from stylesim.scoring.style_similarity import StyleSimilarity as StyleSimilarity
 
 _HOMES = {
-    "DescriptorSet": "retrieval.descriptors",
-    "RetrievalSpec": "evaluation.spec",
+    "DescriptorSet": "retrieval.descriptor_set",
+    "RetrievalSpec": "evaluation.retrieval_spec",
     "StyleEncoder": "encoders.base",
     "StyleSimilarity": "scoring.style_similarity",
     "StylesimError": "core.errors",
@@ -31,7 +31,7 @@ _HOMES = {
     "load_checkpoint": "encoders.weights.checkpoint",
     "load_encoder": "encoders.load",
     "retrieval_metrics": "evaluation.metrics",
-    "search": "retrieval.search",
+    "search": "retrieval.exact_search",
 }
 
 

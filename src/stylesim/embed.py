@@ -42,7 +42,7 @@ def write_parquet(folder: Path, path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from stylesim.retrieval.descriptors import DescriptorSet
+    from stylesim.retrieval.descriptor_set import DescriptorSet
 
     descriptors = DescriptorSet.load(folder).descriptors  # stay on disk while they are written
     column = pa.FixedSizeListArray.from_arrays(pa.array(descriptors.reshape(-1)), descriptors.shape[1])

@@ -23,8 +23,8 @@ from stylesim.runtime.launch import run
 
 if TYPE_CHECKING:
     from stylesim.core.images import ImageLike
-    from stylesim.retrieval.descriptors import DescriptorSet
-    from stylesim.scoring.comparison import Comparison
+    from stylesim.retrieval.descriptor_set import DescriptorSet
+    from stylesim.scoring.style_score import StyleScore
 
 SIDES = ("generated", "reference")
 
@@ -44,9 +44,9 @@ def main(cfg: DictConfig) -> dict[str, float]:
     if fresh:
         check_encoders(cfg)
     from stylesim.report.score_report import summary, write_score_report
-    from stylesim.retrieval.descriptors import DescriptorSet
+    from stylesim.retrieval.descriptor_set import DescriptorSet
     from stylesim.retrieval.readouts import Csls
-    from stylesim.scoring.comparison import compare
+    from stylesim.scoring.style_score import score_sets
 
     run_dir, encoder = Path(cfg.run_dir), load_model(cfg) if fresh else None
     folders = {s: run_dir / "descriptors" / s if s in fresh else Path(roots[s][0].location) for s in SIDES}
@@ -56,7 +56,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
     sets = {side: DescriptorSet.load(folder) for side, folder in folders.items()}
     readout = instantiate(cfg.readout)
     csls = readout if isinstance(readout, Csls) else None  # no other descriptors here, but a metric beside the raw one
-    comparison = compare(
+    style_score = score_sets(
         sets["generated"],
         sets["reference"],
         label=cfg.label,
@@ -65,44 +65,46 @@ def main(cfg: DictConfig) -> dict[str, float]:
         neighbours=cfg.neighbours,
         seed=cfg.seed,
     )
-    write_tables(run_dir, comparison, sets)
-    page = write_score_report(run_dir, comparison, sets, {side: partial(find_images, folders[side]) for side in SIDES})
-    print(f"{summary(comparison, sets)}\nreport: {page}", flush=True)
-    return flat(comparison)
+    write_tables(run_dir, style_score, sets)
+    page = write_score_report(run_dir, style_score, sets, {side: partial(find_images, folders[side]) for side in SIDES})
+    print(f"{summary(style_score, sets)}\nreport: {page}", flush=True)
+    return flat(style_score)
 
 
-def write_tables(run_dir: Path, comparison: Comparison, sets: Mapping[str, DescriptorSet]) -> None:
+def write_tables(run_dir: Path, style_score: StyleScore, sets: Mapping[str, DescriptorSet]) -> None:
     """Write `score.json`, and the tables that a spreadsheet reads."""
-    comparison.images.to_csv(run_dir / "per_image.csv", index=False)
-    comparison.pairs.to_csv(run_dir / "pairs.csv", index=False)
-    if len(comparison.labels):
-        comparison.labels.to_csv(run_dir / "labels.csv", index=False)
+    style_score.per_image.to_csv(run_dir / "per_image.csv", index=False)
+    style_score.pairs.to_csv(run_dir / "pairs.csv", index=False)
+    if len(style_score.per_label):
+        style_score.per_label.to_csv(run_dir / "labels.csv", index=False)
     content = {
-        "metrics": _without_nan([comparison.metrics])[0],
-        "intervals": comparison.intervals,
+        "metrics": _without_nan([style_score.metrics])[0],
+        "intervals": style_score.intervals,
         "images": {side: len(images) for side, images in sets.items()},
-        "matched_labels": comparison.matched,
-        "labels": _without_nan(comparison.labels.to_dict("records")),
-        "labels_left_out": comparison.left_out,
-        "works_of_reference": {name: _spread(values) for name, values in comparison.yardstick._asdict().items()},
+        "matched_labels": style_score.labels_matched,
+        "labels": _without_nan(style_score.per_label.to_dict("records")),
+        "labels_left_out": style_score.unmatched_labels,
+        "works_of_reference": {
+            name: _spread(values) for name, values in style_score.reference_similarities._asdict().items()
+        },
         "encoder": sets["generated"].meta.get("encoder"),
         "damaged": {side: images.damaged for side, images in sets.items()},
     }
     write_json(run_dir / "score.json", content)
 
 
-def flat(comparison: Comparison) -> dict[str, float]:
+def flat(style_score: StyleScore) -> dict[str, float]:
     """Every metric under a name of its own: what a sweep compares."""
-    metrics = dict(comparison.metrics)
-    for name, (low, high) in comparison.intervals.items():
+    metrics = dict(style_score.metrics)
+    for name, (low, high) in style_score.intervals.items():
         metrics |= {f"{name}/low": low, f"{name}/high": high}
-    for name, values in comparison.yardstick._asdict().items():
+    for name, values in style_score.reference_similarities._asdict().items():
         metrics |= {f"works/{name}": float(values.mean())} if len(values) else {}
     wanted = ["gss", "csls", "discrimination", "discrimination_csls"]
-    for line in comparison.labels.to_dict("records"):
+    for line in style_score.per_label.to_dict("records"):
         metrics |= {f"label/{line['label']}/{name}": line[name] for name in wanted if name in line}
-    if "discrimination" in comparison.labels:
-        metrics["discrimination"] = float(np.mean(comparison.labels["discrimination"]))
+    if "discrimination" in style_score.per_label:
+        metrics["discrimination"] = float(np.mean(style_score.per_label["discrimination"]))
     return metrics
 
 

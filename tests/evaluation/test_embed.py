@@ -15,9 +15,10 @@ from stylesim.core.errors import StylesimError
 from stylesim.data.sample import Sample
 from stylesim.encoders.base import Preprocessing, Provenance, StyleEncoder
 from stylesim.evaluation.embed import embed, gather_descriptor_set
-from stylesim.evaluation.retrieval import evaluate_retrieval
-from stylesim.evaluation.spec import RetrievalSpec
-from stylesim.retrieval.descriptors import DescriptorSet, DescriptorWriter
+from stylesim.evaluation.evaluate_descriptors import evaluate_descriptors
+from stylesim.evaluation.retrieval_spec import RetrievalSpec
+from stylesim.retrieval.descriptor_set import DescriptorSet
+from stylesim.retrieval.descriptor_writer import DescriptorWriter
 
 
 class Projection(StyleEncoder):
@@ -163,4 +164,4 @@ def test_any_number_of_processes_makes_the_same_set_to_the_bit(tmp_path: Path, w
         assert together.meta["data_digest"] == alone.meta["data_digest"]
         assert together.damaged == alone.damaged
         spec = RetrievalSpec(["r"], relevant="set:*", ks=(1, 5))
-        assert evaluate_retrieval(together, None, spec).metrics == evaluate_retrieval(alone, None, spec).metrics
+        assert evaluate_descriptors(together, None, spec).metrics == evaluate_descriptors(alone, None, spec).metrics

@@ -13,7 +13,7 @@ from PIL import Image
 from stylesim.core.errors import StylesimError
 from stylesim.encoders.base import Preprocessing, Provenance, StyleEncoder
 from stylesim.evaluation.evaluate import evaluate
-from stylesim.evaluation.spec import RetrievalSpec
+from stylesim.evaluation.retrieval_spec import RetrievalSpec
 from stylesim.retrieval.readouts import Csls
 
 

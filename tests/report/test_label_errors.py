@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from stylesim.core.errors import StylesimError
-from stylesim.evaluation.retrieval import Retrieval, evaluate_retrieval
-from stylesim.evaluation.spec import RetrievalSpec
+from stylesim.evaluation.evaluate_descriptors import RetrievalResult, evaluate_descriptors
+from stylesim.evaluation.retrieval_spec import RetrievalSpec
 from stylesim.report.label_errors import (
     OTHERS,
     UNKNOWN,
@@ -22,7 +22,7 @@ from stylesim.report.label_errors import (
     read_movements,
     worst_html,
 )
-from stylesim.retrieval.descriptors import DescriptorSet, item_table
+from stylesim.retrieval.descriptor_set import DescriptorSet, item_table
 
 # (id, artist, genre, place on a line): the nearest neighbour is the gallery image that is nearest on it.
 GALLERY = [("m", "monet", "impressionism", 0.0), ("r", "renoir", "impressionism", 1.0), ("p", "picasso", "cubism", 2.0)]
@@ -36,22 +36,22 @@ QUERIES = [
 ]
 
 
-def retrieval_of(rows: list, gallery: list, relevant: str = "artist:*") -> Retrieval:
+def retrieval_of(rows: list, gallery: list, relevant: str = "artist:*") -> RetrievalResult:
     def described(side: list) -> DescriptorSet:
         angles = np.array([place / 4 for *_, place in side])
         vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
         items = ((id, [f"artist:{a}", f"genre:{g}"], None, "s", n) for n, (id, a, g, _) in enumerate(side))
         return DescriptorSet(vectors, item_table(items))
 
-    return evaluate_retrieval(described(rows), described(gallery), RetrievalSpec(["q"], ["g"], relevant, ks=(1,)))
+    return evaluate_descriptors(described(rows), described(gallery), RetrievalSpec(["q"], ["g"], relevant, ks=(1,)))
 
 
 @pytest.fixture(scope="module")
-def retrieval() -> Retrieval:
+def retrieval() -> RetrievalResult:
     return retrieval_of(QUERIES, GALLERY)
 
 
-def test_answers_are_those_of_the_nearest_neighbour(retrieval: Retrieval) -> None:
+def test_answers_are_those_of_the_nearest_neighbour(retrieval: RetrievalResult) -> None:
     answers = nearest_neighbour_predictions(retrieval)
     assert [answer.predicted for answer in answers] == [
         f"artist:{a}" for a in ("monet", *["renoir"] * 2, *["picasso"] * 3)
@@ -62,7 +62,7 @@ def test_answers_are_those_of_the_nearest_neighbour(retrieval: Retrieval) -> Non
     )
 
 
-def test_the_worst_label_comes_first_with_what_it_is_taken_for(retrieval: Retrieval) -> None:
+def test_the_worst_label_comes_first_with_what_it_is_taken_for(retrieval: RetrievalResult) -> None:
     answers = nearest_neighbour_predictions(retrieval)
     worst = errors_by_label(answers)
     assert worst == [
@@ -76,7 +76,7 @@ def test_the_worst_label_comes_first_with_what_it_is_taken_for(retrieval: Retrie
     assert "picasso</th>" not in html
 
 
-def test_wrong_artists_are_summed_up_into_movements(retrieval: Retrieval) -> None:
+def test_wrong_artists_are_summed_up_into_movements(retrieval: RetrievalResult) -> None:
     answers = nearest_neighbour_predictions(retrieval)
     movement = movements_of_labels(retrieval, "genre:*")
     assert movement["artist:monet"] == "impressionism", "three of four of his images"
@@ -85,7 +85,7 @@ def test_wrong_artists_are_summed_up_into_movements(retrieval: Retrieval) -> Non
     assert matrix.counts.tolist() == [[0, 0], [1, 2]]
 
 
-def test_movements_can_be_given_in_a_table(retrieval: Retrieval, tmp_path: Path) -> None:
+def test_movements_can_be_given_in_a_table(retrieval: RetrievalResult, tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_text("artist,movement\nmonet,light\nartist:picasso,shape\n")
     movements = read_movements(str(tmp_path / "m.csv"))
     assert movements_of_labels(retrieval, movements) == {
@@ -101,7 +101,7 @@ def test_movements_can_be_given_in_a_table(retrieval: Retrieval, tmp_path: Path)
         read_movements(str(tmp_path / "gone.csv"))
 
 
-def test_without_movements_labels_are_confused_right_answers_included(retrieval: Retrieval) -> None:
+def test_without_movements_labels_are_confused_right_answers_included(retrieval: RetrievalResult) -> None:
     answers = nearest_neighbour_predictions(retrieval)
     assert movements_of_labels(retrieval, "movement:*") == {}
     assert movements_of_labels(retrieval_of(QUERIES, GALLERY, "genre:*"), "genre:*") == {}

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from stylesim.report.score_report import SHOWN, summary, write_score_report
-from stylesim.retrieval.descriptors import DescriptorSet, item_table
-from stylesim.scoring.comparison import compare
+from stylesim.retrieval.descriptor_set import DescriptorSet, item_table
+from stylesim.scoring.style_score import score_sets
 
 HOSTILE = "<script>&"
 META = {"encoder": {"name": "E", "weights": HOSTILE}, "damaged": [[HOSTILE, "cut short"]]}
@@ -50,7 +50,7 @@ def test_the_page_nests_escapes_and_shows_images_in_the_order_of_their_scores(
     labels: list[str], tmp_path: Path
 ) -> None:
     sets = {"generated": described("g", labels * SHOWN), "reference": described("r", labels * 6)}
-    comparison = compare(sets["generated"], sets["reference"], neighbours=12)
+    style_score = score_sets(sets["generated"], sets["reference"], neighbours=12)
     asked: dict[str, set[str]] = {}
 
     def find(side: str):
@@ -60,25 +60,25 @@ def test_the_page_nests_escapes_and_shows_images_in_the_order_of_their_scores(
 
         return opened
 
-    page = Reader(write_score_report(tmp_path, comparison, sets, {side: find(side) for side in sets}).read_text())
+    page = Reader(write_score_report(tmp_path, style_score, sets, {side: find(side) for side in sets}).read_text())
     assert page.open == []
     assert len(asked["generated"]) == SHOWN
     assert len(page.titles) == SHOWN * 11, "ten works beside each"
     shown = [name for name in page.titles if name.startswith("g/")]
-    order = comparison.images["id"].tolist()
+    order = style_score.per_image["id"].tolist()
     assert shown == sorted(shown, key=order.index)
     assert shown[0] == order[0]
     assert shown[-1] == order[-1]
     assert page.pictures == sum(name != "r/0.png" for name in page.titles)
-    assert f"{comparison.metrics['gss']:.3f}" in page.text
-    assert summary(comparison, sets) in page.text
+    assert f"{style_score.metrics['gss']:.3f}" in page.text
+    assert summary(style_score, sets) in page.text
     assert HOSTILE in page.text
 
 
 def test_a_single_image_and_a_single_work_make_a_page(tmp_path: Path) -> None:
     sets = {"generated": described("g", [""]), "reference": described("r", [""])}
-    comparison = compare(sets["generated"], sets["reference"])
+    style_score = score_sets(sets["generated"], sets["reference"])
     nothing = {side: lambda wanted: {} for side in sets}
-    page = Reader(write_score_report(tmp_path, comparison, sets, nothing).read_text())
+    page = Reader(write_score_report(tmp_path, style_score, sets, nothing).read_text())
     assert "95 %:" not in page.text, "one image has no interval"
     assert "1 generated image resembles" in page.text

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from stylesim.core.errors import StylesimError
-from stylesim.retrieval.ann_index import approximate_search, build_index
-from stylesim.retrieval.search import search
+from stylesim.retrieval.ann_index import approximate_search, build_ann_index
+from stylesim.retrieval.exact_search import search
 
 
 def clusters(n: int, seed: int = 0) -> np.ndarray:
@@ -24,7 +24,7 @@ def test_an_index_finds_most_and_says_how_much(kind, least):
     pytest.importorskip("faiss")
     gallery, queries = clusters(400 if kind == "pq" else 2000), clusters(60, seed=1)  # training codes takes seconds
     exact = search(queries, gallery, 10)
-    found = approximate_search(build_index(gallery, kind), queries, 10, sample=60)
+    found = approximate_search(build_ann_index(gallery, kind), queries, 10, sample=60)
 
     pairs = zip(exact.indices.tolist(), found.neighbours.indices.tolist(), strict=True)
     assert found.recall == pytest.approx(np.mean([len(set(true) & set(given)) / 10 for true, given in pairs]))
@@ -41,7 +41,7 @@ def test_an_index_finds_most_and_says_how_much(kind, least):
 def test_a_gallery_smaller_than_k_is_padded_as_in_exact_search():
     pytest.importorskip("faiss")
     gallery, queries = clusters(12), clusters(3, seed=1)
-    found, exact = approximate_search(build_index(gallery), queries, 20), search(queries, gallery, 20)
+    found, exact = approximate_search(build_ann_index(gallery), queries, 20), search(queries, gallery, 20)
     assert torch.equal(found.neighbours.indices, exact.indices)
     assert found.recall == 1
 
@@ -56,13 +56,13 @@ def test_without_faiss_the_search_is_exact(monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", without_faiss)
     gallery, queries = clusters(300), clusters(5, seed=1)
-    found = approximate_search(build_index(gallery, "ivf"), queries, 7)
+    found = approximate_search(build_ann_index(gallery, "ivf"), queries, 7)
     assert torch.equal(found.neighbours.indices, search(queries, gallery, 7).indices)
     assert found.recall == 1
 
 
 def test_what_cannot_be_indexed_is_refused():
     with pytest.raises(StylesimError, match="take ivf, hnsw or pq"):
-        build_index(clusters(9), "lsh")  # type: ignore[arg-type]
+        build_ann_index(clusters(9), "lsh")  # type: ignore[arg-type]
     with pytest.raises(StylesimError, match="256 descriptors or more"):
-        build_index(clusters(200), "pq")
+        build_ann_index(clusters(200), "pq")

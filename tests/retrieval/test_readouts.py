@@ -11,9 +11,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from stylesim.core.errors import StylesimError
 from stylesim.core.targets import check_config, conf_dir
-from stylesim.retrieval.descriptors import DescriptorSet, item_table
+from stylesim.retrieval.descriptor_set import DescriptorSet, item_table
+from stylesim.retrieval.exact_search import search
 from stylesim.retrieval.readouts import Cosine, Csls, Pca, Whitened
-from stylesim.retrieval.search import search
 
 
 def unit(seed: int, n: int, d: int = 6) -> np.ndarray:
@@ -113,18 +113,6 @@ def test_every_configuration_is_right_and_builds_its_read_out(file: Path):
     assert ours.shape[1] == theirs.shape[1]
     with pytest.raises(StylesimError, match=r"readout\.dims is unknown"):
         check_config(DictConfig({"readout": {**cfg.readout, "dims": 4}}))
-
-
-def test_digests_tell_read_outs_and_fit_sets_apart(tmp_path: Path):
-    items = item_table((str(i), [], None, "x", i) for i in range(5))
-    for name in ("one", "two", "three"):
-        meta = {"encoder_digest": "e", "data_digest": "two" if name == "two" else "other"}
-        DescriptorSet(unit(0, 5), items, meta).save(tmp_path / name)
-    fitted = {name: Whitened(fit=str(tmp_path / name)).digest() for name in ("one", "two")}
-    readouts = [Cosine(), Csls(), Csls(k=5), Whitened(), Whitened(dim=4), Whitened(fit="query"), Pca(), Pca(dim=4)]
-    digests = [readout.digest() for readout in readouts] + list(fitted.values())
-    assert len(set(digests)) == len(digests)
-    assert Csls().digest() == Csls(k=10).digest()
 
 
 def test_whitening_by_too_few_images_is_refused():

@@ -6,7 +6,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stylesim.scoring.gss import discrimination, image_scores, mean_scores, neighbourhoods, own_similarities, yardstick
+from stylesim.scoring.gss import (
+    gap_to_best_other,
+    image_scores,
+    leave_one_out_similarities,
+    mean_scores,
+    neighbourhood_similarities,
+    reference_similarities,
+)
 
 # Two works at right angles, so r̄ = (.5, .5) of length √.5; generations on the first work and on their bisector.
 WORKS = np.array([[1.0, 0.0], [0.0, 1.0]])
@@ -51,7 +58,7 @@ def test_neighbourhoods_and_csls_are_those_of_the_whole_table(k: int) -> None:
     generated, works = unit(2, 7).astype(np.float32), unit(3, 5).astype(np.float32)
     table = generated.astype(float) @ works.T.astype(float)
     near = [np.sort(t, axis=1)[:, -k:].mean(1) for t in (table, table.T)]
-    found = neighbourhoods(generated, works, k)
+    found = neighbourhood_similarities(generated, works, k)
     np.testing.assert_allclose(found[0], near[0], atol=1e-6)
     np.testing.assert_allclose(found[1], near[1], atol=1e-6)
     csls = (2 * table - near[0][:, None] - near[1]).mean(1)
@@ -60,37 +67,37 @@ def test_neighbourhoods_and_csls_are_those_of_the_whole_table(k: int) -> None:
 
 def test_works_are_their_own_yardstick_without_themselves() -> None:
     works = np.array([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
-    same, different, others = yardstick(works, {"a": np.array([0, 1]), "b": np.array([2])})
+    same, different, others = reference_similarities(works, {"a": np.array([0, 1]), "b": np.array([2])})
     assert same.tolist() == pytest.approx([0.6, 0.6]), "a single work of b says nothing"
     # The work of b with a's prototype (.8, .4), the two of a with b's.
     assert sorted(different) == pytest.approx([0.0, 0.4, 0.8])
     assert others.tolist() == pytest.approx([0.3, 0.7, 0.4])
     table = works @ works.T
-    assert own_similarities(works).mean() == pytest.approx(table[~np.eye(3, dtype=bool)].mean())
+    assert leave_one_out_similarities(works).mean() == pytest.approx(table[~np.eye(3, dtype=bool)].mean())
 
 
 @pytest.mark.parametrize(
     ("n", "labels", "lengths"), [(5, {}, (0, 0, 5)), (5, {"a": range(5)}, (5, 0, 5)), (1, {}, (0, 0, 0))]
 )
 def test_what_a_corpus_cannot_tell_is_empty(n: int, labels: dict[str, range], lengths: tuple[int, int, int]) -> None:
-    found = yardstick(unit(0, n), {name: np.array(rows) for name, rows in labels.items()})
+    found = reference_similarities(unit(0, n), {name: np.array(rows) for name, rows in labels.items()})
     assert tuple(map(len, found)) == lengths
 
 
 def test_a_large_corpus_is_sampled_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
     works, labels = unit(4, 60), {"a": np.arange(30), "b": np.arange(30, 60)}
-    whole = yardstick(works, labels).different
+    whole = reference_similarities(works, labels).different
     monkeypatch.setattr("stylesim.scoring.gss.SAMPLE", 40)
-    sampled = yardstick(works, labels).different
+    sampled = reference_similarities(works, labels).different
     assert len(whole) == 60
     assert len(sampled) == 20
     assert set(sampled) < set(whole)
 
 
 def test_discrimination_is_own_minus_the_best_other() -> None:
-    assert discrimination(np.array([0.2, 0.7, 0.5]), own=2) == (pytest.approx(-0.2), 1)
-    assert discrimination(np.array([0.2, 0.7, 0.5]), own=1) == (pytest.approx(0.2), 2)
-    gap, other = discrimination(np.array([0.9]), own=0)
+    assert gap_to_best_other(np.array([0.2, 0.7, 0.5]), own=2) == (pytest.approx(-0.2), 1)
+    assert gap_to_best_other(np.array([0.2, 0.7, 0.5]), own=1) == (pytest.approx(0.2), 2)
+    gap, other = gap_to_best_other(np.array([0.9]), own=0)
     assert np.isnan(gap)
     assert other is None
 
@@ -99,7 +106,7 @@ def test_discrimination_is_own_minus_the_best_other() -> None:
 @given(st.integers(0, 99), st.permutations(range(6)), st.permutations(range(8)))
 def test_the_order_of_images_does_not_matter(seed: int, ours: list[int], theirs: list[int]) -> None:
     generated, works = unit(seed, 6), unit(seed + 1, 8)
-    values = image_scores(generated, works, *neighbourhoods(generated, works, 3))
-    mixed = image_scores(generated[ours], works[theirs], *neighbourhoods(generated[ours], works[theirs], 3))
+    values = image_scores(generated, works, *neighbourhood_similarities(generated, works, 3))
+    mixed = image_scores(generated[ours], works[theirs], *neighbourhood_similarities(generated[ours], works[theirs], 3))
     for name in values:
         np.testing.assert_allclose(mixed[name], values[name][ours], atol=1e-6)

@@ -16,8 +16,8 @@ from stylesim.core.errors import StylesimError
 from stylesim.data.sample import Sample
 from stylesim.encoders.controls import color_histogram
 from stylesim.evaluation.embed import embed
-from stylesim.retrieval.descriptors import DescriptorSet
-from stylesim.scoring.comparison import compare
+from stylesim.retrieval.descriptor_set import DescriptorSet
+from stylesim.scoring.style_score import score_sets
 from stylesim.scoring.style_similarity import StyleSimilarity
 
 
@@ -53,7 +53,7 @@ def described(images: Tensor, folder: Path) -> DescriptorSet:
 def test_its_metrics_are_those_of_the_command_on_the_same_images_as_files(tmp_path: Path) -> None:
     generated, real = batch(0, 12), batch(1, 15)
     found = fed([generated[:5], generated[5:]], [real], readout="csls")
-    files = compare(described(generated, tmp_path / "g"), described(real, tmp_path / "r")).metrics
+    files = score_sets(described(generated, tmp_path / "g"), described(real, tmp_path / "r")).metrics
     assert found == {name: pytest.approx(files[name], abs=1e-6) for name in found}
     assert set(found) == {"gss", "gss_unit_prototype", "gss_renormalised", "csls"}
 
@@ -124,7 +124,7 @@ def _on_a_rank(rank: int, folder: str) -> None:
 
 def test_two_processes_find_what_one_does(tmp_path: Path) -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
-    set_forkserver_preload(["stylesim.scoring.style_similarity", "stylesim.scoring.comparison"])
+    set_forkserver_preload(["stylesim.scoring.style_similarity", "stylesim.scoring.style_score"])
     mp.start_processes(_on_a_rank, args=(str(tmp_path),), nprocs=2, start_method="forkserver")
     for rank in range(2):
         found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)

@@ -25,13 +25,8 @@ from stylesim.core.images import open_image
 from stylesim.core.progress import progress as show_progress
 from stylesim.data.sample import Sample
 from stylesim.encoders.base import pick_device
-from stylesim.retrieval.descriptors import (
-    DescriptorBuffer,
-    DescriptorSet,
-    DescriptorWriter,
-    bad_descriptors,
-    item_table,
-)
+from stylesim.retrieval.descriptor_set import DescriptorSet, bad_descriptors, item_table
+from stylesim.retrieval.descriptor_writer import DescriptorBuffer, DescriptorWriter
 
 if TYPE_CHECKING:
     from stylesim.encoders.base import Preprocessing, StyleEncoder

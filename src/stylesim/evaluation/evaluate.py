@@ -18,9 +18,9 @@ from stylesim.data.open_samples import Samples, open_samples
 from stylesim.data.roots import Root, name_roots
 from stylesim.data.shards.shard_samples import ShardSamples
 from stylesim.evaluation.embed import embed, gather_descriptor_set
-from stylesim.evaluation.retrieval import Retrieval, evaluate_retrieval
-from stylesim.evaluation.spec import RetrievalSpec
-from stylesim.retrieval.descriptors import DescriptorSet, concatenate
+from stylesim.evaluation.evaluate_descriptors import RetrievalResult, evaluate_descriptors
+from stylesim.evaluation.retrieval_spec import RetrievalSpec
+from stylesim.retrieval.descriptor_set import DescriptorSet, concatenate
 from stylesim.retrieval.readouts import Readout
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def evaluate(
     rank: int = 0,
     world: int = 1,
     **describing: Any,
-) -> dict[str, Retrieval]:
+) -> dict[str, RetrievalResult]:
     """Describe the images of every retrieval set, and evaluate it.
 
     Sets that share images share their descriptors. The metrics of a set with `distinct` hold its content score as well
@@ -89,9 +89,9 @@ def evaluate(
     for name, spec in specs.items():
         queries = descriptors(spec.query, spec.greyscale)
         gallery = descriptors(spec.gallery, spec.greyscale) if spec.gallery else None
-        results[name] = evaluate_retrieval(queries, gallery, spec, **comparing)
+        results[name] = evaluate_descriptors(queries, gallery, spec, **comparing)
         if spec.distinct is not None:
-            content = evaluate_retrieval(queries, gallery, spec.swapped(), **comparing).metrics
+            content = evaluate_descriptors(queries, gallery, spec.swapped(), **comparing).metrics
             results[name].metrics.update({f"content_{k}": v for k, v in content.items() if "@" in k})
     return results
 

@@ -14,8 +14,8 @@ from jaxtyping import Int
 
 from stylesim.core.errors import StylesimError
 from stylesim.data.image_tables import read_table
-from stylesim.evaluation.retrieval import Retrieval, item_values
-from stylesim.evaluation.spec import matching_tags
+from stylesim.evaluation.evaluate_descriptors import RetrievalResult
+from stylesim.evaluation.labels import label_values, matching_tags
 
 Movements = Mapping[str, str] | str
 """Which movement a label belongs to: label -> movement, or a glob over the tags that name the movement."""
@@ -70,12 +70,12 @@ def read_movements(movements: str) -> Movements:
     return dict(zip(table[label].astype(str), table["movement"].astype(str), strict=True))
 
 
-def nearest_neighbour_predictions(retrieval: Retrieval) -> list[Prediction]:
+def nearest_neighbour_predictions(retrieval: RetrievalResult) -> list[Prediction]:
     """The answer to each query; queries and neighbours without a label are left out.
 
     None at all where images have several labels, of which none is their own.
     """
-    sides = [item_values(side.items, retrieval.spec.relevant) for side in (retrieval.queries, retrieval.gallery)]
+    sides = [label_values(side.items, retrieval.spec.relevant) for side in (retrieval.queries, retrieval.gallery)]
     if any(len(values) > 1 for values in chain(*sides)):
         return []
     nearest = retrieval.neighbours.indices[:, 0].tolist()
@@ -99,7 +99,7 @@ def errors_by_label(answers: Sequence[Prediction]) -> list[LabelErrors]:
     return sorted(lines, key=lambda line: (line.recall, -line.queries, line.label))
 
 
-def movements_of_labels(retrieval: Retrieval, movements: Movements) -> dict[str, str]:
+def movements_of_labels(retrieval: RetrievalResult, movements: Movements) -> dict[str, str]:
     """The movement of each label: as given, or by a glob the one that most images of the label are tagged with.
 
     Empty where no image has such a tag, and where these tags are the labels themselves. A label that the table lacks,
@@ -110,7 +110,7 @@ def movements_of_labels(retrieval: Retrieval, movements: Movements) -> dict[str,
     tags: dict[str, Counter[str]] = defaultdict(Counter)
     for side in (retrieval.queries, retrieval.gallery):
         for (label, *_), known in zip(
-            (values or [""] for values in item_values(side.items, retrieval.spec.relevant)),
+            (values or [""] for values in label_values(side.items, retrieval.spec.relevant)),
             side.items["tags"],
             strict=True,
         ):

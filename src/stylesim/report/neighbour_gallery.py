@@ -11,7 +11,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from stylesim.core.errors import StylesimError
-from stylesim.evaluation.retrieval import Retrieval, item_values
+from stylesim.evaluation.evaluate_descriptors import RetrievalResult
+from stylesim.evaluation.labels import label_values
 from stylesim.report.html_page import image_uri
 
 THUMBNAIL = 144
@@ -38,7 +39,7 @@ class NeighbourRow:
 
 
 def neighbour_rows(
-    retrieval: Retrieval,
+    retrieval: RetrievalResult,
     open_item: Callable[[str], Image.Image],
     n_queries: int = 12,
     k: int = 10,
@@ -59,7 +60,7 @@ def neighbour_rows(
             return None
 
     labels = {
-        side: [_label(values) for values in item_values(items, retrieval.spec.relevant)]
+        side: [_label(values) for values in label_values(items, retrieval.spec.relevant)]
         for side, items in (("query", retrieval.queries.items), ("gallery", retrieval.gallery.items))
     }
     ids = {"query": retrieval.queries.ids, "gallery": retrieval.gallery.ids}

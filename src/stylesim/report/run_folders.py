@@ -13,7 +13,7 @@ from stylesim.core.errors import StylesimError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from stylesim.evaluation.retrieval import Retrieval
+    from stylesim.evaluation.evaluate_descriptors import RetrievalResult
 
 METRICS, PER_QUERY, ERROR = "metrics.json", "per_query.parquet", "error.txt"
 MODEL = "model"
@@ -75,7 +75,7 @@ def row_names(runs: Sequence[RunFolder]) -> tuple[list[str], list[str]]:
     return names, sorted(common.union(*alike.values()))
 
 
-def write_per_query(folder: Path, results: Mapping[str, Mapping[str, Retrieval]]) -> None:
+def write_per_query(folder: Path, results: Mapping[str, Mapping[str, RetrievalResult]]) -> None:
     """Write what the metrics of a run are means of: a line for each encoder, retrieval set and query.
 
     `results`: encoder -> retrieval set -> its evaluation. A table of several runs needs no more of them than this.

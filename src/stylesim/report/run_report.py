@@ -13,7 +13,7 @@ from stylesim.core.errors import StylesimError
 from stylesim.core.images import open_image
 from stylesim.data.open_samples import open_samples
 from stylesim.data.roots import Root, name_roots
-from stylesim.evaluation.retrieval import Retrieval
+from stylesim.evaluation.evaluate_descriptors import RetrievalResult
 from stylesim.report.html_page import Section, code_html, damaged_html, facts_html, image_uri, write_report
 from stylesim.report.label_errors import (
     UNKNOWN,
@@ -29,7 +29,7 @@ from stylesim.report.metrics_table import MetricsTable
 from stylesim.report.neighbour_gallery import NeighbourRow, draw_contact_sheet, gallery_html, neighbour_rows
 from stylesim.report.training_curves import curves_html
 
-Results = Mapping[str, Mapping[str, Retrieval]]
+Results = Mapping[str, Mapping[str, RetrievalResult]]
 """Encoder, then retrieval set; the encoder in question comes first."""
 
 
@@ -92,13 +92,13 @@ def _table(results: Results) -> MetricsTable:
     return MetricsTable([*rows, {"encoder": "chance", **chance}], baseline=baseline)
 
 
-def _every_figure(encoder: str, sets: Mapping[str, Retrieval]) -> dict[str, Any]:
+def _every_figure(encoder: str, sets: Mapping[str, RetrievalResult]) -> dict[str, Any]:
     metrics = {f"{name}/{key}": value for name, r in sets.items() for key, value in r.metrics.items()}
     return {"encoder": encoder, **metrics}
 
 
 def _errors(
-    folder: Path, name: str, retrieval: Retrieval, movements: Movements, failures: Sequence[NeighbourRow]
+    folder: Path, name: str, retrieval: RetrievalResult, movements: Movements, failures: Sequence[NeighbourRow]
 ) -> list[Section]:
     """The section on the wrong answers of a retrieval set; none where all are right, or images have several labels."""
     answers = nearest_neighbour_predictions(retrieval)
@@ -123,7 +123,9 @@ def _errors(
     return [Section(f"Errors: {_words(name)}", html, folded=True)]
 
 
-def galleries_of(retrieval: Retrieval, names: Mapping[str, Root]) -> tuple[list[NeighbourRow], list[NeighbourRow]]:
+def galleries_of(
+    retrieval: RetrievalResult, names: Mapping[str, Root]
+) -> tuple[list[NeighbourRow], list[NeighbourRow]]:
     """Rows for pictures, of all queries and of failures.
 
     The images are found in one pass over the sources, however large, since only some are shown.
@@ -164,7 +166,7 @@ def _summary(results: Results) -> str:
     return " ".join(sentences)
 
 
-def _about(run_dir: Path, sets: Mapping[str, Retrieval]) -> list[Section]:
+def _about(run_dir: Path, sets: Mapping[str, RetrievalResult]) -> list[Section]:
     about: dict[str, Any] = next(iter(sets.values())).queries.meta.get("encoder", {})
     shown = {"name": "name", "weights": "weights", "licence": "licence", "trained_on": "training images"}
     sections = [Section("Encoder", facts_html({words: about.get(key) or "not known" for key, words in shown.items()}))]

@@ -16,8 +16,8 @@ from stylesim.report.html_page import Section, code_html, damaged_html, facts_ht
 from stylesim.report.metrics_table import MetricsTable
 from stylesim.report.neighbour_gallery import THUMBNAIL, NeighbourRow, ShownImage, gallery_html
 from stylesim.report.score_scale import Distribution, format_number, scale_html
-from stylesim.retrieval.descriptors import DescriptorSet
-from stylesim.scoring.comparison import Comparison
+from stylesim.retrieval.descriptor_set import DescriptorSet
+from stylesim.scoring.style_score import StyleScore
 
 Find = Callable[[Collection[str]], Mapping[str, ImageLike]]
 """From the ids that are shown to those images that can be found."""
@@ -38,71 +38,71 @@ FORMULAS = {
 
 
 def write_score_report(
-    run_dir: Path, comparison: Comparison, sets: Mapping[str, DescriptorSet], find: Mapping[str, Find]
+    run_dir: Path, style_score: StyleScore, sets: Mapping[str, DescriptorSet], find: Mapping[str, Find]
 ) -> Path:
     """Write `score.html` into the run folder; `sets` and `find` are by side, `generated` and `reference`."""
-    sections = [Section("Score", _scale(comparison) + _readings(comparison))]
-    if len(comparison.labels):
-        sections.append(Section("Labels", labels_html(comparison)))
-    sections.append(Section("Images and their nearest works", _gallery(comparison, find)))
+    sections = [Section("Score", _scale(style_score) + _readings(style_score))]
+    if len(style_score.per_label):
+        sections.append(Section("Labels", labels_html(style_score)))
+    sections.append(Section("Images and their nearest works", _gallery(style_score, find)))
     sections += _about(run_dir, sets)
-    return write_report(run_dir / "score.html", "Style similarity", sections, summary=summary(comparison, sets))
+    return write_report(run_dir / "score.html", "Style similarity", sections, summary=summary(style_score, sets))
 
 
-def summary(comparison: Comparison, sets: Mapping[str, DescriptorSet]) -> str:
+def summary(style_score: StyleScore, sets: Mapping[str, DescriptorSet]) -> str:
     """The result in a few sentences of plain text."""
-    count, works = len(set(comparison.images["id"])), len(sets["reference"])
+    count, works = len(set(style_score.per_image["id"])), len(sets["reference"])
     who = "1 generated image resembles" if count == 1 else f"{count:,} generated images resemble"
     whom = "the one work" if works == 1 else f"the {works:,} works"
-    whom = "the works of their own labels" if comparison.matched else whom
-    interval = comparison.intervals.get("gss")
+    whom = "the works of their own labels" if style_score.labels_matched else whom
+    interval = style_score.intervals.get("gss")
     between = f" (95 %: {format_number(interval[0])} to {format_number(interval[1])})" if interval else ""
-    text = f"{who} {whom} at {format_number(comparison.metrics['gss'])}{between}."
-    same, different, others = comparison.yardstick
-    if not comparison.matched and len(others):
+    text = f"{who} {whom} at {format_number(style_score.metrics['gss'])}{between}."
+    same, different, others = style_score.reference_similarities
+    if not style_score.labels_matched and len(others):
         text += f" The works resemble each other at {format_number(others.mean())}."
-    if len(same) and (comparison.matched or len(different)):
+    if len(same) and (style_score.labels_matched or len(different)):
         text += f" Works resemble others of their label at {format_number(same.mean())}"
         text += f", those of other labels at {format_number(different.mean())}." if len(different) else "."
-    if comparison.left_out:
-        text += f" Not scored, for no work has their label: {', '.join(comparison.left_out[:8])}."
-    return text + _of_labels(comparison)
+    if style_score.unmatched_labels:
+        text += f" Not scored, for no work has their label: {', '.join(style_score.unmatched_labels[:8])}."
+    return text + _of_labels(style_score)
 
 
-def _of_labels(comparison: Comparison) -> str:
-    lines = comparison.labels.to_dict("records")
-    if not comparison.matched and len(lines) > 1:
+def _of_labels(style_score: StyleScore) -> str:
+    lines = style_score.per_label.to_dict("records")
+    if not style_score.labels_matched and len(lines) > 1:
         return (
             " The generated images have none of the works' labels, so all works were taken as one; of the single labels"
             f" {lines[0]['label']} is the nearest, at {format_number(lines[0]['gss'])}."
         )
-    if "discrimination" not in comparison.labels:
+    if "discrimination" not in style_score.per_label:
         return ""
     raw, csls = (sum(line[name] < 0 for line in lines) for name in ("discrimination", "discrimination_csls"))
     return f" {raw} of {len(lines)} labels resemble the works of another label more than their own ({csls} by CSLS)."
 
 
-def _scale(comparison: Comparison) -> str:
+def _scale(style_score: StyleScore) -> str:
     """The pooled number over what generations and works score one by one."""
-    same, different, others = comparison.yardstick
+    same, different, others = style_score.reference_similarities
     labelled = [
         Distribution("Works and other labels", different, "--soft"),
         Distribution("Works of one label", same, "--right"),
     ]
-    ridges = labelled if comparison.matched or len(different) else []
-    if not comparison.matched:
+    ridges = labelled if style_score.labels_matched or len(different) else []
+    if not style_score.labels_matched:
         ridges.append(Distribution("Works among each other", others, "--ink"))
-    ridges.append(Distribution("Generated images", comparison.images["gss"].to_numpy(), "--accent"))
-    return scale_html(ridges, comparison.metrics["gss"], comparison.intervals.get("gss"))
+    ridges.append(Distribution("Generated images", style_score.per_image["gss"].to_numpy(), "--accent"))
+    return scale_html(ridges, style_score.metrics["gss"], style_score.intervals.get("gss"))
 
 
-def _readings(comparison: Comparison) -> str:
-    """The same comparison read in five ways, and what each means."""
+def _readings(style_score: StyleScore) -> str:
+    """The same score read in five ways, and what each means."""
     lines = []
     for name, (formula, words) in FORMULAS.items():
-        interval = comparison.intervals.get(name)
+        interval = style_score.intervals.get(name)
         between = f"{format_number(interval[0])} – {format_number(interval[1])}" if interval else ""
-        cells = (f"<strong>{format_number(comparison.metrics[name])}</strong>", between, formula)
+        cells = (f"<strong>{format_number(style_score.metrics[name])}</strong>", between, formula)
         cells = "".join(f'<td style="white-space:nowrap">{cell}</td>' for cell in cells)
         lines.append(f"<tr><th>{name}</th>{cells}<td style='min-width:17rem'>{words}</td></tr>")
     return (
@@ -113,7 +113,7 @@ def _readings(comparison: Comparison) -> str:
     )
 
 
-def labels_html(comparison: Comparison) -> str:
+def labels_html(style_score: StyleScore) -> str:
     """Every label: its score beside what its own works reach, and the best other label."""
     names = {
         "label": "label",
@@ -128,28 +128,28 @@ def labels_html(comparison: Comparison) -> str:
     }
     rows = [
         {names[k]: v for k, v in line.items() if k in names and v == v}  # without NaN
-        for line in comparison.labels.to_dict("records")
+        for line in style_score.per_label.to_dict("records")
     ]
-    columns = [heading for name, heading in names.items() if name in comparison.labels]
+    columns = [heading for name, heading in names.items() if name in style_score.per_label]
     note = "its own works: the mean similarity of two works of the label."
-    if comparison.matched:
+    if style_score.labels_matched:
         note += " own − other: below 0 where the images resemble another label's works more than their own."
     return MetricsTable(rows, columns=columns, unranked=("*",)).html() + f'<p class="note">{note}</p>'
 
 
-def _gallery(comparison: Comparison, find: Mapping[str, Find]) -> str:
-    count = len(comparison.images)
+def _gallery(style_score: StyleScore, find: Mapping[str, Find]) -> str:
+    count = len(style_score.per_image)
     places = np.linspace(0, count - 1, min(SHOWN, count)).round().astype(int)
-    shown = comparison.images.take(places).to_dict("records")
+    shown = style_score.per_image.take(places).to_dict("records")
     nearest: dict[str, list[dict[Any, Any]]] = {line["id"]: [] for line in shown}
-    theirs = np.flatnonzero(comparison.pairs["generated"].isin(list(nearest)) & (comparison.pairs["rank"] <= WORKS))
-    for pair in comparison.pairs.take(theirs).to_dict("records"):  # the most similar first
+    theirs = np.flatnonzero(style_score.pairs["generated"].isin(list(nearest)) & (style_score.pairs["rank"] <= WORKS))
+    for pair in style_score.pairs.take(theirs).to_dict("records"):  # the most similar first
         nearest[pair["generated"]].append(pair)
     ours = find["generated"](set(nearest))
     works = find["reference"]({pair["reference"] for pairs in nearest.values() for pair in pairs})
     rows = []
     for line in shown:
-        own = line["label"] if comparison.matched else None
+        own = line["label"] if style_score.labels_matched else None
         query = ShownImage(line["id"], _caption(line["id"], own), _thumbnail(ours.get(line["id"])), line["gss"])
         rows.append(NeighbourRow(query, [_work(pair, works, own) for pair in nearest[line["id"]]]))
     chosen = f"{SHOWN} of {count:,}, evenly spaced" if count > SHOWN else "All"

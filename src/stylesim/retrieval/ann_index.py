@@ -13,14 +13,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from stylesim.core.errors import StylesimError
-from stylesim.retrieval.search import MARGIN, Neighbours, rescore, search
+from stylesim.retrieval.exact_search import MARGIN, Neighbours, rescore, search
 
 CODES = 256
 """Codewords of a product quantiser's part, and so the fewest descriptors it can be trained on."""
 
 
 @dataclass(frozen=True)
-class Index:
+class AnnIndex:
     """A gallery and faiss's index of it; `searcher` is None without faiss, and the search then exact."""
 
     kind: str
@@ -28,7 +28,7 @@ class Index:
     searcher: Any
 
 
-class Approximation(NamedTuple):
+class ApproximateNeighbours(NamedTuple):
     """What an index found, and how far that can be trusted."""
 
     neighbours: Neighbours
@@ -37,8 +37,8 @@ class Approximation(NamedTuple):
     sampled: int
 
 
-def build_index(gallery: Float[np.ndarray, "g d"], kind: Literal["ivf", "hnsw", "pq"] = "hnsw") -> Index:
-    """Index a gallery for `approximate_search` by inner product.
+def build_ann_index(gallery: Float[np.ndarray, "g d"], kind: Literal["ivf", "hnsw", "pq"] = "hnsw") -> AnnIndex:
+    """AnnIndex a gallery for `approximate_search` by inner product.
 
     `ivf`: cells of a k-means, a sixteenth of which are looked through; `hnsw`: a graph, the surest and slowest to
     build, with the gallery once more in memory; `pq`: ivf over codes of about a byte for 8 numbers. ivf and pq use
@@ -53,7 +53,7 @@ def build_index(gallery: Float[np.ndarray, "g d"], kind: Literal["ivf", "hnsw", 
     try:
         import faiss
     except ImportError:
-        return Index(kind, gallery, None)
+        return AnnIndex(kind, gallery, None)
 
     n, d = gallery.shape
     cells = max(1, min(int(4 * math.sqrt(n)), n // 39))  # k-means wants 39 descriptors for each
@@ -70,12 +70,12 @@ def build_index(gallery: Float[np.ndarray, "g d"], kind: Literal["ivf", "hnsw", 
         searcher.train(np.ascontiguousarray(gallery[np.sort(sample)], dtype=np.float32))
     for start in range(0, n, 65536):
         searcher.add(np.ascontiguousarray(gallery[start : start + 65536], dtype=np.float32))
-    return Index(kind, gallery, searcher)
+    return AnnIndex(kind, gallery, searcher)
 
 
 def approximate_search(
-    index: Index, queries: Float[np.ndarray, "q d"], k: int, *, sample: int = 200, seed: int = 0
-) -> Approximation:
+    index: AnnIndex, queries: Float[np.ndarray, "q d"], k: int, *, sample: int = 200, seed: int = 0
+) -> ApproximateNeighbours:
     """The k nearest that the index finds, scored and ordered in float64 as `search` does, and its recall@k.
 
     The recall is measured against exact search for `sample` of the queries, drawn at random. Nothing is excluded: where
@@ -88,10 +88,10 @@ def approximate_search(
     there = exact.isfinite()
     least = exact.masked_fill(~there, torch.inf).amin(dim=1, keepdim=True)
     hits = int((found.similarities[chosen] >= least).sum())
-    return Approximation(found, hits / max(1, int(there.sum())), len(chosen))
+    return ApproximateNeighbours(found, hits / max(1, int(there.sum())), len(chosen))
 
 
-def _look_up(index: Index, queries: Float[np.ndarray, "q d"], k: int) -> Neighbours:
+def _look_up(index: AnnIndex, queries: Float[np.ndarray, "q d"], k: int) -> Neighbours:
     indices = torch.full((len(queries), k), -1)
     similarities = torch.full((len(queries), k), -torch.inf)
     depth, gallery = min(k, len(index.gallery)), torch.as_tensor(np.asarray(index.gallery))

@@ -20,7 +20,7 @@ _BYTES = 64 << 20
 """Of one block of descriptors."""
 
 
-class Components(NamedTuple):
+class PrincipalComponents(NamedTuple):
     """A fitted projection."""
 
     mean: Float[np.ndarray, " d"]
@@ -47,7 +47,7 @@ class Components(NamedTuple):
         return out
 
 
-def fit_pca(x: Float[np.ndarray, "n d"], dim: int | None = None, *, unit: bool = False) -> Components:
+def fit_pca(x: Float[np.ndarray, "n d"], dim: int | None = None, *, unit: bool = False) -> PrincipalComponents:
     """The `dim` directions in which `x` varies most (None: all), or fewer where n or d allow no more.
 
     Up to WIDE numbers wide, exactly, from covariances summed in float64; beyond, by a randomised range finder
@@ -78,7 +78,7 @@ def fit_pca(x: Float[np.ndarray, "n d"], dim: int | None = None, *, unit: bool =
             inner += along.T @ along
         variances, turn = np.linalg.eigh(inner / (n - 1))
         variances, axes = variances[::-1][:rank], basis @ turn[:, ::-1][:, :rank].astype(np.float32)
-    return Components(mean, axes, variances.clip(min=0))
+    return PrincipalComponents(mean, axes, variances.clip(min=0))
 
 
 def _range(

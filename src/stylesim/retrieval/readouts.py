@@ -6,19 +6,17 @@ neighbours. All of it works in blocks: descriptors may be memory maps larger tha
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from jaxtyping import Float
 
 from stylesim.core.errors import StylesimError
-from stylesim.retrieval.descriptors import DescriptorSet
+from stylesim.retrieval.descriptor_set import DescriptorSet
+from stylesim.retrieval.exact_search import search
 from stylesim.retrieval.pca import fit_pca
-from stylesim.retrieval.search import search
 
 Pair = tuple[Float[np.ndarray, "q r"], Float[np.ndarray, "g r"]]
 """Queries and gallery."""
@@ -39,10 +37,6 @@ class Readout(Protocol):
         gallery_ids: Sequence[str] | None = None,
     ) -> Pair: ...
 
-    def digest(self) -> str:
-        """16 hex digits of the read-out, its settings, and the set it is fitted on."""
-        ...
-
 
 @dataclass(frozen=True)
 class Cosine:
@@ -50,9 +44,6 @@ class Cosine:
 
     def __call__(self, queries: np.ndarray, gallery: np.ndarray, **ids: Sequence[str] | None) -> Pair:
         return queries, gallery
-
-    def digest(self) -> str:
-        return _digest(self)
 
 
 @dataclass(frozen=True)
@@ -82,9 +73,6 @@ class Csls:
             np.hstack([np.asarray(gallery), ones(theirs), theirs]),
         )
 
-    def digest(self) -> str:
-        return _digest(self)
-
     def _closeness(
         self, x: np.ndarray, others: np.ndarray, ids: Sequence[str] | None, other_ids: Sequence[str] | None
     ) -> Float[np.ndarray, "n 1"]:
@@ -92,6 +80,12 @@ class Csls:
         there = np.isfinite(found)
         mean = np.where(there, found, 0).sum(axis=1) / there.sum(axis=1).clip(min=1)
         return mean.astype(np.float32)[:, None]
+
+
+def self_csls(x: Float[np.ndarray, "n d"], k: int) -> Pair:
+    """Tables whose inner product is the CSLS of two images; an image is not its own neighbour."""
+    ids = [str(row) for row in range(len(x))]
+    return Csls(k)(x, x, query_ids=ids, gallery_ids=ids)
 
 
 @dataclass(frozen=True)
@@ -117,9 +111,6 @@ class Whitened:
         pca = fit_pca(fitted, self.dim)
         return pca.project(queries, whiten=True, unit=True), pca.project(gallery, whiten=True, unit=True)
 
-    def digest(self) -> str:
-        return _digest(self)
-
 
 @dataclass(frozen=True)
 class Pca:
@@ -140,9 +131,6 @@ class Pca:
         ours = pca.project(queries, unit_before=True, unit=self.renormalise)
         return ours, pca.project(gallery, unit_before=self.renormalise, unit=True)
 
-    def digest(self) -> str:
-        return _digest(self)
-
 
 def _fit_set(fit: str, queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
     if fit in ("gallery", "query"):
@@ -154,10 +142,3 @@ def _fit_set(fit: str, queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
             f"{gallery.shape[1]} as these: describe that set with the same encoder."
         )
     return named
-
-
-def _digest(readout: Cosine | Csls | Whitened | Pca) -> str:
-    facts = {"readout": type(readout).__name__, **asdict(readout)}
-    if (fit := facts.get("fit", "gallery")) not in ("gallery", "query"):
-        facts["fit"] = DescriptorSet.load(fit).meta  # what was described, and by which encoder, wherever it lies
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]

@@ -15,8 +15,8 @@ from stylesim.runtime.rank_monitor import stop_watching
 
 if TYPE_CHECKING:
     from stylesim.encoders import StyleEncoder
-    from stylesim.evaluation.retrieval import Retrieval
-    from stylesim.evaluation.spec import RetrievalSpec
+    from stylesim.evaluation.evaluate_descriptors import RetrievalResult
+    from stylesim.evaluation.retrieval_spec import RetrievalSpec
     from stylesim.retrieval.readouts import Readout
 
 
@@ -66,16 +66,16 @@ def evaluate_and_report(
     return _flat(results)
 
 
-def _write_gaps(run_dir: Path, results: Mapping[str, Mapping[str, Retrieval]], readout: Readout | None) -> None:
+def _write_gaps(run_dir: Path, results: Mapping[str, Mapping[str, RetrievalResult]], readout: Readout | None) -> None:
     """How well each gallery's labels are separated: `gaps.csv` for every label, and metrics of each set."""
     import pandas as pd
 
-    from stylesim.evaluation.discrimination import separation
+    from stylesim.evaluation.label_separation import label_separation
 
     tables = []
     for encoder, sets in results.items():
         for name, retrieval in sets.items():
-            found = separation(retrieval.gallery, retrieval.spec.relevant, readout)
+            found = label_separation(retrieval.gallery, retrieval.spec.relevant, readout)
             retrieval.metrics.update(found.metrics)
             tables.append(found.labels.assign(encoder=encoder, set=name))
     run_dir.mkdir(parents=True, exist_ok=True)
@@ -90,7 +90,7 @@ def _encoders(cfg: DictConfig, checkpoint: str | Path | None) -> dict[str, Calla
     return {"model": load} | {name: partial(instantiate, control) for name, control in cfg.controls.items()}
 
 
-def _flat(results: Mapping[str, Mapping[str, Retrieval]]) -> dict[str, float]:
+def _flat(results: Mapping[str, Mapping[str, RetrievalResult]]) -> dict[str, float]:
     return {
         f"{'' if encoder == 'model' else encoder + '/'}{name}/{metric}": float(value)
         for encoder, sets in results.items()

@@ -16,7 +16,7 @@ from stylesim.data.roots import Root, name_roots
 
 if TYPE_CHECKING:
     from stylesim.encoders import StyleEncoder
-    from stylesim.retrieval.descriptors import DescriptorSet
+    from stylesim.retrieval.descriptor_set import DescriptorSet
 
 ROOTS = "roots.json"
 """File of a descriptor set that says where its images lie, so that they can be shown: name of a root -> location."""

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from stylesim.retrieval.search import search
+from stylesim.retrieval.exact_search import search
 
 SAMPLE = 1_000_000
 """Similarities of works to the prototypes of other labels that a yardstick holds at most."""
@@ -47,8 +47,8 @@ def image_scores(
     - `gss` is <g, r̄>, and `gss_unit_prototype` <g, r̂>.
     - `gss_renormalised` is no mean over images; its values are its linearisation at ḡ,
       θ + (<g, r̂> - θ <g, ĝ>) / |ḡ| with θ = <ĝ, r̂>, whose mean is θ itself.
-    - `csls` is the mean over the works of 2 <g, r> - near(g) - near(r), with the `neighbourhoods` given: at most 0
-      where the works are all there are, but the one to compare labels by.
+    - `csls` is the mean over the works of 2 <g, r> - near(g) - near(r), from
+      `neighbourhood_similarities`. At most 0 where the works are the whole set; use it to compare labels.
     """
     ours, works = (side.mean(0, dtype=np.float64) for side in (generated, reference))
     length, cosine = np.linalg.norm(ours), mean_scores(ours, works)["gss_renormalised"]
@@ -62,7 +62,7 @@ def image_scores(
     }
 
 
-def neighbourhoods(
+def neighbourhood_similarities(
     generated: Float[np.ndarray, "n d"], reference: Float[np.ndarray, "m d"], k: int = 10
 ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " m"]]:
     """How crowded it is around each image: its mean similarity to the k nearest of the other side, for either side.
@@ -76,7 +76,7 @@ def neighbourhoods(
     return near_reference.double().mean(1).numpy(), near_generated.double().mean(1).numpy()
 
 
-class Yardstick(NamedTuple):
+class ReferenceSimilarities(NamedTuple):
     """How much works of one corpus resemble each other, by the measure that `gss` takes of a generation."""
 
     same: Float[np.ndarray, " s"]
@@ -87,25 +87,27 @@ class Yardstick(NamedTuple):
     """<r, r̄ of all other works> for each work, whatever its label."""
 
 
-def yardstick(reference: Float[np.ndarray, "m d"], labels: Mapping[str, Int[np.ndarray, " w"]]) -> Yardstick:
+def reference_similarities(
+    reference: Float[np.ndarray, "m d"], labels: Mapping[str, Int[np.ndarray, " w"]]
+) -> ReferenceSimilarities:
     """The corpus's own similarities; `labels` gives the rows of each. Empty is what a corpus cannot tell.
 
     A label of one work has nothing to say about `same`. Where `different` would have more than SAMPLE values, evenly
     spaced works stand for all.
     """
     if not labels:
-        return Yardstick(np.empty(0), np.empty(0), own_similarities(reference))
-    same = np.concatenate([own_similarities(reference[rows]) for rows in labels.values()])
+        return ReferenceSimilarities(np.empty(0), np.empty(0), leave_one_out_similarities(reference))
+    same = np.concatenate([leave_one_out_similarities(reference[rows]) for rows in labels.values()])
     prototypes = np.array([reference[rows].mean(0, dtype=np.float64) for rows in labels.values()])
     stranger = np.ones((len(reference), len(labels)), dtype=bool)
     for label, rows in enumerate(labels.values()):
         stranger[rows, label] = False
     some = slice(None, None, -(-stranger.size // SAMPLE))
     different = (reference[some] @ prototypes.T.astype(reference.dtype))[stranger[some]]
-    return Yardstick(same, different.astype(np.float64), own_similarities(reference))
+    return ReferenceSimilarities(same, different.astype(np.float64), leave_one_out_similarities(reference))
 
 
-def own_similarities(works: Float[np.ndarray, "w d"]) -> Float[np.ndarray, " w"]:
+def leave_one_out_similarities(works: Float[np.ndarray, "w d"]) -> Float[np.ndarray, " w"]:
     """<r, mean of the others> for each work, none for a single one; their mean is that of all pairs of two works."""
     if len(works) < 2:
         return np.empty(0)
@@ -113,7 +115,7 @@ def own_similarities(works: Float[np.ndarray, "w d"]) -> Float[np.ndarray, " w"]
     return (_products(works, works.sum(0, dtype=np.float64)) - itself) / (len(works) - 1)
 
 
-def discrimination(similarities: Float[np.ndarray, " l"], own: int) -> tuple[float, int | None]:
+def gap_to_best_other(similarities: Float[np.ndarray, " l"], own: int) -> tuple[float, int | None]:
     """Own label's similarity minus the best other label's (the gap of CSD+, arXiv 2605.09030), and which that is.
 
     Negative where the generations resemble another label's works more. NaN and None where there is no other.

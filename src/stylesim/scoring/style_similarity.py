@@ -15,7 +15,7 @@ from torchmetrics.utilities.data import dim_zero_cat
 from stylesim.core.errors import StylesimError
 from stylesim.encoders.base import StyleEncoder
 from stylesim.encoders.load import load_encoder
-from stylesim.scoring.gss import image_scores, mean_scores, neighbourhoods
+from stylesim.scoring.gss import image_scores, mean_scores, neighbourhood_similarities
 
 SIDES = ("generated", "real")
 
@@ -36,7 +36,7 @@ class StyleSimilarity(Metric):
     Args:
         encoder: An encoder, or what `stylesim.load_encoder` takes: a name, or the path of a checkpoint.
         readout: `cosine` keeps two sums of descriptors, however many images come. `csls` adds the metric `csls`, with
-            neighbourhoods of 10, and keeps every descriptor for it.
+            neighbourhood_similarities of 10, and keeps every descriptor for it.
         reset_real_features: False keeps the works over `reset`, so that they need not be described in every epoch.
         options: Of `torchmetrics.Metric`.
 
@@ -102,7 +102,7 @@ class StyleSimilarity(Metric):
             generated, real = (
                 dim_zero_cat(kept).cpu().numpy() for kept in (self.generated_descriptors, self.real_descriptors)
             )
-            values = image_scores(generated, real, *neighbourhoods(generated, real))["csls"]
+            values = image_scores(generated, real, *neighbourhood_similarities(generated, real))["csls"]
             metrics["csls"] = self.real_sum.new_tensor(values.mean())
         return metrics
 

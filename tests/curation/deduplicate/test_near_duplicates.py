@@ -19,7 +19,7 @@ from stylesim.curation.deduplicate import similarity as resemblance
 from stylesim.curation.deduplicate.contamination_note import checked_against
 from stylesim.curation.deduplicate.near_duplicates import deduplicate
 from stylesim.curation.stage import Stage, read_stage
-from stylesim.retrieval.descriptors import DescriptorSet
+from stylesim.retrieval.descriptor_set import DescriptorSet
 
 THRESHOLD = 0.95
 
@@ -198,9 +198,9 @@ def test_pairs_go_on_from_their_note(tmp_path: Path, monkeypatch: pytest.MonkeyP
     x = rng.standard_normal((60, 3)).astype(np.float32)
     x /= np.linalg.norm(x, axis=1, keepdims=True)
     whole = resemblance.crowds(x, np.arange(60), np.ones(60, dtype=bool), 0.97, None, tmp_path / "a", False)
-    from stylesim.retrieval import pairs
+    from stylesim.retrieval import similar_pairs
 
-    every = pairs.pairs_above
+    every = similar_pairs.pairs_above
     monkeypatch.setattr(resemblance, "SAVED_EVERY", 0)
 
     def stops(*tables: Any, **options: Any) -> Any:
@@ -209,11 +209,11 @@ def test_pairs_go_on_from_their_note(tmp_path: Path, monkeypatch: pytest.MonkeyP
             if block.done > 20:
                 raise KeyboardInterrupt
 
-    monkeypatch.setattr(pairs, "pairs_above", stops)
+    monkeypatch.setattr(similar_pairs, "pairs_above", stops)
     with pytest.raises(KeyboardInterrupt):
         resemblance.crowds(x, np.arange(60), np.ones(60, dtype=bool), 0.97, None, tmp_path / "b", False)
     starts = []
-    monkeypatch.setattr(pairs, "pairs_above", lambda *t, **o: starts.append(o["start"]) or every(*t, **o))
+    monkeypatch.setattr(similar_pairs, "pairs_above", lambda *t, **o: starts.append(o["start"]) or every(*t, **o))
     again = resemblance.crowds(x, np.arange(60), np.ones(60, dtype=bool), 0.97, None, tmp_path / "b", False)
     assert starts[0] >= 16
     assert again.labels.tolist() == whole.labels.tolist()

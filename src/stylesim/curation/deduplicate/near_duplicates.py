@@ -27,7 +27,7 @@ from stylesim.curation.stage import Piece, Stage, parts, read_stage
 from stylesim.curation.tags.tag_pairs import merged_tags
 
 if TYPE_CHECKING:
-    from stylesim.retrieval.descriptors import DescriptorSet
+    from stylesim.retrieval.descriptor_set import DescriptorSet
 
 LARGEST, SHOWN = 10, 9
 """Components on the sheet; each with its kept image and as many of those that resemble that one least."""
@@ -59,7 +59,7 @@ def deduplicate(
     Leaves, besides the parts, `fingerprints/`, `descriptors/`, `evaluation/<name>/`, contamination.json,
     components.png, similarities.png and largest.png: the ten largest components, where a chain of look-alikes that are
     no copies of each other shows. Source: CSD paper, LAION-Styles. Raises StylesimError as `Stage.begin`, `describe`
-    and `build_index` do.
+    and `build_ann_index` do.
     """
     if not -1 <= threshold <= 1:
         raise StylesimError(f"deduplicate.threshold={threshold} is no inner product of descriptors: SSCD's is 0.8.")

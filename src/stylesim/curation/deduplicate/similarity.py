@@ -19,7 +19,7 @@ from stylesim.curation.stage import open_image_at
 from stylesim.data.sample import Sample
 
 if TYPE_CHECKING:
-    from stylesim.retrieval.descriptors import DescriptorSet
+    from stylesim.retrieval.descriptor_set import DescriptorSet
 
 BINS = 50
 SAVED_EVERY = 1 << 31
@@ -52,7 +52,7 @@ class Describer:
 
     def __call__(self, items: Any, folder: Path) -> DescriptorSet:
         from stylesim.evaluation.embed import embed
-        from stylesim.retrieval.descriptors import DescriptorSet, item_table
+        from stylesim.retrieval.descriptor_set import DescriptorSet, item_table
 
         if folder.is_dir():
             return DescriptorSet.load(folder)
@@ -103,7 +103,7 @@ def rows_near(
 ) -> Bool[np.ndarray, " n"]:
     """Which rows of `ours` exceed the threshold with any of `theirs`."""
     from stylesim.encoders.base import pick_device
-    from stylesim.retrieval.pairs import pairs_above
+    from stylesim.retrieval.similar_pairs import pairs_above
 
     near = np.zeros(len(ours), dtype=bool)
     if not len(ours):  # nobody knows then how many numbers a descriptor would have
@@ -138,11 +138,11 @@ def crowds(
     missed; `same_hash` and `same_hash_confirmed` tell how far such a hash can be trusted.
     """
     from stylesim.encoders.base import pick_device
-    from stylesim.retrieval.pairs import decide, indexed_pairs, pairs_above
+    from stylesim.retrieval.similar_pairs import confirm_pairs, indexed_pairs, pairs_above
 
     components, histogram, done = _begin(note, len(descriptors))
     edges, proposed = np.linspace(threshold, 1, BINS + 1), _same(hashes, clean)
-    left, right, _ = decide(descriptors, descriptors, *proposed, threshold)
+    left, right, _ = confirm_pairs(descriptors, descriptors, *proposed, threshold)
     components.join(left, right)
     counts: dict[str, Any] = {"same_hash": len(proposed[0]), "same_hash_confirmed": len(left)}
     if index is not None and len(descriptors):

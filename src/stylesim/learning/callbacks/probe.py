@@ -7,7 +7,7 @@ from typing import Any
 import lightning
 
 from stylesim.evaluation.evaluate import evaluate
-from stylesim.evaluation.spec import RetrievalSpec
+from stylesim.evaluation.retrieval_spec import RetrievalSpec
 from stylesim.learning.callbacks.ema import averaged_weights
 from stylesim.learning.fsdp import whole_weights
 

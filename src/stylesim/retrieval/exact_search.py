@@ -12,17 +12,17 @@ import torch.distributed as dist
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from stylesim.retrieval.arithmetic import (
-    NUMBERS,
-    Way,
-    as_table,
-    check_tables,
-    lengths,
-    matmul_precision,
-    rounded,
-    ways_to_multiply,
-)
 from stylesim.retrieval.groups import Groups, paired_groups, pairs_share_group
+from stylesim.retrieval.inner_products import (
+    MAX_BLOCK_NUMBERS,
+    MatmulMode,
+    as_cpu_tensor,
+    check_shapes,
+    matmul_modes,
+    matmul_precision,
+    max_norms,
+    round_scores,
+)
 
 MARGIN = 32
 """Candidates beyond k that are scored again in float64."""
@@ -60,8 +60,8 @@ def search(
     Returned tensors lie on the CPU. Raises StylesimError for shapes that disagree, k < 1, and NaN or
     infinity.
     """
-    q, g = as_table(queries), as_table(gallery)
-    check_tables(q, g, k)
+    q, g = as_cpu_tensor(queries), as_cpu_tensor(gallery)
+    check_shapes(q, g, k)
     device = "cpu" if torch.device(device).type == "mps" else device  # float64 decides, and MPS has none
     excluded = [paired_groups(query_groups, gallery_groups)] if query_groups is not None else []
     if query_ids is not None and gallery_ids is not None:
@@ -72,16 +72,16 @@ def search(
     excluded = [(ours.to(device), theirs.to(device)) for ours, theirs in excluded]
     indices = torch.full((len(q), k), -1)
     similarities = torch.full((len(q), k), -torch.inf)
-    ways = ways_to_multiply(q, g, torch.device(device))
+    modes = matmul_modes(q, g, torch.device(device))
     if not len(q):  # the share of a process that has none; the others have checked the gallery too
         return Neighbours(indices, similarities)
     together = max(1, block // 16)
-    block = min(block, max(64, NUMBERS // max(1, g.shape[1])))  # Gram matrices have 100,000 numbers and more
+    block = min(block, max(64, MAX_BLOCK_NUMBERS // max(1, g.shape[1])))  # Gram matrices have 100,000 numbers and more
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         for rows in torch.arange(len(q)).split(together):
-            for way in ways:
+            for mode in modes:
                 masks = [(ours[rows.to(device)], theirs) for ours, theirs in excluded]
-                scores, found, sure = _search_block(q[rows], g, k, way, masks, block, device, pool)
+                scores, found, sure = _search_block(q[rows], g, k, mode, masks, block, device, pool)
                 indices[rows, : found.shape[1]] = found
                 similarities[rows, : found.shape[1]] = scores.float()
                 if not len(rows := rows[~sure]):
@@ -89,7 +89,7 @@ def search(
     return Neighbours(indices.masked_fill_(similarities.isinf(), -1), similarities)
 
 
-def search_shared(
+def search_distributed(
     queries: Float[Tensor | np.ndarray, "q d"],
     gallery: Float[Tensor | np.ndarray, "g d"],
     k: int,
@@ -106,8 +106,10 @@ def search_shared(
     """
     if world == 1:
         return search(queries, gallery, k, query_ids=query_ids, query_groups=query_groups, **options)
-    check_tables(as_table(queries), as_table(gallery), k)  # of the whole, so that all processes refuse together
-    lengths("queries", as_table(queries))
+    check_shapes(
+        as_cpu_tensor(queries), as_cpu_tensor(gallery), k
+    )  # of the whole, so that all processes refuse together
+    max_norms("queries", as_cpu_tensor(queries))
     mine = list(range(rank, len(queries), world))
     found = search(
         queries[mine],
@@ -139,7 +141,7 @@ def rescore(
         for i in queries:
             mine = np.sort(candidates[i, : counts[i]])
             # A sum per row, whatever its neighbours are: equal rows get equal sums.
-            similarity = rounded(np.vecdot(gallery[mine].astype(np.float64), vectors[i]))
+            similarity = round_scores(np.vecdot(gallery[mine].astype(np.float64), vectors[i]))
             order = np.argsort(-similarity, kind="stable")[:k]
             scores[i, : len(order)], found[i, : len(order)] = similarity[order], mine[order]
 
@@ -151,22 +153,24 @@ def _search_block(
     q: Float[Tensor, "b d"],
     g: Float[Tensor, "g d"],
     k: int,
-    way: Way,
+    mode: MatmulMode,
     excluded: list[tuple[Tensor, Tensor]],
     block: int,
     device: str | torch.device,
     pool: ThreadPoolExecutor,
 ) -> tuple[Float[Tensor, "b r"], Int[Tensor, "b r"], Bool[Tensor, " b"]]:
     """Neighbours of one block of queries, and for which of them they are beyond doubt."""
-    wanted = min(int(way.share * k) + MARGIN, len(g))
-    with matmul_precision(way.matmul):
-        proposed, rows = (x.cpu() for x in _propose(q.to(device, way.dtype), g, wanted, excluded, block))
+    wanted = min(int(mode.oversampling * k) + MARGIN, len(g))
+    with matmul_precision(mode.matmul):
+        proposed, rows = (x.cpu() for x in _propose(q.to(device, mode.dtype), g, wanted, excluded, block))
     candidates = proposed.isfinite()
-    if way.doubt > 0:  # what lies deeper cannot rise to the k-th place, even if both are off by as much as they can be
-        candidates &= proposed >= proposed[:, :k][:, -1:] - 2 * way.doubt
+    if (
+        mode.error_bound > 0
+    ):  # what lies deeper cannot rise to the k-th place, even if both are off by as much as they can be
+        candidates &= proposed >= proposed[:, :k][:, -1:] - 2 * mode.error_bound
     scores, found = rescore(q, g, rows, candidates.sum(dim=1), min(k, wanted), pool)
     complete = (wanted == len(g)) | proposed[:, -1].isinf()
-    return scores, found, complete | (scores[:, -1] > proposed[:, -1] + way.doubt)
+    return scores, found, complete | (scores[:, -1] > proposed[:, -1] + mode.error_bound)
 
 
 def _propose(
@@ -178,7 +182,7 @@ def _propose(
 ) -> tuple[Float[Tensor, "b n"], Int[Tensor, "b n"]]:
     """The n best products, descending, and their rows, in the precision of q.
 
-    In float32 ties fall anyhow; in float64 (rounded) to the lower row. The first steps are short: once n
+    In float32 ties fall anyhow; in float64 (round_scores) to the lower row. The first steps are short: once n
     products are known, only the few that exceed the least of them need more than a glance.
     """
     best = q.new_full((len(q), n), -torch.inf)
@@ -189,7 +193,7 @@ def _propose(
         stop = min(len(g), start + min(block, max(4 * n, start)))
         products = scratch[: len(q) * (stop - start)].view(len(q), -1)
         torch.mm(q, g[start:stop].to(q.device, q.dtype).T, out=products)
-        products = products if q.dtype == torch.float32 else rounded(products)
+        products = products if q.dtype == torch.float32 else round_scores(products)
         values, here = _above(products, best.amin(dim=1), start, excluded)
         best, rows = torch.cat([best, values], dim=1), torch.cat([rows, here], dim=1)
         if q.dtype == torch.float32:

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from stylesim.core.errors import StylesimError
-from stylesim.retrieval.descriptors import DescriptorSet, DescriptorWriter, item_table
+from stylesim.retrieval.descriptor_set import DescriptorSet, item_table
+from stylesim.retrieval.descriptor_writer import DescriptorWriter
 
 
 def rows(start: int, stop: int):

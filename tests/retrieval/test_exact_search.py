@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stylesim.core.errors import StylesimError
-from stylesim.retrieval.search import search, search_shared
+from stylesim.retrieval.exact_search import search, search_distributed
 
 
 def by_sorting(q: np.ndarray, g: np.ndarray, k: int, allowed: np.ndarray) -> list[list[int]]:
@@ -102,7 +102,7 @@ def test_hardware_that_multiplies_in_fewer_bits_changes_nothing(monkeypatch, sho
     rng = np.random.default_rng(0)
     g = np.repeat(unit(rng, 300, 64), 8, axis=0) + 1e-4 * unit(rng, 2400, 64)
     q = np.concatenate([g[::100] + 0.1 * unit(rng, 24, 64), unit(rng, 8, 64)])
-    monkeypatch.setattr("stylesim.retrieval.arithmetic.shortens", lambda device: shortened)
+    monkeypatch.setattr("stylesim.retrieval.inner_products.has_reduced_precision", lambda device: shortened)
     for k in (1, 5, 60):
         found = search(q, g, k, block=512).indices.tolist()
         assert found == by_sorting(q, g, k, np.ones((32, 2400), dtype=bool))
@@ -111,7 +111,7 @@ def test_hardware_that_multiplies_in_fewer_bits_changes_nothing(monkeypatch, sho
 def _search_on_a_rank(rank: int, world: int, folder: Path) -> None:
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=world)
-    found = search_shared(*shared_case(), rank=rank, world=world, **SHARED)
+    found = search_distributed(*shared_case(), rank=rank, world=world, **SHARED)
     torch.distributed.destroy_process_group()
     torch.save(tuple(found), folder / f"{rank}.pt")
 
@@ -131,9 +131,9 @@ def shared_case() -> tuple[np.ndarray, np.ndarray, int]:
 
 @pytest.mark.parametrize("world", [2, 3])
 def test_any_number_of_processes_finds_the_same(tmp_path: Path, world: int):
-    multiprocessing.set_forkserver_preload(["stylesim.retrieval.search"])  # imports torch once for all the ranks
+    multiprocessing.set_forkserver_preload(["stylesim.retrieval.exact_search"])  # imports torch once for all the ranks
     mp.start_processes(_search_on_a_rank, (world, tmp_path), world, start_method="forkserver")
-    alone = search_shared(*shared_case(), rank=0, world=1, **SHARED)
+    alone = search_distributed(*shared_case(), rank=0, world=1, **SHARED)
     for rank in range(world):
         indices, similarities = torch.load(tmp_path / f"{rank}.pt")
         assert torch.equal(indices, alone.indices)

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stylesim.core.errors import StylesimError
-from stylesim.retrieval import pairs
-from stylesim.retrieval.pairs import indexed_pairs, pairs_above
+from stylesim.retrieval import similar_pairs
+from stylesim.retrieval.similar_pairs import indexed_pairs, pairs_above
 
 
 def crowds(rng: np.random.Generator, n: int, d: int, spread: float) -> np.ndarray:
@@ -63,10 +63,10 @@ def test_a_shorter_table_proposes_every_pair(seed, spread, threshold, decaying):
     x = x * (0.9 ** np.arange(100) if decaying else np.ones(100)).astype(np.float32)
     expected = by_table(x, x, threshold)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pairs, "FEW", 0)
-        patch.setattr(pairs, "WIDTHS", (2, 10, 50))
-        patch.setattr(pairs, "DECISION", 0.0)  # so the narrowest is taken, which proposes the most
-        assert pairs._bounds([torch.from_numpy(x)], threshold)[0].shape == (90, 2)
+        patch.setattr(similar_pairs, "FEW", 0)
+        patch.setattr(similar_pairs, "WIDTHS", (2, 10, 50))
+        patch.setattr(similar_pairs, "DECISION", 0.0)  # so the narrowest is taken, which proposes the most
+        assert similar_pairs._bounds([torch.from_numpy(x)], threshold)[0].shape == (90, 2)
         assert set(found(x, threshold=threshold, block=32)) == {(i, j) for i, j in expected if i < j}
         assert set(found(x[:50], x[50:], threshold=threshold)) == {(i, j - 50) for i, j in expected if i < 50 <= j}
 
@@ -77,7 +77,7 @@ def test_bounds_are_never_below_the_products(seed, width):
     rng = np.random.default_rng(seed)
     x = torch.from_numpy(crowds(rng, 60, 40, 0.1))
     axes = torch.linalg.qr(torch.from_numpy(rng.standard_normal((40, 40)))).Q[:, : width - 1]
-    bounds = pairs._bound(x, axes).double()
+    bounds = similar_pairs._bound(x, axes).double()
     assert ((bounds @ bounds.T) >= (x.double() @ x.double().T)).all()
 
 

@@ -1,4 +1,4 @@
-"""compare(generated, reference): from two sets of descriptors to every style score of theirs."""
+"""score_sets(generated, reference): from two sets of descriptors to every style score of theirs."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from stylesim.core.errors import StylesimError
-from stylesim.evaluation.retrieval import item_values
+from stylesim.evaluation.labels import label_values
 from stylesim.evaluation.statistics import bootstrap_interval
-from stylesim.retrieval.descriptors import DescriptorSet
+from stylesim.retrieval.descriptor_set import DescriptorSet
+from stylesim.retrieval.exact_search import search
 from stylesim.retrieval.readouts import Pca, Readout, Whitened
-from stylesim.retrieval.search import search
 from stylesim.scoring.gss import (
-    Yardstick,
-    discrimination,
+    ReferenceSimilarities,
+    gap_to_best_other,
     image_scores,
+    leave_one_out_similarities,
     mean_scores,
-    neighbourhoods,
-    own_similarities,
-    yardstick,
+    neighbourhood_similarities,
+    reference_similarities,
 )
 
 MEANS = ("gss", "gss_unit_prototype", "gss_renormalised", "csls")
@@ -37,28 +37,28 @@ Rows = Mapping[str, Int[np.ndarray, " n"]]
 
 
 @dataclass(frozen=True)
-class Comparison:
+class StyleScore:
     """What generations have in common with works, and what is needed to read the numbers."""
 
     metrics: dict[str, float]
     """Means over all generations: METRICS, explained at `scores.mean_scores` and `scores.image_scores`."""
     intervals: dict[str, tuple[float, float]]
     """95 % of each metric, by a bootstrap over the generations; empty for a single one, which varies from nothing."""
-    images: pd.DataFrame
+    per_image: pd.DataFrame
     """A row for each generation and label, the most similar first: `id, label, gss, gss_unit_prototype, csls`, the mean
     over its nearest works that are listed (`nearest_mean`), and the first of them (`nearest, nearest_label,
     nearest_similarity, nearest_csls`)."""
     pairs: pd.DataFrame
     """`generated, reference, reference_label, rank, similarity, csls` of the nearest works of each generation, the most
     similar first."""
-    labels: pd.DataFrame
+    per_label: pd.DataFrame
     """A row for each label, none without labels: `label, works, gss, csls, own_works` (the mean similarity of two works
     of it). Where each generation has a label, also `generated, low, high, gss_renormalised`, the other label that comes
     nearest (`other, other_gss`), and `discrimination` and `discrimination_csls`."""
-    yardstick: Yardstick
-    matched: bool
+    reference_similarities: ReferenceSimilarities
+    labels_matched: bool
     """Whether each generation was compared with the works of its own label, and not with all works."""
-    left_out: list[str]
+    unmatched_labels: list[str]
     """Labels of generations that no work has, and `(none)` for those without a label: these were not scored."""
 
 
@@ -75,7 +75,7 @@ Matches = Mapping[str, tuple[Int[np.ndarray, " n"], Int[np.ndarray, " m"]]]
 """By label: the rows of the generations, and of the works that they are compared with."""
 
 
-def compare(
+def score_sets(
     generated: DescriptorSet,
     reference: DescriptorSet,
     *,
@@ -84,7 +84,7 @@ def compare(
     csls_k: int = 10,
     neighbours: int = 10,
     seed: int = 0,
-) -> Comparison:
+) -> StyleScore:
     """Score generations against the works that they are to resemble.
 
     Where the sets have labels in common, each generation is compared with the prototype of the works of its own label
@@ -105,7 +105,7 @@ def compare(
     _refuse_strangers(generated, reference)
     vectors = tuple(_unit(side.descriptors) for side in (generated, reference))
     vectors = readout(*vectors) if readout else vectors
-    near = neighbourhoods(vectors[0], vectors[1], csls_k)
+    near = neighbourhood_similarities(vectors[0], vectors[1], csls_k)
     sides = zip((generated, reference), vectors, near, strict=True)
     ours, works = (_Side(images, v, _rows(images, label), n) for images, v, n in sides)
     common = [name for name in ours.labels if name in works.labels]
@@ -119,15 +119,15 @@ def compare(
         matches = {EVERYTHING: (np.arange(len(generated)), np.arange(len(reference)))}
     values = pd.concat([_values(name, match, ours, works) for name, match in matches.items()], ignore_index=True)
     pairs = _named(_pairs(np.unique(values["row"]), ours, works, neighbours), ours, works, label)
-    return Comparison(
+    return StyleScore(
         metrics={name: float(np.mean(values[name])) for name in METRICS},
         intervals={name: _interval(values, name, seed) for name in MEANS} if len(set(values["row"])) > 1 else {},
-        images=_image_table(values, pairs, ours),
+        per_image=_image_table(values, pairs, ours),
         pairs=_descending(pairs, "similarity"),
-        labels=_label_table(matches, ours, works, values, seed),
-        yardstick=yardstick(works.vectors, works.labels),
-        matched=bool(common),
-        left_out=_left_out(ours, works, label) if common else [],
+        per_label=_label_table(matches, ours, works, values, seed),
+        reference_similarities=reference_similarities(works.vectors, works.labels),
+        labels_matched=bool(common),
+        unmatched_labels=_left_out(ours, works, label) if common else [],
     )
 
 
@@ -146,7 +146,7 @@ def _refuse_strangers(generated: DescriptorSet, reference: DescriptorSet) -> Non
 
 
 def _left_out(ours: _Side, works: _Side, label: str) -> list[str]:
-    unlabelled = not all(item_values(ours.images.items, label))
+    unlabelled = not all(label_values(ours.images.items, label))
     return sorted(ours.labels.keys() - works.labels.keys()) + ["(none)"] * unlabelled
 
 
@@ -156,7 +156,7 @@ def _unit(descriptors: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
 
 def _rows(images: DescriptorSet, label: str) -> Rows:
     table: dict[str, list[int]] = {}
-    for row, values in enumerate(item_values(images.items, label)):
+    for row, values in enumerate(label_values(images.items, label)):
         for value in values:
             table.setdefault(value, []).append(row)
     return {name: np.array(rows) for name, rows in sorted(table.items())}
@@ -198,7 +198,7 @@ def _named(pairs: pd.DataFrame, ours: _Side, works: _Side, label: str) -> pd.Dat
         {
             "generated": ours.images.items["id"].to_numpy()[pairs["row"]],
             "reference": items["id"].to_numpy(),
-            "reference_label": ["|".join(names) for names in item_values(items, label)],
+            "reference_label": ["|".join(names) for names in label_values(items, label)],
             **pairs[["rank", "similarity", "csls"]],
         }
     )
@@ -230,7 +230,9 @@ def _label_table(matches: Matches, ours: _Side, works: _Side, values: pd.DataFra
     table = pd.DataFrame({"label": names, "works": [len(rows) for rows in rows_of]})
     if table.empty:
         return table
-    table["own_works"] = [own_similarities(works.vectors[r]).mean() if len(r) > 1 else np.nan for r in rows_of]
+    table["own_works"] = [
+        leave_one_out_similarities(works.vectors[r]).mean() if len(r) > 1 else np.nan for r in rows_of
+    ]
     prototypes = np.array([works.vectors[rows].mean(0, dtype=np.float64) for rows in rows_of])
     gss = np.array([prototypes @ ours.vectors[rows].mean(0, dtype=np.float64) for rows, _ in matches.values()])
     crowded = [ours.near[rows].mean() for rows, _ in matches.values()], [works.near[rows].mean() for rows in rows_of]
@@ -240,12 +242,12 @@ def _label_table(matches: Matches, ours: _Side, works: _Side, values: pd.DataFra
     lines = []
     for name, similarities, hubless in zip(matches, gss, csls, strict=True):
         own = pd.DataFrame(values[values["label"] == name])
-        gap, other = discrimination(similarities, names.index(name))
+        gap, other = gap_to_best_other(similarities, names.index(name))
         line = {"label": name, "generated": len(own), **own[["gss", "gss_renormalised", "csls"]].mean()}
         if len(own) > 1:
             line["low"], line["high"] = _interval(own, "gss", seed)
         if other is not None:
             line |= {"other": names[other], "other_gss": similarities[other], "discrimination": gap}
-            line["discrimination_csls"] = discrimination(hubless, names.index(name))[0]
+            line["discrimination_csls"] = gap_to_best_other(hubless, names.index(name))[0]
         lines.append(line)
     return _descending(pd.DataFrame(lines).merge(table, on="label"), "gss")

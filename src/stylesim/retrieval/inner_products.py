@@ -1,4 +1,4 @@
-"""Products of descriptors as fast as the hardware has them, and how far each way may be off."""
+"""Products of descriptors as fast as the hardware has them, and how far each mode may be off."""
 
 from __future__ import annotations
 
@@ -14,44 +14,47 @@ from torch import Tensor
 
 from stylesim.core.errors import StylesimError
 
-NUMBERS = 1 << 25
+MAX_BLOCK_NUMBERS = 1 << 25
 """Of descriptors in one step, at most."""
 
 
-class Way(NamedTuple):
+class MatmulMode(NamedTuple):
     """How candidates are proposed."""
 
     matmul: str
     """As in `torch.set_float32_matmul_precision`."""
     dtype: torch.dtype
-    share: float
+    oversampling: float
     """Candidates for each of the k, beside the margin."""
-    doubt: float
+    error_bound: float
     """How far a proposed product may be off; -inf where it is as good as the decision."""
 
 
-def ways_to_multiply(q: Float[Tensor, "q d"], g: Float[Tensor, "g d"], device: torch.device) -> list[Way]:
+def matmul_modes(q: Float[Tensor, "q d"], g: Float[Tensor, "g d"], device: torch.device) -> list[MatmulMode]:
     """From the fastest to the one that is always right."""
-    (long_q, lost_q), (long_g, lost_g) = lengths("queries", q), lengths("gallery", g)
-    doubt = (q.shape[1] + 2) * torch.finfo(torch.float32).eps * long_q * long_g + 2.0**-39
-    ways = [Way("highest", torch.float32, 1.0, doubt), Way("highest", torch.float64, 1.0, -torch.inf)]
-    if shortens(device):
+    (long_q, lost_q), (long_g, lost_g) = max_norms("queries", q), max_norms("gallery", g)
+    error_bound = (q.shape[1] + 2) * torch.finfo(torch.float32).eps * long_q * long_g + 2.0**-39
+    modes = [
+        MatmulMode("highest", torch.float32, 1.0, error_bound),
+        MatmulMode("highest", torch.float64, 1.0, -torch.inf),
+    ]
+    if has_reduced_precision(device):
         shortened = lost_q * long_g + 1.01 * long_q * lost_g  # (q - q')g + q'(g - g'), by Cauchy and Schwarz
-        ways.insert(0, Way("medium", torch.float32, 1.5, doubt + shortened))
-    return ways
+        modes.insert(0, MatmulMode("medium", torch.float32, 1.5, error_bound + shortened))
+    return modes
 
 
 @cache
-def shortens(device: torch.device) -> bool:
+def has_reduced_precision(device: torch.device) -> bool:
     """Whether the device multiplies in bfloat16 or TF32, several times faster, if it is allowed to."""
     fine = torch.full((256, 256), 1 + 2.0**-12, device=device)  # neither of them can hold it
     with matmul_precision("medium"):
         return bool(((fine @ fine)[0, 0] / 256 - 1).abs() < 2.0**-12)
 
 
-def lengths(name: str, x: Float[Tensor, "n d"]) -> tuple[float, float]:
+def max_norms(name: str, x: Float[Tensor, "n d"]) -> tuple[float, float]:
     """The largest norm of a row, and of what a row loses in bfloat16, whose rounding is coarser than TF32's."""
-    parts = x.split(min(8192, max(1, NUMBERS // max(1, x.shape[1]))))
+    parts = x.split(min(8192, max(1, MAX_BLOCK_NUMBERS // max(1, x.shape[1]))))
     norms = torch.cat([part.float().norm(dim=1) for part in parts])
     if len(bad := (~norms.isfinite()).nonzero()):
         raise StylesimError(f"{len(bad)} of the {name} hold NaN or infinity, the first in row {int(bad[0])}.")
@@ -59,12 +62,12 @@ def lengths(name: str, x: Float[Tensor, "n d"]) -> tuple[float, float]:
     return float(norms.max()) if len(x) else 0.0, float(lost.max()) if len(x) else 0.0
 
 
-def rounded(scores: Any) -> Any:
+def round_scores(scores: Any) -> Any:
     """To 2^-40, so that the order of a float64 summation cannot break a tie."""
     return (scores * 2.0**40).round() / 2.0**40
 
 
-def as_table(x: Tensor | np.ndarray) -> Tensor:
+def as_cpu_tensor(x: Tensor | np.ndarray) -> Tensor:
     """A tensor on the CPU, without a copy where it is one, or an array."""
     x = x.detach().cpu() if isinstance(x, Tensor) else torch.as_tensor(np.asarray(x))
     return x if x.dtype in (torch.float16, torch.float32, torch.float64) else x.float()
@@ -81,7 +84,7 @@ def matmul_precision(name: str) -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-def check_tables(q: Tensor, g: Tensor, k: int) -> None:
+def check_shapes(q: Tensor, g: Tensor, k: int) -> None:
     if q.ndim != 2 or g.ndim != 2 or q.shape[1] != g.shape[1]:
         raise StylesimError(
             f"Queries {list(q.shape)} and gallery {list(g.shape)} are [n d] tables with the same d: "

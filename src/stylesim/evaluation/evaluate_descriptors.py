@@ -5,22 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from stylesim.core.errors import StylesimError
+from stylesim.evaluation.labels import label_groups
 from stylesim.evaluation.metrics import mean_metrics, query_metrics
-from stylesim.evaluation.spec import COLUMNS, RetrievalSpec, matching_tags
-from stylesim.retrieval.descriptors import DescriptorSet
+from stylesim.evaluation.retrieval_spec import RetrievalSpec
+from stylesim.retrieval.descriptor_set import DescriptorSet
+from stylesim.retrieval.exact_search import Neighbours, search_distributed
 from stylesim.retrieval.groups import Groups, pairs_share_group, shares_group
 from stylesim.retrieval.readouts import Readout
-from stylesim.retrieval.search import Neighbours, search_shared
 
 
 @dataclass(frozen=True)
-class Retrieval:
+class RetrievalResult:
     """An evaluated retrieval: its metrics, and all that a picture of it needs."""
 
     metrics: dict[str, float]
@@ -34,7 +34,7 @@ class Retrieval:
     spec: RetrievalSpec
 
 
-def evaluate_retrieval(
+def evaluate_descriptors(
     queries: DescriptorSet,
     gallery: DescriptorSet | None,
     spec: RetrievalSpec,
@@ -44,7 +44,7 @@ def evaluate_retrieval(
     block: int = 8192,
     rank: int = 0,
     world: int = 1,
-) -> Retrieval:
+) -> RetrievalResult:
     """Find every query's neighbours and score them as `spec` says.
 
     Without a gallery the queries are their own. A query's own id, and items that share `spec.distinct` with
@@ -66,7 +66,7 @@ def evaluate_retrieval(
     distinct = label_groups(queries.items, gallery.items, spec.distinct) if spec.distinct else (None, None)
     ids = {"query_ids": queries.ids, "gallery_ids": gallery.ids}
     vectors = (queries.descriptors, gallery.descriptors)
-    neighbours = search_shared(
+    neighbours = search_distributed(
         *(readout(*vectors, **ids) if readout else vectors),
         min(max(ks), len(gallery)),
         rank=rank,
@@ -91,35 +91,7 @@ def evaluate_retrieval(
         n_relevant, _ = _count(queries, gallery, relevant, distinct, block)
         scored = mean_metrics(query_metrics(_relevance(relevant, neighbours.indices), n_relevant, ks))
         metrics |= {f"{group}_{name}": value for name, value in scored.items()}
-    return Retrieval(metrics, per_query, neighbours, relevance, queries, gallery, spec)
-
-
-def item_values(items: pd.DataFrame, selector: str) -> list[list[str]]:
-    """The values each item has for "content", "source" or a glob over its tags."""
-    if selector in COLUMNS:
-        return [[] if value is None else [value] for value in items[selector]]
-    return [matching_tags(tags, selector) for tags in items["tags"]]
-
-
-def label_groups(queries: pd.DataFrame, gallery: pd.DataFrame, selector: str) -> tuple[Groups, Groups]:
-    """Values of both sides as groups: codes where no item has more than one, multi-hot rows otherwise."""
-    sides = [item_values(queries, selector), item_values(gallery, selector)]
-    for name, side, items in zip(("query", "gallery"), sides, (queries, gallery), strict=True):
-        if not any(side):
-            known = sorted({tag for tags in items["tags"] for tag in tags})
-            raise StylesimError(
-                f"No {name} image has a value for {selector!r}. Its tags are {', '.join(known[:8]) or 'none'}"
-                f"{', ...' if len(known) > 8 else ''}; 'content' and 'source' may be asked for too."
-            )
-    codes = {value: code for code, value in enumerate(sorted({v for side in sides for vs in side for v in vs}))}
-    if all(len(values) <= 1 for side in sides for values in side):
-        single = [torch.tensor([codes[values[0]] if values else -1 for values in side]) for side in sides]
-        return single[0], single[1]
-    hot = [torch.zeros(len(side), len(codes), dtype=torch.bool) for side in sides]
-    for table, side in zip(hot, sides, strict=True):
-        for row, values in enumerate(side):
-            table[row, [codes[value] for value in values]] = True
-    return hot[0], hot[1]
+    return RetrievalResult(metrics, per_query, neighbours, relevance, queries, gallery, spec)
 
 
 def _relevance(groups: tuple[Groups, Groups], indices: Int[Tensor, "q k"]) -> Bool[np.ndarray, "q k"]:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
-
-COLUMNS = ("content", "source")
 
 
 @dataclass(frozen=True)
@@ -47,8 +44,3 @@ class RetrievalSpec:
             return list(range(len(ids)))
         by_hash = sorted(range(len(ids)), key=lambda i: hashlib.sha1(ids[i].encode()).digest())
         return sorted(by_hash[: self.limit])
-
-
-def matching_tags(tags: Iterable[str], glob: str) -> list[str]:
-    """Those of an item's tags that a glob selects, in their order (case matters)."""
-    return [tag for tag in tags if fnmatchcase(tag, glob)]

@@ -1,25 +1,14 @@
 from __future__ import annotations
 
-from itertools import combinations
-
 import numpy as np
 import pytest
+from clusters import artists
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stylesim.core.errors import StylesimError
-from stylesim.evaluation.discrimination import discrimination_gap, separation, similarity_profile, verification_auc
-from stylesim.retrieval.descriptors import DescriptorSet, item_table
-from stylesim.retrieval.readouts import Csls
-
-
-def artists(seed: int, sizes: tuple[int, ...] = (5, 4, 7), noise: float = 0.6) -> tuple[np.ndarray, list[str]]:
-    rng = np.random.default_rng(seed)
-    labels = [chr(97 + label) for label, size in enumerate(sizes) for _ in range(size)]
-    x = np.concatenate([rng.standard_normal(8) + noise * rng.standard_normal((size, 8)) for size in sizes])
-    order = rng.permutation(len(x))
-    x = (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
-    return x[order], [labels[i] for i in order]
+from stylesim.evaluation.discrimination_gap import discrimination_gap
+from stylesim.evaluation.pair_verification import verification_auc
 
 
 @settings(max_examples=15)
@@ -105,56 +94,11 @@ def test_csls_gaps_and_pairs_are_those_of_its_formula(seed):
     assert verification_auc(x, labels, csls=k).auc == pytest.approx((same[:, None] > different).mean(), abs=1e-4)
 
 
-def test_separation_counts_labels_nearer_to_another_and_leaves_out_images_of_several():
-    x, labels = artists(4, (20, 20, 20), noise=0.3)
-    rows = [(str(i), [f"set:{label}"], None, "r", i) for i, label in enumerate(labels)]
-    rows += [("none", [], None, "r", 60), ("both", ["set:a", "set:b"], None, "r", 61)]
-    images = DescriptorSet(np.concatenate([x, x[:2]]), item_table(rows), {})
-    found = separation(images, "set:*")
-    assert found.pairs == verification_auc(x, labels)
-    assert sorted(found.labels["variant"].unique()) == ["pairwise", "prototype"]
-    assert set(found.labels["images"]) == {20}
-    assert found.metrics == {"auc": found.pairs.auc, "negative_gaps_pairwise": 0.0, "negative_gaps_prototype": 0.0}
-    assert separation(images, "set:*", Csls(5)).pairs == verification_auc(x, labels, csls=5)
-    confused = DescriptorSet(images.descriptors, images.items.assign(tags=list(reversed(images.items["tags"]))), {})
-    assert separation(confused, "set:*").metrics["negative_gaps_pairwise"] > 0
-
-
 def test_a_label_of_one_image_has_no_gap():
     x, labels = artists(0, (1, 4))
     found = discrimination_gap(x, labels).set_index("label")
     assert found.loc["a"].isna().tolist() == [False, True, False, False, True, True, True, True]
     assert found.loc["b"].notna().all()
-
-
-@settings(max_examples=15)
-@given(st.integers(0, 99), st.sampled_from([0.1, 0.6, 3.0]))
-def test_the_auc_is_the_share_of_pairs_of_pairs_in_the_right_order(seed, noise):
-    x, labels = artists(seed, noise=noise)
-    x = np.round(x * 4) / 4  # so that there are ties
-    pairs = [(float(x[i] @ x[j]), labels[i] == labels[j]) for i, j in combinations(range(len(x)), 2)]
-    same, different = ([s for s, alike in pairs if alike == kind] for kind in (True, False))
-    wins = np.mean([(a > b) + (a == b) / 2 for a in same for b in different])
-    found = verification_auc(x, labels)
-    assert found == (pytest.approx(wins), len(same), len(different), True)
-
-
-def test_a_sample_of_pairs_is_near_all_of_them_and_says_so():
-    x, labels = artists(3, (30, 50, 80, 2, 1))
-    whole, sampled = verification_auc(x, labels), verification_auc(x, labels, pairs=8000)
-    assert (sampled.same, sampled.different, sampled.exact) == (4000, 4000, False)
-    assert sampled.auc == pytest.approx(whole.auc, abs=0.03)
-    profiles = [similarity_profile(x, labels, pairs=pairs) for pairs in (10**6, 8000)]
-    np.testing.assert_allclose(profiles[0].same, profiles[1].same, atol=0.06)
-    np.testing.assert_allclose(profiles[0].different, profiles[1].different, atol=0.06)
-    assert [profile.exact for profile in profiles] == [True, False]
-
-
-def test_the_profile_holds_quantiles_of_either_kind():
-    x, labels = np.eye(4, dtype=np.float32)[[0, 0, 1, 1, 1]], list("aabbb")
-    profile = similarity_profile(x, labels, levels=(0.0, 0.5, 1.0))
-    assert profile.same.tolist() == [1, 1, 1]
-    assert profile.different.tolist() == [0, 0, 0]
 
 
 def test_labels_that_cannot_be_told_apart_are_refused():

@@ -10,15 +10,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from stylesim.retrieval.arithmetic import (
-    NUMBERS,
-    Way,
-    as_table,
-    check_tables,
-    lengths,
+from stylesim.retrieval.inner_products import (
+    MAX_BLOCK_NUMBERS,
+    MatmulMode,
+    as_cpu_tensor,
+    check_shapes,
+    matmul_modes,
     matmul_precision,
-    rounded,
-    ways_to_multiply,
+    max_norms,
+    round_scores,
 )
 
 FEW = 1 << 28
@@ -67,48 +67,52 @@ def pairs_above(
 
     Raises StylesimError for shapes that disagree, and for NaN or infinity.
     """
-    tables = [as_table(x) for x in (ours, theirs) if x is not None]
-    check_tables(tables[0], tables[-1], 1)
+    tables = [as_cpu_tensor(x) for x in (ours, theirs) if x is not None]
+    check_shapes(tables[0], tables[-1], 1)
     for name, table in zip(("descriptors", "other descriptors"), tables, strict=False):
-        lengths(name, table)
+        max_norms(name, table)
     if not (len(tables[0]) and len(tables[-1])):
         return
     device = "cpu" if torch.device(device).type == "mps" else device  # search does the same
     bounds = _bounds(tables, threshold)
-    proposers = [(x, ways_to_multiply(x[0], x[-1], torch.device(device))[0]) for x in (bounds, tables)]
+    proposers = [(x, matmul_modes(x[0], x[-1], torch.device(device))[0]) for x in (bounds, tables)]
     within = theirs is None
     scratch = torch.empty(block * block, device=device)  # or pages would be mapped anew for each block
     for top in range(start, len(tables[0]), block):
         for edge in range(top if within else 0, len(tables[-1]), block):
             left = right = np.empty(0, dtype=np.int64)
-            for x, way in proposers if bounds is not tables else proposers[1:]:
-                rows, columns = (t[at : at + block].to(device, way.dtype) for t, at in ((x[0], top), (x[-1], edge)))
-                left, right = _propose(rows, columns, way, threshold, scratch)
+            for x, mode in proposers if bounds is not tables else proposers[1:]:
+                rows, columns = (t[at : at + block].to(device, mode.dtype) for t, at in ((x[0], top), (x[-1], edge)))
+                left, right = _propose(rows, columns, mode, threshold, scratch)
                 if len(left) * DECISION < len(rows) * len(columns):  # few enough to decide on
                     break
             left, right = left + top, right + edge
             if within:
                 left, right = left[left < right], right[left < right]
-            found = decide(tables[0].numpy(), tables[-1].numpy(), left, right, threshold)
+            found = confirm_pairs(tables[0].numpy(), tables[-1].numpy(), left, right, threshold)
             ended = edge + block >= len(tables[-1])
             if ended or len(found[0]):
                 yield Pairs(*found, done=min(top + block, len(tables[0])) if ended else top)
 
 
 def _propose(
-    rows: Float[Tensor, "b w"], columns: Float[Tensor, "c w"], way: Way, threshold: float, scratch: Float[Tensor, " s"]
+    rows: Float[Tensor, "b w"],
+    columns: Float[Tensor, "c w"],
+    mode: MatmulMode,
+    threshold: float,
+    scratch: Float[Tensor, " s"],
 ) -> tuple[Int[np.ndarray, " p"], Int[np.ndarray, " p"]]:
     """Row and column of the products that may exceed the threshold."""
     products = scratch[: len(rows) * len(columns)].view(len(rows), -1)
-    with matmul_precision(way.matmul):
+    with matmul_precision(mode.matmul):
         torch.mm(rows, columns.T, out=products)
-    least = threshold - way.doubt
+    least = threshold - mode.error_bound
     some = (products.amax(dim=1) > least).nonzero().flatten()  # most rows have none, and this is one quick pass
     row, column = (products[some] > least).nonzero(as_tuple=True)
     return some[row].cpu().numpy(), column.cpu().numpy()
 
 
-def decide(
+def confirm_pairs(
     ours: Float[np.ndarray, "n d"],
     theirs: Float[np.ndarray, "m d"],
     left: Int[np.ndarray, " p"],
@@ -117,11 +121,11 @@ def decide(
 ) -> tuple[Int[np.ndarray, " q"], Int[np.ndarray, " q"], Float[np.ndarray, " q"]]:
     """Of proposed pairs of rows those whose float64 product exceeds the threshold, and the products."""
     similarities = np.empty(len(left))
-    step = max(1, NUMBERS // (4 * ours.shape[1]))  # a bounded number at a time
+    step = max(1, MAX_BLOCK_NUMBERS // (4 * ours.shape[1]))  # a bounded number at a time
     for first in range(0, len(left), step):
         part = slice(first, first + step)
         x, y = (table[rows[part]].astype(np.float64) for table, rows in ((ours, left), (theirs, right)))
-        similarities[part] = rounded(np.vecdot(x, y))
+        similarities[part] = round_scores(np.vecdot(x, y))
     there = similarities > threshold
     return left[there], right[there], similarities[there]
 
@@ -158,7 +162,7 @@ def _bound(x: Float[Tensor, "n d"], axes: Float[Tensor, "d w-1"]) -> Float[Tenso
     leading = x.float() @ axes.float()
     squares = x.double().square().sum(dim=1)
     left_out = (squares - leading.double().square().sum(dim=1)).clamp(min=0)
-    # The coordinates are rounded; sqrt(a + e) sqrt(b + e) >= sqrt(a b) + e makes up for it on either side.
+    # The coordinates are round_scores; sqrt(a + e) sqrt(b + e) >= sqrt(a b) + e makes up for it on either side.
     slack = 4 * (x.shape[1] + 2) * torch.finfo(torch.float32).eps
     return torch.cat([leading, (left_out + slack * squares).sqrt().float()[:, None]], dim=1)
 
@@ -190,14 +194,14 @@ def indexed_pairs(
 
     What is found is above the threshold (float64 decides); what is missed the recall tells, measured against
     `pairs_above` for a random `sample` of rows. A row with more than k - 1 pairs has some of them missed: a crowd of
-    look-alikes is connected all the same. Raises StylesimError as `build_index` does.
+    look-alikes is connected all the same. Raises StylesimError as `build_ann_index` does.
     """
-    from stylesim.retrieval.ann_index import approximate_search, build_index
+    from stylesim.retrieval.ann_index import approximate_search, build_ann_index
 
     n, k = len(descriptors), min(k, len(descriptors))
-    near = approximate_search(build_index(descriptors, kind), descriptors, k, sample=1).neighbours.indices.numpy()
+    near = approximate_search(build_ann_index(descriptors, kind), descriptors, k, sample=1).neighbours.indices.numpy()
     codes = _codes(np.repeat(np.arange(n), k), near.reshape(-1), n)
-    pairs = Pairs(*decide(descriptors, descriptors, codes // n, codes % n, threshold), done=n)
+    pairs = Pairs(*confirm_pairs(descriptors, descriptors, codes // n, codes % n, threshold), done=n)
 
     chosen = np.sort(np.random.default_rng(0).permutation(n)[:sample])
     blocks = [

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stylesim.core.errors import StylesimError
-from stylesim.evaluation.retrieval import evaluate_retrieval
-from stylesim.evaluation.spec import RetrievalSpec
-from stylesim.retrieval.descriptors import DescriptorSet, item_table
+from stylesim.evaluation.evaluate_descriptors import evaluate_descriptors
+from stylesim.evaluation.retrieval_spec import RetrievalSpec
+from stylesim.retrieval.descriptor_set import DescriptorSet, item_table
 
 
 def make_set(name: str, styles: list[list[str]], contents: list[str | None], vectors: np.ndarray) -> DescriptorSet:
@@ -30,8 +30,8 @@ def drawings(seed: int = 0) -> DescriptorSet:
 
 def test_a_descriptor_of_content_looks_like_style_only_without_distinct():
     queries = drawings()
-    plain = evaluate_retrieval(queries, None, RetrievalSpec(["d"], relevant="set:*", ks=(1, 3)))
-    strict = evaluate_retrieval(queries, None, RetrievalSpec(["d"], relevant="set:*", distinct="content", ks=(1, 3)))
+    plain = evaluate_descriptors(queries, None, RetrievalSpec(["d"], relevant="set:*", ks=(1, 3)))
+    strict = evaluate_descriptors(queries, None, RetrievalSpec(["d"], relevant="set:*", distinct="content", ks=(1, 3)))
 
     assert plain.metrics["recall@1"] == 0  # the same content in another style is nearer
     assert strict.metrics["recall@1"] == strict.metrics["map@3"] == 1
@@ -44,14 +44,14 @@ def test_the_swapped_spec_scores_content():
     spec = RetrievalSpec(["d"], relevant="set:*", distinct="content", ks=(1, 2))
     assert spec.swapped() == RetrievalSpec(["d"], relevant="content", distinct="set:*", ks=(1, 2))
     assert RetrievalSpec(["d"], relevant="set:*").swapped().relevant == "content"
-    content = evaluate_retrieval(drawings(), None, spec.swapped()).metrics
+    content = evaluate_descriptors(drawings(), None, spec.swapped()).metrics
     assert content["recall@1"] == content["map@2"] == 1
 
 
 def test_any_shared_tag_is_relevant_and_queries_without_one_count_zero():
     queries = make_set("q", [["a:x", "a:y"], ["a:z"], ["b:x"]], [None] * 3, np.eye(3))
     gallery = make_set("g", [["a:y"], ["a:y", "a:w"], ["b:x"]], [None] * 3, np.eye(3))
-    result = evaluate_retrieval(queries, gallery, RetrievalSpec(["q"], ["g"], relevant="a:*", ks=(3,)))
+    result = evaluate_descriptors(queries, gallery, RetrievalSpec(["q"], ["g"], relevant="a:*", ks=(3,)))
 
     assert result.relevance.tolist() == [[True, True, False], [False] * 3, [False] * 3]
     assert result.metrics["recall@3"] == pytest.approx(1 / 3)
@@ -69,7 +69,7 @@ def test_metrics_count_the_whole_gallery_after_exclusion_for_any_block(seed, sev
     contents = [None if c == 0 else f"c{c}" for c in rng.integers(0, 4, n)]
     contents[0] = "c1"
     items = make_set("r", tags, contents, rng.standard_normal((n, 3)))
-    result = evaluate_retrieval(
+    result = evaluate_descriptors(
         items, None, RetrievalSpec(["r"], relevant="s:*", distinct="content", ks=(1, n)), block=block
     )
     chances = []
@@ -88,28 +88,28 @@ def test_groups_of_tags_score_the_same_neighbours_as_their_own_spec_would():
     families = [[*tags, f"family:{int(tags[0][-1]) // 2}", "medium:ink"] for tags in queries.items["tags"]]
     queries = DescriptorSet(queries.descriptors, queries.items.assign(tags=families), {})
     plain = RetrievalSpec(["d"], relevant="set:*", distinct="content", ks=(1, 4))
-    found = evaluate_retrieval(queries, None, replace(plain, groups=("family", "medium"))).metrics
-    family = evaluate_retrieval(queries, None, replace(plain, relevant="family:*")).metrics
+    found = evaluate_descriptors(queries, None, replace(plain, groups=("family", "medium"))).metrics
+    family = evaluate_descriptors(queries, None, replace(plain, relevant="family:*")).metrics
     assert found["family_map@4"] == family["map@4"] != found["map@4"]
     assert found["family_precision@4"] > found["precision@4"]
     assert found["medium_precision@4"] == 1
     assert {name.split("_")[0] for name in found if name.endswith("recall@4")} == {"recall@4", "family", "medium"}
     with pytest.raises(StylesimError, match="artist:"):
-        evaluate_retrieval(queries, None, replace(plain, groups=("artist",)))
+        evaluate_descriptors(queries, None, replace(plain, groups=("artist",)))
 
 
 def test_limit_is_a_fixed_sample_of_the_queries_and_leaves_the_gallery_whole():
     everything = drawings()
     spec = RetrievalSpec(["d"], relevant="set:*", limit=5, ks=(1,))
-    result = evaluate_retrieval(everything, None, spec)
+    result = evaluate_descriptors(everything, None, spec)
     assert (result.metrics["queries"], result.metrics["gallery"]) == (5, 12)
 
     shuffled = everything.select(np.random.default_rng(1).permutation(12))
-    again = evaluate_retrieval(shuffled, None, spec)
+    again = evaluate_descriptors(shuffled, None, spec)
     assert set(again.queries.ids) == set(result.queries.ids)
     assert again.metrics == pytest.approx(result.metrics)
 
 
 def test_a_selector_that_matches_nothing_is_refused():
     with pytest.raises(StylesimError, match=r"No query image has a value for 'artist:\*'\. Its tags are set:0, set:1"):
-        evaluate_retrieval(drawings(), None, RetrievalSpec(["d"], relevant="artist:*"))
+        evaluate_descriptors(drawings(), None, RetrievalSpec(["d"], relevant="artist:*"))

@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 
 from stylesim.core.errors import StylesimError
 
-_ITEM_TYPES = pa.schema(
+ITEM_SCHEMA = pa.schema(
     {
         "id": pa.string(),
         "tags": pa.list_(pa.string()),
@@ -26,7 +26,7 @@ _ITEM_TYPES = pa.schema(
         "position": pa.int64(),
     }
 )
-COLUMNS = tuple(_ITEM_TYPES.names)
+COLUMNS = tuple(ITEM_SCHEMA.names)
 
 
 @dataclass(frozen=True)
@@ -75,13 +75,13 @@ class DescriptorSet:
         Raises StylesimError where the folder exists, and for NaN, infinite or zero descriptors, naming their
         ids.
         """
-        folder = _vacant(folder)
+        folder = require_new_folder(folder)
         work = folder.with_name(folder.name + ".saving")
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
         refuse_bad_descriptors(self.descriptors, self.ids)
         np.save(work / "descriptors.npy", np.ascontiguousarray(self.descriptors, dtype=np.float32))
-        _finish(work, folder, self.items, self.meta)
+        write_items_and_rename(work, folder, self.items, self.meta)
         return folder
 
     @classmethod
@@ -91,7 +91,7 @@ class DescriptorSet:
         Raises StylesimError where the folder is missing, unfinished, or not a descriptor set.
         """
         folder = Path(folder)
-        if not folder.exists() and _partial(folder).exists():
+        if not folder.exists() and partial_folder(folder).exists():
             raise StylesimError(
                 f"{folder} is unfinished: describing was interrupted. Run the same command again to go on."
             )
@@ -100,7 +100,7 @@ class DescriptorSet:
             raise StylesimError(f"{folder} is not a descriptor set: it has no {' and no '.join(missing)}.")
         try:
             descriptors = np.load(files[0], mmap_mode="c")  # copy on write: torch warns of read-only memory
-            items = _items(pq.read_table(files[1]))
+            items = pandas_items(pq.read_table(files[1]))
             meta = json.loads(files[2].read_text())
         except (OSError, ValueError, pa.ArrowException) as error:
             raise StylesimError(f"{folder} cannot be read ({error}): describe the images again.") from error
@@ -120,90 +120,6 @@ def concatenate(sets: Sequence[DescriptorSet]) -> DescriptorSet:
         pd.concat([part.items for part in sets], ignore_index=True),
         sets[0].meta | {"damaged": damaged},
     )
-
-
-class DescriptorBuffer:
-    """A DescriptorWriter without a disk: for sets that are looked at once, such as a probe's."""
-
-    def __init__(self, dim: int, meta: dict[str, Any]) -> None:
-        self.meta, self.done = meta, set[str]()
-        self._batches = [(np.empty((0, dim), dtype=np.float32), item_table(()))]
-
-    def add(self, descriptors: Float[np.ndarray, "b d"], items: pd.DataFrame) -> None:
-        refuse_bad_descriptors(descriptors, items["id"].tolist())
-        self._batches.append((descriptors, items))
-        self.done.update(items["id"])
-
-    def finish(self, **meta: Any) -> DescriptorSet:
-        rows = item_table(row for _, items in self._batches for row in items.itertuples(index=False, name=None))
-        return DescriptorSet(np.concatenate([vectors for vectors, _ in self._batches]), rows, self.meta | meta)
-
-
-class DescriptorWriter:
-    """Writes a descriptor set piece by piece beside its folder, and renames it into place at the end.
-
-    A writer that finds the pieces of an interrupted one goes on from them: `done` maps the ids already
-    described. Raises StylesimError where the folder exists already, or where the pieces were made with
-    another `meta`.
-    """
-
-    def __init__(self, folder: Path | str, dim: int, meta: dict[str, Any], *, piece: int = 8192) -> None:
-        self.folder = _vacant(folder)
-        # Gram matrices have 100,000 numbers and more: a piece is 256 MiB at most.
-        self.dim, self.meta, self.piece = dim, meta, min(piece, max(1, 2**28 // (4 * dim)))
-        self._work = _partial(self.folder)
-        self._work.mkdir(parents=True, exist_ok=True)
-        begun = self._work / "begun.json"
-        if not begun.exists():
-            _write_text(begun, json.dumps(meta, indent=1))
-        elif json.loads(begun.read_text()) != json.loads(json.dumps(meta)):
-            raise StylesimError(
-                f"{self._work} holds the pieces of an interrupted run with another encoder or settings. "
-                "Delete it to start afresh, or choose another output folder."
-            )
-        self._pieces = sorted(self._work.glob("piece-*.parquet"))
-        self.done = {name for file in self._pieces for name in pq.read_table(file, columns=["id"])["id"].to_pylist()}
-        self._waiting: list[pa.Table] = []
-
-    def add(self, descriptors: Float[np.ndarray, "b d"], items: pd.DataFrame) -> None:
-        """Take a batch. NaN, infinite and zero descriptors raise StylesimError, naming the ids."""
-        refuse_bad_descriptors(descriptors, items["id"].tolist())
-        flat = pa.array(np.ascontiguousarray(descriptors, dtype=np.float32).reshape(-1))
-        column = pa.FixedSizeListArray.from_arrays(flat, descriptors.shape[1])
-        self._waiting.append(_table(items).append_column("descriptor", column))
-        self.done.update(items["id"])
-        if sum(len(table) for table in self._waiting) >= self.piece:
-            self.flush()
-
-    def flush(self) -> None:
-        """Put what was added on disk: what an interruption can no longer lose."""
-        if self._waiting:
-            file = self._work / f"piece-{len(self._pieces):06d}.parquet"
-            hidden = file.with_suffix(".writing")
-            pq.write_table(pa.concat_tables(self._waiting), hidden)
-            self._pieces.append(hidden.rename(file))
-            self._waiting.clear()
-
-    def finish(self, **meta: Any) -> DescriptorSet:
-        """Join the pieces in the order of their positions, add `meta`, rename into place, open the set."""
-        self.flush()
-        empty = _ITEM_TYPES.empty_table()
-        items = pa.concat_tables([empty, *(pq.read_table(file, columns=list(COLUMNS)) for file in self._pieces)])
-        order = np.argsort(items["position"].to_numpy(), kind="stable")
-        place = np.empty_like(order)
-        place[order] = np.arange(len(order))
-        shape, start = (len(order), self.dim), 0
-        out = np.lib.format.open_memmap(self._work / "descriptors.npy", "w+", np.float32, shape)
-        for file in self._pieces:
-            flat = pq.read_table(file, columns=["descriptor"])["descriptor"].combine_chunks().flatten()
-            rows = flat.to_numpy().reshape(-1, self.dim)
-            out[place[start : start + len(rows)]] = rows
-            start += len(rows)
-        del out  # flushes the map
-        for file in (*self._pieces, self._work / "begun.json"):
-            file.unlink()
-        _finish(self._work, self.folder, _items(items.take(order)), self.meta | meta)
-        return DescriptorSet.load(self.folder)
 
 
 def item_table(rows: Iterable[tuple[str, Sequence[str], str | None, str, int]]) -> pd.DataFrame:
@@ -230,32 +146,26 @@ def refuse_bad_descriptors(descriptors: Float[np.ndarray, "n d"], ids: Sequence[
         raise StylesimError(f"{len(bad)} of {len(ids)} descriptors are NaN, infinite or zero: {names}.")
 
 
-def _vacant(folder: Path | str) -> Path:
+def require_new_folder(folder: Path | str) -> Path:
     folder = Path(folder)
     if folder.exists():
         raise StylesimError(f"{folder} exists already. Load it with DescriptorSet.load, or choose another folder.")
     return folder
 
 
-def _partial(folder: Path) -> Path:
+def partial_folder(folder: Path) -> Path:
     return folder.with_name(folder.name + ".partial")
 
 
-def _finish(work: Path, folder: Path, items: pd.DataFrame, meta: dict[str, Any]) -> None:
-    pq.write_table(_table(items), work / "items.parquet")
+def write_items_and_rename(work: Path, folder: Path, items: pd.DataFrame, meta: dict[str, Any]) -> None:
+    pq.write_table(arrow_items(items), work / "items.parquet")
     (work / "meta.json").write_text(json.dumps(meta, indent=1))
     work.rename(folder)
 
 
-def _write_text(file: Path, text: str) -> None:
-    hidden = file.with_suffix(".writing")
-    hidden.write_text(text)
-    hidden.rename(file)
+def arrow_items(items: pd.DataFrame) -> pa.Table:
+    return pa.Table.from_pandas(items[list(COLUMNS)], schema=ITEM_SCHEMA, preserve_index=False)
 
 
-def _table(items: pd.DataFrame) -> pa.Table:
-    return pa.Table.from_pandas(items[list(COLUMNS)], schema=_ITEM_TYPES, preserve_index=False)
-
-
-def _items(table: pa.Table) -> pd.DataFrame:
+def pandas_items(table: pa.Table) -> pd.DataFrame:
     return item_table(zip(*(table[name].to_pylist() for name in COLUMNS), strict=True))

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from stylesim.core.errors import StylesimError
-from stylesim.retrieval.descriptors import DescriptorSet, item_table
+from stylesim.retrieval.descriptor_set import DescriptorSet, item_table
 from stylesim.retrieval.readouts import Csls, Whitened
-from stylesim.scoring.comparison import METRICS, compare
+from stylesim.scoring.style_score import METRICS, score_sets
 
 STYLES = np.eye(4)
 
@@ -24,14 +24,14 @@ def described(seed: int, labels: str, *, scale: float = 1.0, noise: float = 0.3,
 def test_without_labels_everything_is_compared_with_everything() -> None:
     generated, works = described(0, "----"), described(1, "-------")
     table = generated.descriptors @ works.descriptors.T
-    found = compare(generated, works, neighbours=3)
-    assert not found.matched
+    found = score_sets(generated, works, neighbours=3)
+    assert not found.labels_matched
     assert found.metrics["gss"] == pytest.approx(table.mean(), abs=1e-6)
     assert found.metrics["gss_of_means"] == pytest.approx(found.metrics["gss"], abs=1e-6)
     assert found.intervals["gss"][0] < found.metrics["gss"] < found.intervals["gss"][1]
-    assert found.labels.empty
-    assert found.images["gss"].is_monotonic_decreasing
-    best = found.images.set_index("id").loc["0/2"]
+    assert found.per_label.empty
+    assert found.per_image["gss"].is_monotonic_decreasing
+    best = found.per_image.set_index("id").loc["0/2"]
     assert best["nearest"] == f"1/{table[2].argmax()}"
     assert best["nearest_mean"] == pytest.approx(np.sort(table[2])[-3:].mean(), abs=1e-6)
     assert len(found.pairs) == 12
@@ -42,12 +42,12 @@ def test_without_labels_everything_is_compared_with_everything() -> None:
 def test_generations_are_compared_with_the_works_of_their_own_label() -> None:
     generated, works = described(0, "aaabbd-"), described(1, "aaaabbbbcccc")
     table = (generated.descriptors @ works.descriptors.T).astype(float)
-    found = compare(generated, works)
-    assert found.matched
-    assert found.left_out == ["d", "(none)"]
-    assert len(found.images) == 5
+    found = score_sets(generated, works)
+    assert found.labels_matched
+    assert found.unmatched_labels == ["d", "(none)"]
+    assert len(found.per_image) == 5
     assert found.metrics["gss"] == pytest.approx((table[:3, :4].mean() * 3 + table[3:5, 4:8].mean() * 2) / 5, abs=1e-6)
-    line = found.labels.set_index("label").loc["b"]
+    line = found.per_label.set_index("label").loc["b"]
     assert line["gss"] == pytest.approx(table[3:5, 4:8].mean(), abs=1e-6)
     best = max(table[3:5, :4].mean(), table[3:5, 8:].mean())
     assert line["discrimination"] == pytest.approx(line["gss"] - best, abs=1e-6)
@@ -62,8 +62,8 @@ def test_csls_counts_neighbourhoods_over_all_labels() -> None:
     csls = 2 * table - near[0][:, None] - near[1]
     ours, theirs = Csls(2)(generated.descriptors, works.descriptors)
     np.testing.assert_allclose(ours @ theirs.T, csls, atol=1e-6, err_msg="the read-out is another thing")
-    found = compare(generated, works, csls_k=2)
-    labels = found.labels.set_index("label")
+    found = score_sets(generated, works, csls_k=2)
+    labels = found.per_label.set_index("label")
     assert labels.loc["a", "csls"] == pytest.approx(csls[:2, :2].mean(), abs=1e-6)
     assert labels.loc["b", "discrimination_csls"] == pytest.approx(csls[2, 2:].mean() - csls[2, :2].mean(), abs=1e-6)
     first = found.pairs.iloc[0]
@@ -72,55 +72,55 @@ def test_csls_counts_neighbourhoods_over_all_labels() -> None:
 
 
 def test_generations_without_labels_are_compared_with_every_label_of_the_works() -> None:
-    found = compare(described(0, "------"), described(1, "aaabbb"))
-    assert not found.matched
-    assert found.labels["label"].tolist() == ["a", "b"], "generations without a label lie about the first direction"
-    assert len(found.yardstick.same) == 6
-    assert len(found.yardstick.different) == 6
+    found = score_sets(described(0, "------"), described(1, "aaabbb"))
+    assert not found.labels_matched
+    assert found.per_label["label"].tolist() == ["a", "b"], "generations without a label lie about the first direction"
+    assert len(found.reference_similarities.same) == 6
+    assert len(found.reference_similarities.different) == 6
 
 
 def test_an_image_of_several_labels_counts_with_each() -> None:
     generated = described(0, "a")
     generated.items.at[0, "tags"] = ["a", "b"]
-    found = compare(generated, described(1, "aabb"))
-    assert found.images["label"].tolist() == ["a", "b"]
-    assert found.labels["generated"].tolist() == [1, 1]
+    found = score_sets(generated, described(1, "aabb"))
+    assert found.per_image["label"].tolist() == ["a", "b"]
+    assert found.per_label["generated"].tolist() == [1, 1]
 
 
 def test_neither_order_nor_length_of_descriptors_changes_a_figure() -> None:
     generated, works = described(0, "aaabbb"), described(1, "aabbcc")
-    changed = compare(described(0, "aaabbb", scale=7.0).select([5, 2, 0, 1, 4, 3]), works.select([3, 1, 2, 5, 4, 0]))
-    for name, value in compare(generated, works).metrics.items():
+    changed = score_sets(described(0, "aaabbb", scale=7.0).select([5, 2, 0, 1, 4, 3]), works.select([3, 1, 2, 5, 4, 0]))
+    for name, value in score_sets(generated, works).metrics.items():
         assert changed.metrics[name] == pytest.approx(value, abs=1e-6)
     assert set(changed.metrics) == set(METRICS)
 
 
 def test_a_single_generation_has_no_interval() -> None:
-    found = compare(described(0, "-"), described(1, "--"))
+    found = score_sets(described(0, "-"), described(1, "--"))
     assert found.intervals == {}
     assert np.isfinite(found.metrics["gss_renormalised"])
 
 
 def test_descriptors_of_two_encoders_are_not_compared() -> None:
     with pytest.raises(StylesimError, match="two encoders mean nothing"):
-        compare(described(0, "a", encoder_digest="1"), described(1, "a", encoder_digest="2"))
+        score_sets(described(0, "a", encoder_digest="1"), described(1, "a", encoder_digest="2"))
 
 
 def test_a_readout_comes_before_every_score() -> None:
     generated, works = described(0, "aabb"), described(1, "aaaabbbbcccc")
     ours, theirs = Whitened()(generated.descriptors, works.descriptors)
-    found = compare(generated, works, readout=Whitened())
+    found = score_sets(generated, works, readout=Whitened())
     assert found.metrics["gss"] == pytest.approx(
         (ours[:2] @ theirs[:4].T).mean() / 2 + (ours[2:] @ theirs[4:8].T).mean() / 2, abs=1e-5
     )
-    assert found.metrics["gss"] != pytest.approx(compare(generated, works).metrics["gss"], abs=1e-3)
+    assert found.metrics["gss"] != pytest.approx(score_sets(generated, works).metrics["gss"], abs=1e-3)
 
 
 def test_an_image_of_several_labels_is_one_witness() -> None:
     single = described(0, "a")
     twice = DescriptorSet(single.descriptors, single.items.assign(tags=[["a", "b"]]), single.meta)
-    found = compare(twice, described(1, "aabb"))
-    assert len(found.images) == 2
+    found = score_sets(twice, described(1, "aabb"))
+    assert len(found.per_image) == 2
     assert found.intervals == {}
 
 
@@ -128,4 +128,4 @@ def test_sets_with_and_without_colour_are_not_compared() -> None:
     grey = described(0, "ab")
     grey.meta["greyscale"] = True
     with pytest.raises(StylesimError, match="without colour"):
-        compare(grey, described(1, "ab"))
+        score_sets(grey, described(1, "ab"))
