@@ -181,7 +181,7 @@ def test_weights_tell_what_their_training_images_were_cleared_of(
 def test_a_loss_that_is_not_finite_stops_the_run_names_step_and_images_and_keeps_good_weights(
     composed: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from stylesim.learning.module import StyleModule
+    from stylesim.learning.style_module import StyleModule
 
     def ruin(module: StyleModule, batch: object, batch_idx: int) -> None:
         if batch_idx == 3:
@@ -222,7 +222,7 @@ def test_running_out_of_memory_names_a_batch_size(
     [
         ("views.size=64", "set views.size=32"),
         ("data.root=/no/such/folder", "/no/such/folder"),
-        ("learning.content_weight=0.1", "model.content_head=true"),
+        ("loss.content_weight=0.1", "model.content_head=true"),
         ("data.tags=['artist:*']", "artist:"),
         ("data.batch_size=500", "500"),
         ("model.image_size=30", "30"),
@@ -251,7 +251,7 @@ def test_sets_that_are_only_evaluated_are_refused_as_training_data(
 @pytest.mark.parametrize(
     "overrides",
     [
-        ["model.content_head=true", "learning.content_weight=0.1"],
+        ["model.content_head=true", "loss.content_weight=0.1"],
         [
             "loss=csd_reference",
             "learning.gather=reference",

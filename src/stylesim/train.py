@@ -36,7 +36,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
     check_roots(cfg)
     check_encoders(cfg)
     from stylesim.learning.loggers import build_loggers, finish_loggers
-    from stylesim.learning.out_of_memory import telling_out_of_memory
+    from stylesim.learning.out_of_memory import advise_on_out_of_memory
 
     module, datamodule = build(cfg)
     run_dir, resumes = Path(cfg.run_dir), bool(cfg.resume)
@@ -47,7 +47,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
         trainer = instantiate(cfg.trainer)(
             callbacks=list(instantiate(cfg.callbacks).values()), logger=loggers, run_dir=str(run_dir)
         )
-        with telling_out_of_memory(datamodule.batch_size, module.grad_cache):
+        with advise_on_out_of_memory(datamodule.batch_size, module.grad_cache):
             trainer.fit(module, datamodule, ckpt_path=checkpoint, weights_only=True)
         _leave_if_stopped(trainer, run_dir)
         # Under torchrun every rank has composed a run folder of its own; rank 0's is the run's.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,10 +20,10 @@ from stylesim.core.errors import StylesimError
 from stylesim.data.batch import Batch
 from stylesim.encoders.base import Preprocessing, Provenance
 from stylesim.encoders.csd import CSDEncoder
-from stylesim.learning.fsdp import whole_state, whole_weights
+from stylesim.learning.fsdp import full_state_dict, unsharded_weights
 from stylesim.learning.grad_clip import clip_gradients
-from stylesim.learning.losses import csd_loss
-from stylesim.learning.module import StyleModule
+from stylesim.learning.losses import CSDLoss
+from stylesim.learning.style_module import StyleModule
 from stylesim.learning.trainer import build_trainer
 
 SIZES = (3, 0, 2, 2)  # images of each rank; one has lost all of its own
@@ -51,8 +50,7 @@ def module_of(**settings) -> StyleModule:
     torch.manual_seed(0)
     heads = torch.randn(5, 4), torch.randn(5, 4)
     encoder = CSDEncoder(Backbone(), *heads, Preprocessing(8), Provenance("small", "random"))
-    loss = partial(csd_loss, temperature=0.1, supervised_weight=1.0, ssl_weight=0.2)
-    module = StyleModule(encoder, loss, content_weight=0.3, **settings)
+    module = StyleModule(encoder, CSDLoss(content_weight=0.3), **settings)
     module._trainer = SimpleNamespace(  # type: ignore[assignment]
         global_step=3, max_steps=10, datamodule=SimpleNamespace(batch_size=max(SIZES))
     )
@@ -76,11 +74,11 @@ def step(module: StyleModule, images: slice) -> dict[str, Any]:
         loss.backward()
         norm = clip_gradients(module.parameters(), 0.01, module.clip_mode)
         optimizer.step()
-    return {"loss": loss.detach(), "norm": norm, "weights": deepcopy(whole_state(module.encoder))}
+    return {"loss": loss.detach(), "norm": norm, "weights": deepcopy(full_state_dict(module.encoder))}
 
 
 def describe_unequally(encoder: CSDEncoder, rank: int) -> Tensor:
-    with torch.no_grad(), whole_weights(encoder):
+    with torch.no_grad(), unsharded_weights(encoder):
         for number in range(rank):
             encoder(torch.randn(number + 1, 3, 8, 8))
         return encoder(torch.ones(1, 3, 8, 8))
@@ -116,7 +114,7 @@ def work(rank: int, folder: str) -> None:
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
     folder: Path = tmp_path_factory.mktemp("sharded")
-    mp.get_context("forkserver").set_forkserver_preload(["torch._dynamo", "stylesim.learning.module"])
+    mp.get_context("forkserver").set_forkserver_preload(["torch._dynamo", "stylesim.learning.style_module"])
     mp.start_processes(work, args=(str(folder),), nprocs=4, start_method="forkserver")
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(4)]
 

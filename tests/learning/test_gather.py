@@ -67,7 +67,7 @@ def learn(model: nn.Module, images: Tensor, tags: Tensor, gradient, reference: b
 
 def work(rank: int, world: int, folder: str) -> None:
     torch.set_num_threads(1)
-    losses.PAIRS_AT_ONCE = 11  # an anchor at a time, or a few, unlike the process that holds the whole batch
+    losses.PAIRS_PER_CHUNK = 11  # an anchor at a time, or a few, unlike the process that holds the whole batch
     dist.init_process_group("gloo", store=dist.FileStore(f"{folder}/store{world}", world), rank=rank, world_size=world)
     model = DistributedDataParallel(Encoder())
     found = {}

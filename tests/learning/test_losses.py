@@ -13,9 +13,10 @@ from torch.nn.functional import normalize
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from stylesim.core.errors import StylesimError
+from stylesim.core.errors import ConfigError
 from stylesim.learning import losses
 from stylesim.learning.losses import (
+    CSDLoss,
     content_loss,
     contrastive_loss,
     csd_loss,
@@ -148,7 +149,7 @@ def test_shares_of_anchors_add_up_however_many_pairs_are_compared_at_once(seed, 
 
     whole = loss(slice(None))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(losses, "PAIRS_AT_ONCE", at_once)
+        patch.setattr(losses, "PAIRS_PER_CHUNK", at_once)
         here, there = loss(slice(0, cut)), loss(slice(cut, len(tags)))
     torch.testing.assert_close(here[0] + there[0], whole[0])
     torch.testing.assert_close({name: here[1][name] + there[1][name] for name in here[1]}, whole[1])
@@ -166,7 +167,7 @@ def test_nothing_grows_with_the_square_of_the_batch(reference, monkeypatch):
             self.elements = max(self.elements, *sizes, 0)
             return result
 
-    monkeypatch.setattr(losses, "PAIRS_AT_ONCE", 3000)
+    monkeypatch.setattr(losses, "PAIRS_PER_CHUNK", 3000)
     views, tags = batch(seed=9, n=500)
     with Largest() as largest:
         total, _ = csd_loss(views.requires_grad_(), tags, 0.1, 5.0, 1.0, reference)
@@ -244,15 +245,43 @@ def test_a_term_without_weight_is_left_out():
 @pytest.mark.parametrize(
     ("temperature", "weights", "message"),
     [
-        (0.0, (1, 1), "temperature is 0.0"),
-        (0.1, (0, 0), "nothing to learn"),
-        (0.1, (-1, 1), "may be negative"),
+        (0.0, (1, 1), "temperature must be above 0, got 0.0"),
+        (0.1, (0, 0), "one of them must be above 0, got supervised_weight=0 and ssl_weight=0"),
+        (0.1, (-1, 1), "must not be negative"),
     ],
 )
-def test_settings_that_teach_nothing_are_refused(temperature, weights, message):
+def test_settings_out_of_range_are_refused(temperature, weights, message):
     views, tags = batch(seed=8)
-    with pytest.raises(StylesimError, match=message):
+    with pytest.raises(ConfigError, match=message):
         csd_loss(views, tags, temperature, *weights)
+    with pytest.raises(ConfigError, match=message):
+        CSDLoss(temperature=temperature, supervised_weight=weights[0], ssl_weight=weights[1])
+
+
+@pytest.mark.parametrize("reference", [False, True])
+def test_the_loss_object_computes_the_pure_functions(reference):
+    views, tags = batch(seed=10)
+    content, _ = batch(seed=11)
+    anchors = slice(1, 5)
+    loss = CSDLoss(temperature=0.2, supervised_weight=3.0, ssl_weight=0.5, content_weight=0.7, reference=reference)
+    total, parts = loss(views, tags, anchors=anchors, content=content)
+    style, expected = csd_loss(views, tags, 0.2, 3.0, 0.5, reference, anchors)
+    expected["content"] = content_loss(content, 0.2, reference, anchors)
+    assert torch.equal(total, style + 0.7 * expected["content"])
+    assert parts.keys() == expected.keys()
+    assert all(torch.equal(parts[name], expected[name]) for name in parts)
+    assert "content_weight=0.7" in repr(loss)
+
+
+def test_a_content_term_needs_content_descriptors():
+    views, tags = batch(seed=10)
+    without, parts = CSDLoss()(views, tags, content=views)
+    assert "content" not in parts
+    assert torch.equal(without, CSDLoss()(views, tags)[0])
+    with pytest.raises(ConfigError, match="needs content descriptors, got None"):
+        CSDLoss(content_weight=0.5)(views, tags)
+    with pytest.raises(ConfigError, match="must not be negative, got -1"):
+        CSDLoss(content_weight=-1.0)
 
 
 def test_the_reversal_grows_from_nothing_to_one():

@@ -67,7 +67,7 @@ def _renamed(state: dict[str, Any], names: dict[Any, Any]) -> dict[str, Any]:
     return {"state": {names[one]: value for one, value in state["state"].items()}, "param_groups": groups}
 
 
-def shard(encoder: StyleEncoder, mesh: DeviceMesh) -> None:
+def shard_encoder(encoder: StyleEncoder, mesh: DeviceMesh) -> None:
     """Divide an encoder in place: block after block is put together where it is computed, and let go again.
 
     `mesh` is Lightning's, `[nodes, devices of a node]`: weights are divided within a node and the same on each, so that
@@ -98,7 +98,7 @@ def _blocks(module: nn.Module) -> Iterator[nn.Module]:
 
 
 @contextmanager
-def whole_weights(encoder: StyleEncoder) -> Iterator[None]:
+def unsharded_weights(encoder: StyleEncoder) -> Iterator[None]:
     """While this is open each process holds all weights, and may use the encoder as often as it likes.
 
     Otherwise every process has to call it equally often, for each call puts the weights together anew. Every process
@@ -116,7 +116,7 @@ def whole_weights(encoder: StyleEncoder) -> Iterator[None]:
             module.reshard()
 
 
-def whole_state(encoder: StyleEncoder, keep: bool = True) -> dict[str, Tensor]:
+def full_state_dict(encoder: StyleEncoder, keep: bool = True) -> dict[str, Tensor]:
     """The state dict on the CPU, every tensor whole; not copied where it is so already.
 
     Every process calls this; it is empty in those that do not `keep` it.

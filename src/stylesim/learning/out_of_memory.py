@@ -11,7 +11,7 @@ from stylesim.core.errors import StylesimError
 
 
 @contextmanager
-def telling_out_of_memory(batch_size: int, grad_cache: int | None = None) -> Iterator[None]:
+def advise_on_out_of_memory(batch_size: int, grad_cache: int | None = None) -> Iterator[None]:
     """Raises `StylesimError` naming the batch size to try, where torch runs out of memory inside."""
     try:
         yield

@@ -1,1 +1,1 @@
-"""What happens around the steps of a training run, each a Lightning callback of its own."""
+"""Lightning callbacks of a training run: checkpoints, probes, throughput, skipped samples, signals, progress bar."""

@@ -1,4 +1,4 @@
-"""Keeps `last` (to resume from) and `best` (by the validation probe), each also as plain safetensors weights."""
+"""Writes `last` (to resume from) and `best` (by a metric of the probe), each also as plain safetensors weights."""
 
 from __future__ import annotations
 
@@ -9,23 +9,27 @@ from typing import Any
 import lightning
 from lightning.pytorch.callbacks import Checkpoint
 
-from stylesim.core.errors import StylesimError
+from stylesim.core.errors import ConfigError
+from stylesim.core.files import atomic_path
 from stylesim.encoders.weights.checkpoint import save_weights
-from stylesim.learning.callbacks.ema import averaged_weights
-from stylesim.learning.fsdp import whole_state
-from stylesim.learning.module import StyleModule
+from stylesim.learning.callbacks.averaged_weights import averaged_weights
+from stylesim.learning.callbacks.retrieval_probe import latest_probe
+from stylesim.learning.fsdp import full_state_dict
+from stylesim.learning.style_module import StyleModule
 
 
 class Checkpoints(Checkpoint):
-    """`checkpoints/last.ckpt` with `last.safetensors`, and `checkpoints/best.safetensors`.
+    """Writes `checkpoints/last.ckpt` with `last.safetensors`, and `checkpoints/best.safetensors`.
 
-    A checkpoint is taken at whole optimiser steps only, so that what is resumed is a state that an uninterrupted run
-    also passes through. It becomes `last` when the loss after it is finite: a step that ruins the weights cannot ruin
-    `last`.
+    A checkpoint is taken only at whole optimiser steps, so that a resumed run continues from a state that an
+    uninterrupted run passes through as well. It is written as `next` and becomes `last` once the loss after it is
+    finite: a step that ruins the weights cannot ruin `last`.
 
     Args:
-        monitor: The probe's metric that chooses `best`, higher is better (`validation/recall@1`).
-        every_n_steps: Cadence of `last`, in optimiser steps; the last step and an early stop are always saved.
+        monitor: The probe's metric by which `best` is chosen, higher is better (`validation/recall@1`); None writes
+            `last` only.
+        every_n_steps: Optimiser steps between two writes of `last`; it is also written at the last step and when the
+            run is stopped early.
     """
 
     def __init__(self, monitor: str | None = None, every_n_steps: int = 500) -> None:
@@ -42,14 +46,21 @@ class Checkpoints(Checkpoint):
         self.best = state_dict["best"]
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        if trainer.is_global_zero:  # what an earlier run left unproven must not become `last` in this one
-            for suffix in ("ckpt", "safetensors"):
-                (self.folder / f"next.{suffix}").unlink(missing_ok=True)
+        """Remove what an earlier run left unfinished or unproven, and check `monitor`.
+
+        Raises:
+            ConfigError: If `monitor` names a set that is not probed.
+        """
+        if trainer.is_global_zero:
+            for pattern in ("next.ckpt", "next.safetensors", ".*.partial"):
+                for leftover in self.folder.glob(pattern):
+                    leftover.unlink()
         sets = [name for name, spec in trainer.datamodule.retrieval_sets().items() if spec.every_n_steps]  # type: ignore[attr-defined]
         if self.monitor and sets and self.monitor.partition("/")[0] not in sets:
-            raise StylesimError(
-                f"callbacks.checkpoints.monitor={self.monitor} is no metric of the probe, which asks {', '.join(sets)}."
-                " Name one of these (SET/FIGURE), or set it to null to keep the last weights only."
+            raise ConfigError(
+                f"callbacks.checkpoints.monitor must be SET/METRIC with a set that is probed (data.probes.SET with"
+                f" every_n_steps), got {self.monitor}. Probed: {', '.join(sets)}. Set it to null to write the last"
+                " weights only."
             )
 
     def on_train_batch_end(
@@ -58,46 +69,46 @@ class Checkpoints(Checkpoint):
         self._promote(trainer)
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
-        self._keep_best(trainer, pl_module)
+        self._write_best(trainer, pl_module)
         step = trainer.global_step
-        ends = step == trainer.max_steps or trainer.should_stop
-        if ends or step % self.every_n_steps == 0:
-            self._save_weights(trainer, pl_module, "next")
+        is_last = step == trainer.max_steps or trainer.should_stop
+        if is_last or step % self.every_n_steps == 0:
+            self._write_weights(trainer, pl_module, "next")
             trainer.save_checkpoint(self.folder / "next.ckpt")
-        if ends:
+        if is_last:
             self._promote(trainer)
 
     def _promote(self, trainer: lightning.Trainer) -> None:
+        """Make `next`, if there is one, `last`."""
         if trainer.is_global_zero and (self.folder / "next.ckpt").exists():
             for logger in trainer.loggers:
-                logger.save()  # what a killed run has logged up to its checkpoint is not logged again
-            # The checkpoint last: where it is promoted, its weights are too.
+                logger.save()  # a resumed run does not log again what was logged up to its checkpoint
+            # The checkpoint comes last: where it is in place, so are its weights.
             for suffix in ("safetensors", "ckpt"):
-                if (following := self.folder / f"next.{suffix}").exists():
-                    following.replace(self.folder / f"last.{suffix}")
+                if (path := self.folder / f"next.{suffix}").exists():
+                    path.replace(self.folder / f"last.{suffix}")
 
-    def _keep_best(self, trainer: lightning.Trainer, module: StyleModule) -> None:
-        probed = getattr(trainer, "probed", {})
-        if not self.monitor or probed.get("step") != trainer.global_step:
+    def _write_best(self, trainer: lightning.Trainer, module: StyleModule) -> None:
+        probe = latest_probe(trainer)
+        if not self.monitor or probe is None or probe.step != trainer.global_step:
             return
-        if not any(name.startswith(self.monitor.partition("/")[0] + "/") for name in probed):
+        if not any(name.startswith(self.monitor.partition("/")[0] + "/") for name in probe.metrics):
             return  # other sets were due at this step
-        if self.monitor not in probed:
-            raise StylesimError(
-                f"callbacks.checkpoints.monitor={self.monitor} is no metric of the probe. Known: {', '.join(probed)}."
+        if self.monitor not in probe.metrics:
+            raise ConfigError(
+                f"callbacks.checkpoints.monitor must be a metric of the probe, got {self.monitor}."
+                f" Known: {', '.join(probe.metrics)}."
             )
-        if probed[self.monitor] > self.best.get("value", float("-inf")):
-            self.best = {"value": probed[self.monitor], "step": trainer.global_step}
-            self._save_weights(trainer, module, "best")
+        if probe.metrics[self.monitor] > self.best.get("value", float("-inf")):
+            self.best = {"value": probe.metrics[self.monitor], "step": trainer.global_step}
+            self._write_weights(trainer, module, "best")
 
-    def _save_weights(self, trainer: lightning.Trainer, module: StyleModule, name: str) -> None:
+    def _write_weights(self, trainer: lightning.Trainer, module: StyleModule, name: str) -> None:
         with averaged_weights(trainer, module):
-            state = whole_state(module.encoder, keep=trainer.is_global_zero)
+            state = full_state_dict(module.encoder, keep=trainer.is_global_zero)
             if not trainer.is_global_zero:
                 return
-            self.folder.mkdir(parents=True, exist_ok=True)
-            partial = self.folder / f"{name}.partial"
-            about = {"step": str(trainer.global_step), "samples_seen": str(module.samples_seen)}
-            about |= {"best": json.dumps(self.best)} if self.best else {}
-            save_weights(module.encoder, partial, about, state)
-        partial.replace(self.folder / f"{name}.safetensors")
+            metadata = {"step": str(trainer.global_step), "samples_seen": str(module.samples_seen)}
+            metadata |= {"best": json.dumps(self.best)} if self.best else {}
+            with atomic_path(self.folder / f"{name}.safetensors") as partial:
+                save_weights(module.encoder, partial, metadata, state)

@@ -10,23 +10,25 @@ from lightning.pytorch.callbacks import TQDMProgressBar
 
 
 class StepBar(TQDMProgressBar):
-    """One bar over the whole run, with rate and time left; epochs, which stylesim does not have, are not shown."""
+    """One bar for the whole run, with rate and time left, instead of Lightning's bar per epoch."""
 
     def __init__(self) -> None:
         # In a log file every refresh is a line.
         super().__init__(refresh_rate=1 if sys.stderr.isatty() else 50)
 
     def on_train_start(self, trainer: lightning.Trainer, *_: Any) -> None:
+        """Start the bar here rather than at the start of an epoch, which a resumed run has already passed."""
         super().on_train_start(trainer)
-        # Not at the start of an epoch, which a resumed run is past. Its rate is of what is done now.
         bar = self.train_progress_bar
         bar.reset(trainer.max_steps * trainer.accumulate_grad_batches)
+        # `initial` keeps the steps before a resume out of the rate.
         bar.initial = bar.n = trainer.global_step * trainer.accumulate_grad_batches
         bar.set_description("training")
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, *_: Any) -> None:
-        """Lightning's would begin another bar."""
+        """Keep Lightning from starting another bar."""
 
     def get_metrics(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> dict[str, Any]:
-        shown = super().get_metrics(trainer, pl_module)
-        return {k.removeprefix("train/").removesuffix("_shown"): v for k, v in shown.items() if k != "v_num"}
+        """Return the metrics shown beside the bar, under short names."""
+        metrics = super().get_metrics(trainer, pl_module)
+        return {k.removeprefix("train/").removesuffix("_shown"): v for k, v in metrics.items() if k != "v_num"}

@@ -1,4 +1,4 @@
-"""Measures what a run does per second, and what it waits for."""
+"""Measures the throughput of a run: views per second, time spent waiting for data, memory and FLOPs utilisation."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ import torch
 from lightning.fabric.utilities.throughput import get_available_flops
 from torch.utils.flop_counter import FlopCounterMode
 
-from stylesim.learning.fsdp import whole_weights
-from stylesim.learning.module import StyleModule
+from stylesim.learning.fsdp import unsharded_weights
+from stylesim.learning.style_module import StyleModule
 
 
 class Throughput(lightning.Callback):
-    """Logs, over each logging interval and for the whole job:
+    """Logs once per logging interval:
 
-    `throughput/views_per_s` (all ranks), `throughput/waiting` (share of this rank's time spent waiting for the next
-    batch, in [0, 1]), `throughput/memory_gib` (peak, of the device or else of the process), and on a device whose
-    peak is known `throughput/mfu` (model FLOPs utilisation in [0, 1]: 3 x the forward pass, which one pass under
-    torch's counter gives).
+    - `throughput/views_per_s`: views trained on per second, over all ranks;
+    - `throughput/waiting`: fraction of this rank's time spent waiting for the next batch, in [0, 1];
+    - `throughput/memory_gib`: peak memory of the device, or of the process on a CPU, in GiB;
+    - `throughput/mfu`: model FLOPs utilisation in [0, 1], where the peak of the device is known. The FLOPs of a
+      training step are taken as 3 times those of the forward pass, which torch's counter measures once.
     """
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -64,7 +65,7 @@ def _matmul_dtype(precision: str) -> torch.dtype:
 
 def _forward_flops(module: StyleModule, batch: Any) -> float:
     images = module.encoder.preprocessing.normalise(batch.views[0, :1])
-    with torch.no_grad(), whole_weights(module.encoder), FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), unsharded_weights(module.encoder), FlopCounterMode(display=False) as counter:
         module.encoder(images)
     return float(counter.get_total_flops())
 

@@ -1,7 +1,8 @@
-"""Counts the samples that a stream had to leave out, lists them at the end, and stops a run that loses too many."""
+"""Counts and lists the samples that could not be read, and stops a run in which there are too many."""
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import lightning
@@ -9,9 +10,14 @@ import lightning
 from stylesim.data.batch import Batch
 from stylesim.data.damage import DamageLog
 
+log = logging.getLogger(__name__)
+
 
 class DamageReport(lightning.Callback):
-    """Each rank counts what it has read; more than `data.max_damaged` of it stops the run with the first examples."""
+    """Counts the samples that each rank read and skipped; stops the run if more than `data.max_damaged` were skipped.
+
+    The counts and the first examples are logged at the end of the run, and are part of its checkpoints.
+    """
 
     def __init__(self) -> None:
         self.damage = DamageLog()
@@ -27,21 +33,21 @@ class DamageReport(lightning.Callback):
         if trainer.is_global_zero:
             for line in trainer.datamodule.lines(trainer.world_size):  # type: ignore[attr-defined]
                 plan = line.plan
-                print(
-                    f"{sum(plan.counts):,} images: {plan.steps:,} global batches an epoch, {plan.dropped:,} left over",
-                    flush=True,
+                log.info(
+                    "%s images: %s global batches per epoch, %s images of each epoch dropped",
+                    *(f"{count:,}" for count in (sum(plan.counts), plan.steps, plan.dropped)),
                 )
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self.damage.raise_if_over(trainer.datamodule.max_damaged, min_seen=1)  # type: ignore[attr-defined]
-        self._tell(trainer)
+        self._log_skipped(trainer)
 
     def on_exception(self, trainer: lightning.Trainer, pl_module: Any, exception: BaseException) -> None:
-        self._tell(trainer)
+        self._log_skipped(trainer)
 
-    def _tell(self, trainer: lightning.Trainer) -> None:
+    def _log_skipped(self, trainer: lightning.Trainer) -> None:
         if self.damage.skipped:
-            print(f"rank {trainer.global_rank}: {self.damage.summary()}", flush=True)
+            log.warning("rank %d: %s", trainer.global_rank, self.damage.summary())
 
     def state_dict(self) -> dict[str, Any]:
         return {"seen": self.damage.seen, "skipped": self.damage.skipped, "examples": self.damage.examples}

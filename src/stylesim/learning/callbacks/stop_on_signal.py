@@ -1,4 +1,4 @@
-"""Lets a signal end a run at a whole step, with a checkpoint, on every rank together."""
+"""Ends a run after a whole step, with a checkpoint and on all ranks together, when a signal arrives."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopOnSignal(lightning.Callback):
-    """SIGTERM (a scheduler) or Ctrl-C: the step is finished, `last.ckpt` is written, the run ends.
+    """On SIGTERM (a scheduler) or Ctrl-C: finish the step, write `last.ckpt` and end the run.
 
-    Replaces Lightning's handlers, which raise in the middle of a step, and in DDP start a collective inside the
-    handler. The ranks agree after every step, since a signal may reach one of them only. A second Ctrl-C ends at once.
+    Replaces Lightning's handlers, which raise in the middle of a step, and under DDP start a collective inside the
+    handler. The ranks agree after every step, since a signal may reach only one of them. A second Ctrl-C ends the run
+    immediately.
     """
 
     signum: int | None = None
+    """The signal that stopped the run, if one did."""
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        self.previous = {s: signal.signal(s, self._note) for s in SIGNALS}
+        self.previous = {s: signal.signal(s, self._handle) for s in SIGNALS}
 
-    def _note(self, signum: int, frame: FrameType | None) -> None:
+    def _handle(self, signum: int, frame: FrameType | None) -> None:
         if self.signum is not None and signum == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.default_int_handler)
             raise KeyboardInterrupt

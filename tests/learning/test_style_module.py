@@ -21,13 +21,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from stylesim import train
-from stylesim.core.errors import StylesimError
+from stylesim.core.errors import ConfigError
 from stylesim.data.batch import Batch
 from stylesim.encoders.base import Preprocessing, Provenance
 from stylesim.encoders.csd import CSDEncoder
 from stylesim.learning.grad_clip import clip_gradients
-from stylesim.learning.losses import csd_loss
-from stylesim.learning.module import StyleModule
+from stylesim.learning.losses import CSDLoss, csd_loss
+from stylesim.learning.style_module import StyleModule
 
 CHUNKS = (None, 1, 2, 3, 100)
 SIZES = ((5, 3), (4, 0))  # images of each rank: of the first micro-batch, and of one that leaves a rank without any
@@ -46,15 +46,26 @@ class Backbone(nn.Module):
         return self.layers(images).mean(dim=(2, 3))
 
 
-def module_of(grad_cache: int | None) -> StyleModule:
+def encoder_of(content_head: bool) -> CSDEncoder:
     torch.manual_seed(0)
-    heads = torch.randn(32, 4), torch.randn(32, 4)
-    encoder = CSDEncoder(Backbone(), *heads, Preprocessing(8), Provenance("small", "random"))
-    loss = partial(csd_loss, temperature=0.1, supervised_weight=1.0, ssl_weight=0.2)
-    module = StyleModule(encoder, loss, content_weight=0.3, grad_cache=grad_cache)
+    heads = torch.randn(32, 4), torch.randn(32, 4) if content_head else None
+    return CSDEncoder(Backbone(), *heads, Preprocessing(8), Provenance("small", "random"))
+
+
+def attach(module: StyleModule) -> list[dict[str, Tensor]]:
+    """Let the module train without a Trainer; returns the metrics that it logs at each step."""
+    logged: list[dict[str, Tensor]] = []
     module._trainer = SimpleNamespace(global_step=3, max_steps=10)  # type: ignore[assignment]
-    module.log = module.log_dict = lambda *_, **__: None  # type: ignore[method-assign]
-    return module.train()
+    module.log = lambda *_, **__: None  # type: ignore[method-assign]
+    module.log_dict = lambda metrics, **__: logged.append(dict(metrics))  # type: ignore[method-assign]
+    module.train()
+    return logged
+
+
+def module_of(grad_cache: int | None) -> StyleModule:
+    module = StyleModule(encoder_of(True), CSDLoss(content_weight=0.3), grad_cache=grad_cache)
+    attach(module)
+    return module
 
 
 def batch_of(images: slice, micro: int, of: int) -> Batch:
@@ -114,7 +125,7 @@ def work(rank: int, folder: str) -> None:
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
     folder = tmp_path_factory.mktemp("cached")
-    mp.get_context("forkserver").set_forkserver_preload(["torch._dynamo", "stylesim.learning.module"])
+    mp.get_context("forkserver").set_forkserver_preload(["torch._dynamo", "stylesim.learning.style_module"])
     mp.start_processes(work, args=(str(folder),), nprocs=2, start_method="forkserver")
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
@@ -175,7 +186,7 @@ def test_memory_grows_with_the_chunk_and_not_with_the_batch():
     "more",
     [
         ["trainer.accumulate_grad_batches=2", "learning.clip_norm=0.5", "optim.head_lr=1.0", "optim.backbone_lr=1.0"],
-        ["model.content_head=true", "learning.content_weight=0.5", "learning.grad_checkpointing=true"],
+        ["model.content_head=true", "loss.content_weight=0.5", "learning.grad_checkpointing=true"],
     ],
 )
 def test_a_run_with_cached_gradients_ends_with_the_weights_of_one_without(
@@ -190,6 +201,63 @@ def test_a_run_with_cached_gradients_ends_with_the_weights_of_one_without(
     torch.testing.assert_close(weights("4"), weights("null"), atol=1e-5, rtol=1e-5)
 
 
-def test_a_chunk_of_nothing_is_refused():
-    with pytest.raises(StylesimError, match=r"learning\.grad_cache=0"):
+def test_a_grad_cache_of_zero_images_is_refused():
+    with pytest.raises(ConfigError, match=r"learning\.grad_cache must be a positive integer or null, got 0"):
         module_of(0)
+
+
+class PullTogether(nn.Module):
+    """A user's loss with the documented signature: one minus the mean similarity of the views of an image."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.register_buffer("scale", torch.tensor(scale), persistent=False)
+
+    def forward(
+        self, views: Tensor, tags: Tensor, *, anchors: slice, content: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        similarity = (views[0] * views[1]).sum(dim=-1)
+        total = self.scale * (1 - similarity)[anchors].sum() / len(tags)
+        return total, {"similarity": similarity[anchors].sum().detach() / len(tags)}
+
+
+def test_a_user_loss_trains_with_and_without_a_content_head():
+    for content_head in (True, False):
+        module = StyleModule(encoder_of(content_head), PullTogether(2.0))
+        logged = attach(module)
+        before = module.encoder.get_parameter("style_head").detach().clone()
+        optimizer = torch.optim.SGD(module.parameters(), lr=1.0)
+        for _ in range(3):
+            optimizer.zero_grad()
+            module.training_step(batch_of(slice(0, 4), 0, 4), 0).backward()
+            optimizer.step()
+        assert not torch.equal(module.encoder.get_parameter("style_head"), before)
+        first, last = logged[0], logged[-1]
+        assert last["train/loss"] < first["train/loss"]
+        torch.testing.assert_close(last["train/loss"], 2 * (1 - last["train/similarity"]))
+
+
+def test_a_function_is_a_loss_as_well():
+    weights = {"temperature": 0.1, "supervised_weight": 1.0, "ssl_weight": 0.2}
+    modules = [StyleModule(encoder_of(False), loss) for loss in (CSDLoss(**weights), partial(csd_loss, **weights))]
+    losses = []
+    for module in modules:
+        attach(module)
+        losses.append(module.training_step(batch_of(slice(0, 4), 0, 4), 0))
+    assert torch.equal(*losses)
+
+
+def test_a_loss_with_trainable_parameters_is_refused():
+    loss = PullTogether(1.0)
+    loss.temperature = nn.Parameter(torch.ones(()))
+    with pytest.raises(ConfigError, match="PullTogether has trainable parameters"):
+        StyleModule(encoder_of(True), loss)
+
+
+def test_a_content_term_needs_a_content_head():
+    with pytest.raises(ConfigError, match=r"loss\.content_weight=0\.3 needs a content head, which small does not have"):
+        StyleModule(encoder_of(False), CSDLoss(content_weight=0.3))
+
+
+def test_the_loss_adds_nothing_to_a_checkpoint():
+    assert all(key.startswith("encoder.") for key in module_of(None).state_dict())

@@ -1,4 +1,4 @@
-"""Measuring and keeping the averaged weights of a run that averages them (`callbacks=ema`)."""
+"""Gives access to the averaged weights of a run with `callbacks=ema`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from lightning.pytorch.callbacks import WeightAveraging
 
 @contextmanager
 def averaged_weights(trainer: lightning.Trainer, module: lightning.LightningModule) -> Iterator[None]:
-    """While this is open the module holds the averaged weights, if Lightning's WeightAveraging is among the
-    callbacks."""
+    """Put the averaged weights into the module inside the block; do nothing if the run does not average weights."""
     averaging = next((c for c in trainer.callbacks if isinstance(c, WeightAveraging)), None)  # type: ignore[attr-defined]
     if averaging is None:
         yield
         return
-    # Lightning swaps the two around validation, which stylesim's probe takes the place of.
+    # Lightning swaps the weights around a validation epoch; stylesim has none and evaluates in RetrievalProbe instead.
     averaging.on_validation_epoch_start(trainer, module)
     try:
         yield
