@@ -57,7 +57,7 @@ def test_folders_of_the_same_labels_are_scored_label_by_label(
     assert len(rows(run_dir / "pairs.csv")) == 8 * 3
     assert {line["label"] for line in rows(run_dir / "labels.csv")} == {"red", "blue"}
     said = capsys.readouterr().out
-    assert "8 generated images resemble the works of their own labels" in said
+    assert "to the reference works of the same label" in said
     page = (run_dir / "score.html").read_text()
     assert page.count("data:image/webp") == 8 * 4, "each generation and its three nearest works"
     assert "broken.png" in page
@@ -136,7 +136,7 @@ def test_the_page_says_which_label_is_nearest_where_generations_have_none(
 ) -> None:
     cfg = composed(f"generated={sides[0] / 'blue'}", f"reference={sides[1]}", *HISTOGRAM, config="score")
     score.main(cfg)
-    assert "of the single labels blue is the nearest" in capsys.readouterr().out
+    assert "the most similar single label is blue" in capsys.readouterr().out
     content = json.loads((Path(cfg.run_dir) / "score.json").read_text())
     assert content["labels"][0]["label"] == "blue"
     assert not content["matched_labels"]

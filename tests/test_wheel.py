@@ -15,7 +15,7 @@ def test_a_wheel_brings_its_configuration_along(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("*.whl")
     site = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(site)
-    assert (site / "stylesim/report/report.css").is_file()
+    assert (site / "stylesim/report/templates/page.css").is_file()
     shown = subprocess.run(
         [sys.executable, "-c", RUN, "--cfg", "job"],
         cwd=tmp_path,

@@ -1,4 +1,4 @@
-"""The table of run folders, as evaluations leave them."""
+"""The table that combines the run folders of a sweep."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from PIL import Image
 
-from stylesim.core.errors import StylesimError
+from stylesim.core.errors import ConfigError
 from stylesim.core.targets import check_config, conf_dir
 from stylesim.evaluation.statistics import bootstrap_interval, paired_difference
 from stylesim.report.benchmark_export import write_benchmark
@@ -24,14 +24,14 @@ QUERIES = 60
 
 
 def hits(recall: float, seed: int = 0) -> np.ndarray:
-    """Whether each query's first neighbour was right: exactly this share of them."""
+    """The recall@1 of each query: 1 for exactly this share of them, else 0."""
     return np.random.default_rng(seed).permutation(np.arange(QUERIES) < recall * QUERIES).astype(float)
 
 
-def a_run(
+def write_run(
     folder: Path, model: str, data: str, recall: float | None, *more: str, sets: tuple[str, ...] = (), error: str = ""
 ) -> Path:
-    """A run folder; without `recall` it has not finished."""
+    """Write a run folder; without `recall` the run has not finished."""
     (folder / ".hydra").mkdir(parents=True)
     task = [f"model={model}", f"data={data}", "data.root=/x", *more]
     hydra = {"hydra": {"runtime": {"choices": {"model": model, "data": data}}, "overrides": {"task": task}}}
@@ -58,27 +58,27 @@ def a_run(
 
 @pytest.fixture
 def sweep(tmp_path: Path) -> Path:
-    a_run(tmp_path / "0", "csd_vitl", "wikiart", 0.7)
-    a_run(tmp_path / "1", "clip_vitl", "wikiart", 0.5)
-    a_run(tmp_path / "2", "vgg_gram", "wikiart", None, error="The weights of VGG16 | are not there.")
-    a_run(tmp_path / "3", "csd_vitl", "domainnet", None)
-    a_run(tmp_path / "4", "color_histogram", "wikiart", 0.2)
-    a_run(tmp_path / "5", "color_histogram", "domainnet", 0.4)
+    write_run(tmp_path / "0", "csd_vitl", "wikiart", 0.7)
+    write_run(tmp_path / "1", "clip_vitl", "wikiart", 0.5)
+    write_run(tmp_path / "2", "vgg_gram", "wikiart", None, error="The weights of VGG16 | are missing.")
+    write_run(tmp_path / "3", "csd_vitl", "domainnet", None)
+    write_run(tmp_path / "4", "color_histogram", "wikiart", 0.2)
+    write_run(tmp_path / "5", "color_histogram", "domainnet", 0.4)
     return tmp_path
 
 
-def test_the_paper_has_twelve_rows_of_encoders_that_can_be_configured() -> None:
+def test_paper_has_twelve_encoders_and_each_can_be_configured() -> None:
     table = paper_metrics()
     assert len(table) == 12
     assert table["csd_vitl"][0] == "CSD ViT-L/14"
     assert table["csd_vitl"][1]["wikiart", "paper_map@100"] == pytest.approx(0.3565)
-    assert ("domainnet", "recall@1") not in table["vgg_gram"][1], "the paper gives none"
+    assert ("domainnet", "recall@1") not in table["vgg_gram"][1], "the paper reports none"
     assert all(cells["wikiart", "paper_map@1"] == cells["wikiart", "recall@1"] for _, cells in table.values())
     experiment = OmegaConf.load(conf_dir() / "experiment" / "paper_table1.yaml")
     assert sorted(experiment.hydra.sweeper.params.model.split(",")) == sorted(table)
 
 
-def test_the_experiment_asks_each_encoder_for_what_the_published_code_does() -> None:
+def test_experiment_configures_each_encoder_as_the_published_code_does() -> None:
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         configs = {
             model: compose("evaluate", ["experiment=paper_table1", f"model={model}", "data=wikiart", "data.root=/x"])
@@ -87,9 +87,9 @@ def test_the_experiment_asks_each_encoder_for_what_the_published_code_does() -> 
     for cfg in configs.values():
         check_config(cfg)
     presets = {model: cfg.model.get("preset") for model, cfg in configs.items()}
-    # The paper_metrics code does with MoCo as its authors do, and CSD and GDA have no other preset.
-    same = {"moco_vitb", "gda_clip", "gda_dino", "gda_vit", "csd_vitb", "csd_vitl"}
-    assert {model for model, preset in presets.items() if preset != "reference"} == same
+    # For MoCo the published code does what its authors do; CSD and GDA have no other preset.
+    without_reference = {"moco_vitb", "gda_clip", "gda_dino", "gda_vit", "csd_vitb", "csd_vitl"}
+    assert {model for model, preset in presets.items() if preset != "reference"} == without_reference
     assert configs["vgg_gram"].readout == {
         "_target_": "stylesim.retrieval.readouts.Pca",
         "dim": 1024,
@@ -99,10 +99,10 @@ def test_the_experiment_asks_each_encoder_for_what_the_published_code_does() -> 
     assert configs["csd_vitl"].model.weights == "official"
 
 
-def test_ours_the_papers_and_the_difference_with_what_is_missing_and_why(sweep: Path) -> None:
+def test_table_compares_with_the_paper_and_says_what_is_missing_and_why(sweep: Path) -> None:
     table = read_benchmark(sweep)
     rows = {row.name: row for row in table.rows}
-    assert list(rows) == [*paper_metrics(), "color_histogram"], "the paper's in its order, run or not"
+    assert list(rows) == [*paper_metrics(), "color_histogram"], "the paper's rows in its order, run or not"
     cell = rows["csd_vitl"].cells["wikiart", "paper_map@1"]
     assert cell.ours == pytest.approx(0.7)
     assert cell.paper == pytest.approx(0.6456)
@@ -113,40 +113,40 @@ def test_ours_the_papers_and_the_difference_with_what_is_missing_and_why(sweep: 
     missing = {line.split(":")[0]: line for line in table.missing}
     assert "The weights of VGG16" in missing["vgg_gram, wikiart"]
     assert "was stopped" in missing["csd_vitl, domainnet"]
-    assert "no run of it" in missing["clip_vitl, domainnet"]
-    assert "gda_vit" in missing["no run at all"]
-    assert "clip_vitl" not in missing["no run at all"]
+    assert "not run" in missing["clip_vitl, domainnet"]
+    assert "gda_vit" in missing["not run"]
+    assert "clip_vitl" not in missing["not run"]
     assert not any(line.startswith(("color_histogram", "csd_vitl, wikiart")) for line in table.missing)
 
 
-def test_encoders_are_compared_on_the_same_queries(sweep: Path) -> None:
+def test_encoders_are_compared_on_their_common_queries(sweep: Path) -> None:
     lines = {line.name: line for line in read_benchmark(sweep).comparisons if line.set == "wikiart"}
     assert lines.keys() == {"clip_vitl", "color_histogram"}
-    assert {line.against for line in lines.values()} == {"csd_vitl"}, "the best"
+    assert {line.baseline for line in lines.values()} == {"csd_vitl"}, "the best row"
     best, other = hits(0.7, seed=len("csd_vitl")), hits(0.2, seed=len("color_histogram"))
     assert lines["color_histogram"].difference == paired_difference(best, other)
     against = read_benchmark(sweep, against="color_histogram").comparisons
-    assert {(line.set, line.name, line.against) for line in against} == {
+    assert {(line.set, line.name, line.baseline) for line in against} == {
         ("wikiart", "csd_vitl", "color_histogram"),
         ("wikiart", "clip_vitl", "color_histogram"),
     }
-    # A run on fewer queries is compared on those that both have.
+    # A run that evaluated fewer queries is compared on those that both have.
     file = sweep / "1" / "per_query.parquet"
     pd.read_parquet(file).iloc[::-2].to_parquet(file)
     fewer = next(line for line in read_benchmark(sweep).comparisons if line.name == "clip_vitl")
-    kept = np.arange(QUERIES)[::-2]
-    theirs = hits(0.5, seed=len("clip_vitl"))
+    common = np.arange(QUERIES)[::-2]
+    other = hits(0.5, seed=len("clip_vitl"))
     assert fewer.queries == 30
-    assert fewer.difference.mean == pytest.approx(float((best - theirs)[kept].mean()))
+    assert fewer.difference.mean == pytest.approx(float((best - other)[common].mean()))
 
 
-def test_a_repeated_run_counts_once_and_a_failure_made_good_is_none(sweep: Path) -> None:
-    a_run(sweep / "6", "vgg_gram", "wikiart", 0.3)
-    (sweep / "index" / ".hydra").mkdir(parents=True)  # a run of another application
+def test_latest_run_counts_and_a_failed_run_that_was_repeated_is_not_missing(sweep: Path) -> None:
+    write_run(sweep / "6", "vgg_gram", "wikiart", 0.3)
+    (sweep / "index" / ".hydra").mkdir(parents=True)  # a run of another command
     OmegaConf.save(
         {"hydra": {"runtime": {"choices": {}}, "overrides": {"task": []}}}, sweep / "index/.hydra/hydra.yaml"
     )
-    later = a_run(sweep / "7", "csd_vitl", "wikiart", 0.6)
+    later = write_run(sweep / "7", "csd_vitl", "wikiart", 0.6)
     os.utime(later / "metrics.json", (4e9, 4e9))
     table = read_benchmark(sweep)
     rows = {row.name: row for row in table.rows}
@@ -154,34 +154,34 @@ def test_a_repeated_run_counts_once_and_a_failure_made_good_is_none(sweep: Path)
     assert not any(line.startswith("vgg_gram, wikiart") for line in table.missing)
 
 
-def test_rows_are_named_by_what_tells_them_apart(tmp_path: Path) -> None:
-    of_all = ("model.image_size=48", "device=cpu")
+def test_rows_are_named_by_the_overrides_that_differ(tmp_path: Path) -> None:
+    common = ("model.image_size=48", "device=cpu")
     for number, readout in enumerate(("cosine", "csls")):
-        task, recall = (f"readout={readout}", *of_all), 0.5 + number / 10
-        a_run(tmp_path / str(number), "ink_box", "shards", recall, *task, sets=("all", "grey"))
-    a_run(tmp_path / "2", "color_histogram", "shards", 0.2, "readout=cosine", *of_all, sets=("all", "grey"))
+        task, recall = (f"readout={readout}", *common), 0.5 + number / 10
+        write_run(tmp_path / str(number), "ink_box", "shards", recall, *task, sets=("all", "grey"))
+    write_run(tmp_path / "2", "color_histogram", "shards", 0.2, "readout=cosine", *common, sets=("all", "grey"))
     table = read_benchmark(tmp_path)
     names = ["ink_box readout=csls", "ink_box readout=cosine", "color_histogram readout=cosine"]
     assert [row.name for row in table.rows] == names
-    assert table.common == ["data.root=/x", "model.image_size=48"], "told once, and a device is no matter"
-    assert table.columns == [("all", "recall@1"), ("grey", "recall@1")], "no metric of the paper's for these"
+    assert table.common_overrides == ["data.root=/x", "model.image_size=48"], "the device does not change the encoder"
+    assert table.columns == [("all", "recall@1"), ("grey", "recall@1")], "sets that are not in the paper"
     assert table.missing == []
     assert read_benchmark(tmp_path, ["queries"]).columns == [("all", "queries"), ("grey", "queries")]
-    with pytest.raises(StylesimError, match=r"No run has recall@7. Figures: .*recall@1"):
+    with pytest.raises(ConfigError, match=r"no run has recall@7; the metrics are .*recall@1"):
         read_benchmark(tmp_path, ["recall@7"])
-    with pytest.raises(StylesimError, match="There is no row 'x'"):
+    with pytest.raises(ConfigError, match="against='x' is not a row; the rows are ink_box"):
         read_benchmark(tmp_path, against="x")
 
 
-def test_the_files_say_the_same(sweep: Path) -> None:
-    said = write_benchmark(sweep)
+def test_all_files_have_the_same_numbers(sweep: Path) -> None:
+    text = write_benchmark(sweep)
     with (sweep / "benchmark.csv").open() as file:
         lines = {(line["encoder"], line["set"], line["metric"]): line for line in csv.DictReader(file)}
     line = lines["csd_vitl", "wikiart", "paper_map@1"]
     assert float(line["ours"]) - float(line["paper"]) == pytest.approx(float(line["difference"]))
     assert float(line["low"]) <= float(line["ours"]) <= float(line["high"])
     markdown = (sweep / "benchmark.md").read_text()
-    assert markdown in said
+    assert markdown in text
     assert "| **70.0** (64.6, +5.4) |" in markdown
     assert "- vgg_gram, wikiart: The weights of VGG16" in markdown
     latex = (sweep / "benchmark.tex").read_text()
@@ -189,18 +189,18 @@ def test_the_files_say_the_same(sweep: Path) -> None:
     assert r"\textbf{70.0} {\scriptsize (64.6)}" in latex
     assert latex.count(r"\\") == 2 + 13
     assert all(row.count("&") == 11 for row in latex.splitlines() if row.startswith(("CSD", "GDA", "color")))
-    with Image.open(sweep / "benchmark.png") as picture:
-        assert min(picture.size) > 500
+    with Image.open(sweep / "benchmark.png") as image:
+        assert min(image.size) > 500
 
 
-def test_a_sweep_in_which_all_has_failed_says_so(tmp_path: Path) -> None:
-    a_run(tmp_path / "0", "ink_box", "shards", None, error="There is no folder /x.")
-    assert "- ink_box, shards: There is no folder /x." in write_benchmark(tmp_path)
+def test_sweep_in_which_every_run_failed_says_so(tmp_path: Path) -> None:
+    write_run(tmp_path / "0", "ink_box", "shards", None, error="The folder /x does not exist.")
+    assert "- ink_box, shards: The folder /x does not exist." in write_benchmark(tmp_path)
 
 
-def test_runs_on_other_images_are_other_rows(tmp_path: Path) -> None:
+def test_runs_on_different_images_are_different_rows(tmp_path: Path) -> None:
     for number, root in enumerate(("/a", "/b")):
-        folder = a_run(tmp_path / str(number), "ink_box", "shards", 0.5 + number / 10, sets=("all",))
+        folder = write_run(tmp_path / str(number), "ink_box", "shards", 0.5 + number / 10, sets=("all",))
         hydra = OmegaConf.load(folder / ".hydra" / "hydra.yaml")
         hydra.hydra.overrides.task = ["model=ink_box", "data=shards", f"data.root={root}"]
         OmegaConf.save(hydra, folder / ".hydra" / "hydra.yaml")

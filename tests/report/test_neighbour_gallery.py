@@ -1,15 +1,25 @@
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from stylesim.core.errors import StylesimError
 from stylesim.evaluation.evaluate_descriptors import RetrievalResult, evaluate_descriptors
 from stylesim.evaluation.retrieval_spec import RetrievalSpec
-from stylesim.report.neighbour_gallery import RIGHT, WRONG, draw_contact_sheet, gallery_html, neighbour_rows
+from stylesim.report.html_page import render
+from stylesim.report.neighbour_gallery import (
+    CORRECT,
+    THUMBNAIL,
+    WRONG,
+    NeighbourRow,
+    choose_queries,
+    draw_contact_sheet,
+    load_thumbnail,
+    neighbour_rows,
+    shown_ids,
+)
 from stylesim.retrieval.descriptor_set import DescriptorSet, item_table
 
 
@@ -25,53 +35,67 @@ def retrieval() -> RetrievalResult:
     return evaluate_descriptors(items, None, RetrievalSpec(["w"], relevant="set:*", ks=(1, 5)))
 
 
-def open_item(name: str) -> Image.Image:
-    if name == "w/0":
-        raise StylesimError("gone")
-    return Image.new("RGB", (40, 20), (0, 0, 10 * int(name[2:])))
+def rows_of(retrieval: RetrievalResult, count: int, k: int = 5, *, only_failures: bool = False) -> list[NeighbourRow]:
+    """Rows with an image for every id but `w/0`."""
+    thumbnails = {f"w/{i}": Image.new("RGB", (40, 40), (0, 0, 10 * i)) for i in range(1, 24)}
+    return neighbour_rows(retrieval, choose_queries(retrieval, count, only_failures=only_failures), thumbnails, k)
 
 
-def test_chosen_queries_cover_the_labels_and_a_third_of_them_failed(retrieval: RetrievalResult):
-    rows = neighbour_rows(retrieval, open_item, n_queries=9, k=5)
+def test_queries_come_from_all_labels_and_a_third_of_them_fail(retrieval: RetrievalResult):
+    rows = rows_of(retrieval, 9)
     assert {row.query.label for row in rows} == {"<a>", "<b>", "<c>", "<d>"}
     assert sum(not row.neighbours[0].correct for row in rows) == 3
     assert [row.query.label for row in rows] == sorted(row.query.label for row in rows)
     for row in rows:
-        assert row.query.id not in {work.id for work in row.neighbours}
-        scores = [work.similarity or 0.0 for work in row.neighbours]
-        assert scores == sorted(scores, reverse=True)
-        assert all(work.correct == (work.label == row.query.label) for work in row.neighbours)
+        assert row.query.id not in {image.id for image in row.neighbours}
+        similarities = [image.similarity or 0.0 for image in row.neighbours]
+        assert similarities == sorted(similarities, reverse=True)
+        assert all(image.correct == (image.label == row.query.label) for image in row.neighbours)
 
 
-def test_failures_alone_are_shown_where_they_are_asked_for(retrieval: RetrievalResult):
-    rows = neighbour_rows(retrieval, open_item, n_queries=24, k=3, only_failures=True)
+def test_only_failures_are_chosen_on_request(retrieval: RetrievalResult):
+    rows = rows_of(retrieval, 24, only_failures=True)
     assert len(rows) == (~retrieval.relevance[:, 0]).sum() > 0
     assert not any(row.neighbours[0].correct for row in rows)
 
 
-def test_the_choice_is_repeatable_and_never_longer_than_the_queries(retrieval: RetrievalResult):
-    def chosen(**options: Any) -> list[str]:
-        return [row.query.id for row in neighbour_rows(retrieval, open_item, k=1, **options)]
-
-    assert chosen(n_queries=6) == chosen(n_queries=6)
-    assert chosen(n_queries=6) != chosen(n_queries=6, seed=1)
-    assert sorted(chosen(n_queries=99)) == sorted(retrieval.queries.ids)
+def test_choice_is_reproducible_and_has_no_query_twice(retrieval: RetrievalResult):
+    assert choose_queries(retrieval, 6) == choose_queries(retrieval, 6)
+    assert choose_queries(retrieval, 6) != choose_queries(retrieval, 6, seed=1)
+    assert sorted(choose_queries(retrieval, 99)) == list(range(24))
 
 
-def test_right_and_wrong_are_framed_and_named(retrieval: RetrievalResult):
-    rows = neighbour_rows(retrieval, open_item, n_queries=4, k=3)
-    html = gallery_html(rows)
-    works = [work for row in rows for work in row.neighbours]
-    assert html.count('class="work right"') == sum(bool(work.correct) for work in works)
-    assert html.count('class="work wrong"') == sum(not work.correct for work in works) > 0
+def test_shown_ids_are_those_of_the_rows(retrieval: RetrievalResult):
+    rows = rows_of(retrieval, 6, k=3)
+    shown = {image.id for row in rows for image in (row.query, *row.neighbours)}
+    assert shown_ids(retrieval, choose_queries(retrieval, 6), k=3) == shown
+
+
+def test_correct_and_wrong_neighbours_are_marked_and_labels_escaped(retrieval: RetrievalResult):
+    rows = rows_of(retrieval, 4, k=3)
+    html = render("neighbours.html", rows=rows)
+    images = [image for row in rows for image in row.neighbours]
+    assert html.count('class="image correct"') == sum(bool(image.correct) for image in images)
+    assert html.count('class="image wrong"') == sum(not image.correct for image in images) > 0
     assert "&lt;a&gt;" in html
     assert "<a>" not in html
     colours = {colour for _, colour in draw_contact_sheet(rows).getcolors(1 << 20) or []}
-    assert {RIGHT, WRONG} <= colours
+    assert {CORRECT, WRONG} <= colours
 
 
-def test_an_image_that_is_gone_leaves_its_place_empty(retrieval: RetrievalResult):
-    rows = neighbour_rows(retrieval, open_item, n_queries=24, k=5)
-    assert any(work.image is None for row in rows for work in row.neighbours)
-    assert 'class="lost"' in gallery_html(rows)
+def test_missing_image_leaves_its_place_empty(retrieval: RetrievalResult):
+    rows = rows_of(retrieval, 24)
+    assert any(image.thumbnail is None for row in rows for image in row.neighbours)
+    assert 'class="lost"' in render("neighbours.html", rows=rows)
     draw_contact_sheet(rows)
+
+
+def test_thumbnails_are_square_and_damaged_files_have_none(tmp_path: Path):
+    thumbnail = load_thumbnail(Image.new("RGB", (400, 200), "red"), greyscale=True)
+    assert thumbnail is not None
+    assert thumbnail.size == (THUMBNAIL, THUMBNAIL)
+    red, green, blue = np.asarray(thumbnail)[0, 0]
+    assert red == green == blue
+    (tmp_path / "damaged.png").write_bytes(b"damaged")
+    assert load_thumbnail(tmp_path / "damaged.png") is None
+    assert load_thumbnail(None) is None

@@ -6,8 +6,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from stylesim.core.errors import StylesimError
-from stylesim.report.training_curves import curves_html, read_training_log
+from stylesim.core.errors import DataError
+from stylesim.report.training_curves import read_training_log, training_curves
 
 
 def write_log(file: Path, steps: int = 100) -> Path:
@@ -19,7 +19,7 @@ def write_log(file: Path, steps: int = 100) -> Path:
     return file
 
 
-def test_rows_without_a_count_take_that_of_their_step_and_repeated_steps_the_last_value(tmp_path: Path):
+def test_rows_without_a_count_take_that_of_their_step_and_the_last_of_repeated_steps_counts(tmp_path: Path):
     log = write_log(tmp_path / "metrics.csv")
     log.write_text(log.read_text() + "0,50,3200,99.0,9.0,0.1,,\n")  # a resumed run logs step 50 again
     table = read_training_log(log)
@@ -29,8 +29,8 @@ def test_rows_without_a_count_take_that_of_their_step_and_repeated_steps_the_las
     assert table.loc[3200.0, "probe/<set>/recall@1"] == 0.5
 
 
-def test_every_kind_of_figure_has_a_panel_drawn_in_the_colours_of_the_page(tmp_path: Path):
-    html = curves_html(write_log(tmp_path / "metrics.csv", 1500))
+def test_each_kind_of_metric_has_a_panel_in_the_colours_of_the_page(tmp_path: Path):
+    html = training_curves(write_log(tmp_path / "metrics.csv", 1500))
     titles = re.findall("<figcaption>(.*?)</figcaption>", html)
     assert titles == ["Loss", "Probe: &lt;set&gt;", "Learning rate"]
     assert "precision@10" not in html
@@ -42,19 +42,18 @@ def test_every_kind_of_figure_has_a_panel_drawn_in_the_colours_of_the_page(tmp_p
     assert {"samples seen", "loss", "ssl"} <= words
     assert "currentColor" in html
     assert "#010203" not in html
-    names = re.findall(r' id="([^"]*)"', html)
-    clips = [name for name in names if re.match(r"p[0-9a-f]{8}", name)]
-    assert len(set(clips)) == len(clips)  # drawings on one page must not clip each other
-    assert html == curves_html(tmp_path / "metrics.csv")
+    clip_ids = [name for name in re.findall(r' id="([^"]*)"', html) if re.match(r"p[0-9a-f]{8}", name)]
+    assert len(set(clip_ids)) == len(clip_ids), "two drawings on a page must not share clip paths"
+    assert html == training_curves(tmp_path / "metrics.csv")
 
 
-def test_a_run_of_a_single_step_is_drawn(tmp_path: Path):
-    assert "<svg" in curves_html(write_log(tmp_path / "metrics.csv", 1))
+def test_run_of_a_single_step_is_drawn(tmp_path: Path):
+    assert "<svg" in training_curves(write_log(tmp_path / "metrics.csv", 1))
 
 
 @pytest.mark.parametrize("content", [None, "", "a,b\n1,2\n", "step,train/loss\n"])
-def test_what_is_no_log_is_refused(tmp_path: Path, content: str | None):
+def test_file_that_is_not_a_training_log_is_refused(tmp_path: Path, content: str | None):
     if content is not None:
         (tmp_path / "metrics.csv").write_text(content)
-    with pytest.raises(StylesimError, match="no log to draw curves from"):
-        curves_html(tmp_path / "metrics.csv")
+    with pytest.raises(DataError, match="is not a training log"):
+        training_curves(tmp_path / "metrics.csv")

@@ -46,11 +46,11 @@ def plot(
     matplotlib.use("Agg", force=False)
     from matplotlib.figure import Figure
 
-    from stylesim.report.training_curves import COLOURS
+    from stylesim.report.plots import PALETTE
 
     figure = Figure(figsize=(6.4, 3.6), layout="constrained", dpi=120)
     axes = figure.add_subplot()
-    for (name, (at, values)), colour in zip(curves.items(), COLOURS * len(curves), strict=False):
+    for (name, (at, values)), colour in zip(curves.items(), PALETTE * len(curves), strict=False):
         if steps:
             axes.stairs(values, at, color=colour, fill=True, alpha=0.45, label=name)
         else:

@@ -1,1 +1,1 @@
-"""What a run shows: one HTML file that needs nothing beside it, and the pictures and tables it is made of."""
+"""HTML pages, plots, galleries and tables that show what a run found."""

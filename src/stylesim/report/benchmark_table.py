@@ -1,7 +1,6 @@
-"""One table of all runs below a folder, beside the paper's metrics.
+"""Combine the run folders of a sweep into one table of encoders, beside the metrics of the CSD paper.
 
-It reads run folders and needs no model, so a table can be made anew at any time: of a sweep that is finished, that is
-half done, or in which jobs have failed.
+It needs no model, so the table can be rebuilt at any time, also for a sweep that is unfinished or partly failed.
 """
 
 from __future__ import annotations
@@ -14,16 +13,16 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stylesim.core.errors import StylesimError
-from stylesim.report.run_folders import RunFolder, find_run_folders, row_names
+from stylesim.core.errors import ConfigError
+from stylesim.report.run_folders import RunFolder, find_run_folders, name_rows
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from stylesim.evaluation.statistics import PairedDifference
 
-MAIN = "recall@1"
-"""What encoders are compared by; the paper's mAP@1 is the same number."""
+MAIN_METRIC = "recall@1"
+"""The metric by which encoders are compared; it equals the paper's mAP@1."""
 
 Column = tuple[str, str]
 """A retrieval set and a metric."""
@@ -31,7 +30,13 @@ Column = tuple[str, str]
 
 @dataclass(frozen=True)
 class BenchmarkCell:
-    """One metric of one encoder, as a fraction: ours, the bounds of its 95 % bootstrap interval, and the paper's."""
+    """One metric of one encoder, as a fraction.
+
+    Attributes:
+        ours: What a run measured.
+        interval: Lower and upper bound of its 95 % bootstrap interval.
+        paper: What the paper reports.
+    """
 
     ours: float | None = None
     interval: tuple[float, float] | None = None
@@ -39,13 +44,13 @@ class BenchmarkCell:
 
     @property
     def difference(self) -> float | None:
-        """Ours less the paper's."""
+        """`ours` minus `paper`."""
         return None if self.ours is None or self.paper is None else self.ours - self.paper
 
 
 @dataclass(frozen=True)
 class BenchmarkRow:
-    """An encoder: its name here, what the paper calls it, and its metrics."""
+    """An encoder: its name, its title in the paper (the name if it is not there), and its metrics."""
 
     name: str
     title: str
@@ -54,64 +59,90 @@ class BenchmarkRow:
 
 @dataclass(frozen=True)
 class EncoderComparison:
-    """An encoder against the one it is measured by (`against`), over the queries of a set that both have."""
+    """Two encoders on the queries of a retrieval set that both have evaluated.
+
+    Attributes:
+        set: The retrieval set.
+        name: The row that is compared.
+        baseline: The row it is compared with.
+        queries: Number of queries.
+        difference: `baseline` minus `name` in `MAIN_METRIC`.
+    """
 
     set: str
     name: str
-    against: str
+    baseline: str
     queries: int
     difference: PairedDifference
 
 
 @dataclass(frozen=True)
 class BenchmarkTable:
-    """The table. `missing`: sentences on metrics that should be there and are not. `common`: overrides of all runs."""
+    """The table.
+
+    Attributes:
+        columns: Retrieval sets and metrics.
+        rows: Encoders.
+        comparisons: The encoders of each retrieval set compared with its best or with a chosen one.
+        missing: A sentence for each result that should be there and is not.
+        common_overrides: Overrides that all runs share.
+    """
 
     columns: Sequence[Column]
     rows: Sequence[BenchmarkRow]
     comparisons: Sequence[EncoderComparison]
     missing: Sequence[str]
-    common: Sequence[str]
+    common_overrides: Sequence[str]
 
     def best(self, column: Column) -> float | None:
-        """The highest of our metrics in a column, None where only one encoder has it."""
-        ours = [cell.ours for row in self.rows if (cell := row.cells.get(column)) and cell.ours is not None]
-        return max(ours) if len(ours) > 1 else None
+        """Return the highest measured value of a column; None if fewer than two encoders have one."""
+        values = [cell.ours for row in self.rows if (cell := row.cells.get(column)) and cell.ours is not None]
+        return max(values) if len(values) > 1 else None
 
 
-def read_benchmark(folder: Path, metrics: Sequence[str] = (MAIN,), against: str | None = None) -> BenchmarkTable:
-    """Put the runs below `folder` into one table.
+def read_benchmark(folder: Path, metrics: Sequence[str] = (MAIN_METRIC,), against: str | None = None) -> BenchmarkTable:
+    """Combine the runs below `folder` into one table.
 
-    Retrieval sets that the paper has metrics of get the columns of its table 1, and its encoders are rows whether they
-    have run or not; others get `metrics`. Of two runs of one encoder and set the later counts. `against`: the row that
-    the others are compared with; else the best of each set.
+    Retrieval sets for which the paper reports metrics get the columns of its table 1, and the paper's encoders get a
+    row even if they have not been run. If two runs evaluated the same encoder on the same set, the later one counts.
 
-    Raises `StylesimError` where there is no run, and for an unknown metric or row.
+    Args:
+        folder: Folder of a sweep, or any folder with run folders below it.
+        metrics: Columns of retrieval sets that are not in the paper.
+        against: The row with which the others are compared; by default the best one of each retrieval set.
+
+    Raises:
+        ConfigError: If there is no run, or none has any of `metrics`, or `against` is not a row.
     """
-    found, paper = _Found(find_run_folders(folder)), paper_metrics()
-    of_paper = list(dict.fromkeys(column for _, cells in paper.values() for column in cells))
-    sets = found.sets(list(dict.fromkeys(name for name, _ in of_paper)))
+    runs, paper = _RunsByRow(find_run_folders(folder)), paper_metrics()
+    paper_columns = list(dict.fromkeys(column for _, cells in paper.values() for column in cells))
+    paper_sets = list(dict.fromkeys(name for name, _ in paper_columns))
+    sets = runs.sets(paper_sets)
     columns = [
         (name, metric)
         for name in sets
-        for metric in [f for s, f in of_paper if s == name] or [f for f in metrics if found.has(name, f)]
+        for metric in [m for s, m in paper_columns if s == name] or [m for m in metrics if runs.has(name, m)]
     ]
-    if not columns and found.finished:
-        known = sorted({metric for run in found.runs for values in run.metrics.values() for metric in values})
-        raise StylesimError(f"No run has {' or '.join(metrics)}. Figures: {', '.join(known)}.")
-    if against is not None and against not in found.rows:
-        raise StylesimError(f"There is no row {against!r} to compare with; there are {', '.join(found.rows)}.")
-    beside = [name for name in sets if name in {s for s, _ in of_paper}]
-    never = [model for model in paper if beside and model not in map(_model, found.rows)]
-    rows = [_row(name, paper.get(_model(name)), columns, found) for name in (*never, *found.rows)]
-    rows.sort(key=lambda row: _place(row, list(paper) if beside else []))
-    comparisons = [line for name in sets for line in _comparisons(name, found, against)]
-    missing = found.missing(beside) + ([f"no run at all: {', '.join(never)}"] if never else [])
-    return BenchmarkTable(columns, rows, comparisons, missing, row_names(found.runs)[1])
+    if not columns and runs.finished:
+        known = sorted({metric for run in runs.runs for values in run.metrics.values() for metric in values})
+        raise ConfigError(f"metrics: no run has {' or '.join(metrics)}; the metrics are {', '.join(known)}.")
+    if against is not None and against not in runs.rows:
+        raise ConfigError(f"against={against!r} is not a row; the rows are {', '.join(runs.rows)}.")
+    shared_sets = [name for name in sets if name in paper_sets]
+    not_run = [model for model in paper if shared_sets and model not in map(_model, runs.rows)]
+    rows = [_build_row(name, paper.get(_model(name)), columns, runs) for name in (*not_run, *runs.rows)]
+    rows.sort(key=lambda row: _sort_key(row, list(paper) if shared_sets else []))
+    comparisons = [comparison for name in sets for comparison in _compare(name, runs, against)]
+    missing = runs.missing(shared_sets) + ([f"not run: {', '.join(not_run)}"] if not_run else [])
+    return BenchmarkTable(columns, rows, comparisons, missing, name_rows(runs.runs)[1])
 
 
 def paper_metrics() -> dict[str, tuple[str, dict[Column, float]]]:
-    """Table 1 of the paper (arXiv 2404.01292): our name of an encoder -> its name there and its metrics (fractions)."""
+    """Return table 1 of the paper (arXiv 2404.01292).
+
+    Returns:
+        For each option of the config group `model`: its title in the paper and its metrics as fractions.
+    """
     table = {}
     with files("stylesim.report").joinpath("paper_table1.csv").open() as file:
         for line in csv.DictReader(file):
@@ -126,16 +157,16 @@ def paper_metrics() -> dict[str, tuple[str, dict[Column, float]]]:
 
 
 @dataclass
-class _Found:
-    """The runs, by row and retrieval set."""
+class _RunsByRow:
+    """Run folders, looked up by row and retrieval set."""
 
     runs: list[RunFolder]
-    _values: dict[Column, pd.DataFrame | None] = field(default_factory=dict)
+    _per_query: dict[Column, pd.DataFrame | None] = field(default_factory=dict)
 
     @cached_property
     def named(self) -> list[tuple[str, RunFolder]]:
-        """Each run, with the name of its row."""
-        return list(zip(row_names(self.runs)[0], self.runs, strict=True))
+        """Each run with the name of its row."""
+        return list(zip(name_rows(self.runs)[0], self.runs, strict=True))
 
     @cached_property
     def rows(self) -> list[str]:
@@ -143,80 +174,89 @@ class _Found:
 
     @cached_property
     def finished(self) -> dict[tuple[str, str], RunFolder]:
-        """(row, set) -> the run that has its metrics; the later of two."""
-        return {(name, s): run for name, run in self.named for s in run.metrics}
+        """The run that has the metrics of a row and a retrieval set; of several, the latest."""
+        return {(row, name): run for row, run in self.named for name in run.metrics}
 
-    def sets(self, known: Sequence[str]) -> list[str]:
-        """Retrieval sets of which there are metrics, or should be: those of the paper first."""
-        asked = {run.data for run in self.runs}
-        measured = dict.fromkeys(s for run in self.runs for s in run.metrics)
-        return [s for s in known if s in asked or s in measured] + [s for s in measured if s not in known]
+    def sets(self, paper_sets: Sequence[str]) -> list[str]:
+        """Retrieval sets that have metrics, and those of the paper that were at least tried; the paper's first."""
+        tried = {run.data for run in self.runs}
+        evaluated = dict.fromkeys(name for run in self.runs for name in run.metrics)
+        of_paper = [name for name in paper_sets if name in tried or name in evaluated]
+        return of_paper + [name for name in evaluated if name not in paper_sets]
 
     def has(self, name: str, metric: str) -> bool:
         return any(metric in run.metrics.get(name, {}) for run in self.runs)
 
-    def values(self, row: str, name: str) -> pd.DataFrame | None:
-        """Per-query values of a row on a set."""
-        if (row, name) not in self._values:
+    def per_query(self, row: str, name: str) -> pd.DataFrame | None:
+        """Metrics of each query, read once."""
+        if (row, name) not in self._per_query:
             run = self.finished.get((row, name))
-            self._values[row, name] = run.per_query(name) if run else None
-        return self._values[row, name]
+            self._per_query[row, name] = run.per_query(name) if run else None
+        return self._per_query[row, name]
 
-    def missing(self, beside: Sequence[str]) -> list[str]:
-        """A sentence for each run without metrics that no other has made good; for rows that no run asked for a set."""
-        done = {(name, run.data) for name, run in self.named if run.metrics}
-        tried = {(name, run.data) for name, run in self.named} | self.finished.keys()
-        lines = [
-            f"{name}, {run.data}: {run.reason} ({run.path})"
-            for name, run in self.named
-            if not run.metrics and (name, run.data) not in done
+    def missing(self, sets: Sequence[str]) -> list[str]:
+        """Sentences for runs without metrics that no other run made up for, and for sets that a row never ran."""
+        done = {(row, run.data) for row, run in self.named if run.metrics}
+        tried = {(row, run.data) for row, run in self.named} | self.finished.keys()
+        sentences = [
+            f"{row}, {run.data}: {run.reason} ({run.path})"
+            for row, run in self.named
+            if not run.metrics and (row, run.data) not in done
         ]
-        lines += [f"{name}, {s}: no run of it" for name in self.rows for s in beside if (name, s) not in tried]
-        return sorted(lines)
+        sentences += [f"{row}, {name}: not run" for row in self.rows for name in sets if (row, name) not in tried]
+        return sorted(sentences)
 
 
-def _row(
-    name: str, paper: tuple[str, dict[Column, float]] | None, columns: Sequence[Column], found: _Found
+def _build_row(
+    name: str, paper: tuple[str, dict[Column, float]] | None, columns: Sequence[Column], runs: _RunsByRow
 ) -> BenchmarkRow:
     from stylesim.evaluation.statistics import bootstrap_interval
 
+    title = name if paper is None else paper[0] + name.removeprefix(_model(name))
     cells = {}
     for column in columns:
-        s, metric = column
-        run, values = found.finished.get((name, s)), found.values(name, s)
-        ours = run.metrics[s].get(metric) if run else None
-        counted = ours is not None and values is not None and metric in values
-        interval = bootstrap_interval(values[metric].to_numpy()) if counted and values is not None else None
+        retrieval_set, metric = column
+        run = runs.finished.get((name, retrieval_set))
+        ours = run.metrics[retrieval_set].get(metric) if run else None
+        per_query = runs.per_query(name, retrieval_set)
+        interval = None
+        if ours is not None and per_query is not None and metric in per_query:
+            interval = bootstrap_interval(per_query[metric].to_numpy())
         cells[column] = BenchmarkCell(ours, interval, paper[1].get(column) if paper else None)
-    return BenchmarkRow(name, paper[0] + name.removeprefix(_model(name)) if paper else name, cells)
+    return BenchmarkRow(name, title, cells)
 
 
 def _model(row: str) -> str:
-    """The model of a row's name, which may go on with overrides."""
+    """The model of a row's name, which may be followed by overrides."""
     return row.partition(" ")[0]
 
 
-def _place(row: BenchmarkRow, paper: Sequence[str]) -> tuple[int, float, str]:
+def _sort_key(row: BenchmarkRow, paper: Sequence[str]) -> tuple[int, float, str]:
     """The paper's encoders in its order, then the others, the best first."""
-    model = _model(row.name)
+    if (model := _model(row.name)) in paper:
+        return paper.index(model), 0.0, row.name
     first = next((cell.ours for cell in row.cells.values() if cell.ours is not None), -1.0)
-    return (paper.index(model), 0.0, row.name) if model in paper else (len(paper), -first, row.name)
+    return len(paper), -first, row.name
 
 
-def _comparisons(name: str, found: _Found, against: str | None) -> list[EncoderComparison]:
-    import numpy as np
-
+def _compare(name: str, runs: _RunsByRow, against: str | None) -> list[EncoderComparison]:
+    """Compare the encoders of a retrieval set with its best one or with `against`, the smallest difference first."""
     from stylesim.evaluation.statistics import paired_difference
 
-    rows = {
-        row: values[MAIN] for row, s in found.finished if s == name and (values := found.values(row, s)) is not None
+    values = {
+        row: per_query[MAIN_METRIC]
+        for row, evaluated in runs.finished
+        if evaluated == name and (per_query := runs.per_query(row, name)) is not None
     }
-    if len(rows) < 2:
+    if len(values) < 2:
         return []
-    best = against if against in rows else max(rows, key=lambda row: rows[row].mean())
-    lines = []
-    for row, mine in rows.items():
-        if row != best and len(both := mine.index.intersection(rows[best].index)):
-            difference = paired_difference(np.asarray(rows[best].loc[both]), np.asarray(mine.loc[both]))
-            lines.append(EncoderComparison(name, row, best, len(both), difference))
-    return sorted(lines, key=lambda line: line.difference.mean)
+    baseline = against if against in values else max(values, key=lambda row: values[row].mean())
+    comparisons = []
+    for row in values:
+        common = values[row].index.intersection(values[baseline].index)
+        if row != baseline and len(common):
+            difference = paired_difference(
+                values[baseline].loc[common].to_numpy(float), values[row].loc[common].to_numpy(float)
+            )
+            comparisons.append(EncoderComparison(name, row, baseline, len(common), difference))
+    return sorted(comparisons, key=lambda comparison: comparison.difference.mean)

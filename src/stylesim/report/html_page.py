@@ -1,16 +1,18 @@
-"""One self-contained HTML page: no network, no scripts; for light and dark, a phone and paper."""
+"""Render Jinja2 templates, escaped by default, into one self-contained HTML page."""
 
 from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
-from importlib.resources import files
+from functools import cache
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from PIL import Image
 
 from stylesim.core.files import write_text
@@ -18,70 +20,67 @@ from stylesim.core.files import write_text
 
 @dataclass(frozen=True)
 class Section:
-    """A titled part of a report. `html` is markup: whoever makes it escapes what comes from outside."""
+    """A titled part of a page.
+
+    Attributes:
+        title: Plain text; also gives the anchor that the navigation links to.
+        body: HTML, as `render` returns it.
+        folded: Whether the section is closed until the reader opens it.
+    """
 
     title: str
-    html: str
+    body: Markup
     folded: bool = False
 
-
-def write_report(path: Path | str, title: str, sections: Sequence[Section], *, summary: str = "") -> Path:
-    """Write the page, whole or not at all. `summary`: plain text, a sentence or two that give the result."""
-    path = Path(path)
-    write_text(path, page(title, sections, summary=summary))
-    return path
+    @property
+    def anchor(self) -> str:
+        """The title as an HTML id: lower-case words joined by hyphens."""
+        return re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-")
 
 
-def page(title: str, sections: Sequence[Section], *, summary: str = "") -> str:
-    """The page as text."""
-    names = [_anchor(section.title) for section in sections]
-    links = "".join(f'<a href="#{name}">{escape(s.title)}</a>' for name, s in zip(names, sections, strict=True))
-    lead = f'<p class="summary">{escape(summary)}</p>' if summary else ""
-    parts = [_section(name, section) for name, section in zip(names, sections, strict=True)]
-    return (
-        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(title)}</title>\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n'
-        f"<style>\n{files('stylesim.report').joinpath('report.css').read_text()}</style>\n</head>\n<body>\n"
-        f"<header><h1>{escape(title)}</h1>{lead}<nav>{links}</nav></header>\n"
-        f"<main>\n{''.join(parts)}</main>\n</body>\n</html>\n"
-    )
+def render(template: str, **values: Any) -> Markup:
+    """Render a template of this package, escaping every value that is not `Markup`.
+
+    Args:
+        template: File name in `templates/`, without `.jinja`.
+        values: What the template names; a name it uses that is missing is an error.
+    """
+    return Markup(_environment().get_template(f"{template}.jinja").render(values))
 
 
-def facts_html(facts: Mapping[str, object]) -> str:
-    """Names and values, one line each: command, commit, versions, hardware."""
-    lines = (f"<dt>{escape(name)}</dt><dd>{escape(str(value))}</dd>" for name, value in facts.items())
-    return f'<dl class="facts">{"".join(lines)}</dl>'
+def write_page(path: Path | str, title: str, sections: Sequence[Section], *, summary: str = "") -> Path:
+    """Write one HTML file that needs no network, no scripts and no other file.
 
-
-def code_html(text: str) -> str:
-    """Text as it is: a composed config."""
-    return f"<pre><code>{escape(text)}</code></pre>"
-
-
-def damaged_html(damaged: Sequence[tuple[str, str]], *, shown: int = 200) -> str:
-    """What was left out and why: the count, and the first of them by name."""
-    if not damaged:
-        return "<p>Every sample could be read.</p>"
-    rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(why)}</td></tr>" for name, why in damaged[:shown])
-    rest = f"<p>The first {shown:,} are listed.</p>" if len(damaged) > shown else ""
-    count = "1 sample was" if len(damaged) == 1 else f"{len(damaged):,} samples were"
-    return f'<p>{count} left out.</p>{rest}<div class="wide"><table class="plain">{rows}</table></div>'
+    Args:
+        path: The file to write, atomically.
+        title: Plain text for the heading and the browser tab.
+        sections: Parts of the page, in order.
+        summary: Plain text: the result in one or two sentences.
+    """
+    write_text(path, render("page.html", title=title, summary=summary, sections=sections))
+    return Path(path)
 
 
 def image_uri(image: Image.Image, *, quality: int = 82) -> str:
-    """A picture as a WebP data URI."""
+    """Return an image as a WebP data URI."""
     file = BytesIO()
     image.save(file, "WEBP", quality=quality, method=4)
     return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
 
 
-def _section(name: str, section: Section) -> str:
-    title = escape(section.title)
-    if section.folded:
-        return f'<details id="{name}"><summary><h2>{title}</h2></summary>{section.html}</details>\n'
-    return f'<section id="{name}"><h2>{title}</h2>{section.html}</section>\n'
+def format_number(value: float, spec: str = ".3f") -> str:
+    """Format a number for a page, with a typographic minus sign."""
+    return format(value, spec).replace("-", "−")
 
 
-def _anchor(title: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("stylesim.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"image_uri": image_uri, "format_number": format_number}
+    return environment

@@ -1,27 +1,52 @@
-"""Figures of several encoders side by side: one list of rows as HTML, Markdown or CSV."""
+"""Compare the metrics of several encoders in one table: rows for a page, Markdown and CSV."""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from html import escape
+from typing import NamedTuple
 
-from stylesim.core.errors import StylesimError
+import pandas as pd
+
+from stylesim.core.errors import DataError
+from stylesim.report.html_page import format_number
+from stylesim.report.text_tables import markdown_table
 
 Value = str | int | float | None
 
 
+class MetricCell(NamedTuple):
+    """One formatted cell of a `MetricsTable`."""
+
+    text: str
+    is_text: bool = False
+    """Whether the value is text, not a number."""
+    share: float | None = None
+    """The value as a fraction of the longest bar, in [0, 1]; None if it is not a float."""
+    best: bool = False
+    """Whether no other row has a higher value in this column."""
+    difference: str = ""
+    """The signed difference from the baseline, empty if there is none."""
+    direction: str = ""
+    """`up` or `down` for a difference in a ranked column."""
+
+
 @dataclass(frozen=True)
 class MetricsTable:
-    """Rows are encoders, columns are metrics; floats are fractions in [0, 1] and shown with three decimals.
+    """Metrics by encoder; a float is a fraction in [0, 1] and shown with three decimals.
 
-    The first column names the row. The best of each float column is set in bold (every row that shows the
-    same digits), except in `unranked` columns (globs), where more is not better. With `baseline`, the name of
-    a row, the others show their distance from it. Rows may lack columns; `columns` chooses and orders them.
-    Raises StylesimError for no rows, an unknown column and an unknown baseline.
+    The highest value of each ranked float column is marked, in every row that shows the same digits. A column in which
+    no row has a value is not shown.
+
+    Attributes:
+        rows: One mapping of column names to values for each encoder. Rows may lack columns.
+        columns: Which columns to show, in order; all by default. The first one names the row.
+        baseline: Name of the row that the others are compared with.
+        unranked: Globs over column names in which higher is not better.
+
+    Raises:
+        DataError: If there is no row, or `columns` or `baseline` names one that does not exist.
     """
 
     rows: Sequence[Mapping[str, Value]]
@@ -30,97 +55,77 @@ class MetricsTable:
     unranked: Sequence[str] = ("*/content", "*content_*", "*chance*")
 
     def __post_init__(self) -> None:
-        known = list(dict.fromkeys(name for row in self.rows for name in row))
+        known = self._known_columns
         if not known:
-            raise StylesimError("A table of metrics needs at least one row.")
+            raise DataError("A table of metrics needs at least one row.")
         if unknown := [name for name in self.columns or () if name not in known]:
-            raise StylesimError(f"No row has the column {unknown[0]!r}; there are {', '.join(known)}.")
-        object.__setattr__(self, "columns", list(self.columns or known))
-        if self.baseline is not None and self._base() is None:
-            names = ", ".join(str(row.get(self._names[0])) for row in self.rows)
-            raise StylesimError(f"No row is called {self.baseline!r}, the baseline; there are {names}.")
+            raise DataError(f"No row has the column {unknown[0]!r}; the columns are {', '.join(known)}.")
+        if self.baseline is not None and self._baseline_row is None:
+            names = ", ".join(str(row.get(self.shown_columns[0])) for row in self.rows)
+            raise DataError(f"The baseline {self.baseline!r} is not a row; the rows are {names}.")
 
     @property
-    def _names(self) -> list[str]:
-        return list(self.columns or ())
+    def shown_columns(self) -> list[str]:
+        """The columns in which at least one row has a value."""
+        columns = self.columns or self._known_columns
+        return [name for name in columns if any(row.get(name) not in (None, "") for row in self.rows)]
 
-    def html(self) -> str:
-        """A table that scrolls sideways on a narrow page, each metric on a bar as long as its fraction."""
-        head = "".join(f"<th>{_breakable(name)}</th>" for name in self._names)
-        lines = ("".join(self._cell(row, name) for name in self._names) for row in self.rows)
-        body = "".join(f"<tr>{line}</tr>" for line in lines)
-        table = f'<table class="metrics"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
-        return f'<div class="wide">{table}</div>'
+    def cells(self) -> list[list[MetricCell]]:
+        """Return the rows with the values of `shown_columns` formatted."""
+        return [[self._cell(row, name) for name in self.shown_columns] for row in self.rows]
 
     def markdown(self) -> str:
-        """A Markdown table; the best metrics are bold."""
+        """Return a Markdown table in which the best values are bold."""
 
-        def cell(row: Mapping[str, Value], name: str) -> str:
-            text = (_text(row.get(name)) + _signed(self._delta(row, name), " ({})")).replace("|", "\\|")
-            return f"**{text}**" if self._is_best(row, name) else text
+        def text(cell: MetricCell) -> str:
+            shown = f"{cell.text} ({cell.difference})" if cell.difference else cell.text
+            return f"**{shown}**" if cell.best else shown
 
-        lines = [
-            [name.replace("|", "\\|") for name in self._names],
-            ["---", *["---:"] * (len(self._names) - 1)],
-        ]
-        lines += [[cell(row, name) for name in self._names] for row in self.rows]
-        return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+        cells = [[text(cell) for cell in row] for row in self.cells()]
+        return markdown_table(pd.DataFrame(cells, columns=self.shown_columns))
 
     def csv(self) -> str:
-        """The values unrounded, for a spreadsheet or another program."""
-        file = io.StringIO()
-        writer = csv.DictWriter(file, self._names, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.rows)
-        return file.getvalue()
+        """Return the values of all rows and columns as CSV, with all their digits."""
+        columns = self.columns or self._known_columns
+        table = pd.DataFrame([dict(row) for row in self.rows], columns=columns, dtype=object)
+        return table.to_csv(index=False, lineterminator="\n")
 
-    def _cell(self, row: Mapping[str, Value], name: str) -> str:
-        value, text = row.get(name), escape(_text(row.get(name)))
-        if name == self._names[0]:
-            return f"<th>{text}</th>"
+    @property
+    def _known_columns(self) -> list[str]:
+        return list(dict.fromkeys(name for row in self.rows for name in row))
+
+    @property
+    def _baseline_row(self) -> Mapping[str, Value] | None:
+        return next((row for row in self.rows if row.get(self.shown_columns[0]) == self.baseline), None)
+
+    def _cell(self, row: Mapping[str, Value], name: str) -> MetricCell:
+        value = row.get(name)
         if not isinstance(value, float):
-            return f'<td class="text">{text}</td>' if isinstance(value, str) else f"<td>{text}</td>"
-        delta = self._delta(row, name)
-        direction = "" if delta is None or self._unranked(name) else "up" if delta > 0 else "down" if delta < 0 else ""
-        small = "" if delta is None else f'<small class="{direction}">{_signed(delta, "{}")}</small>'
-        share = min(max(value, 0.0), 1.0) * 100
-        best = " best" if self._is_best(row, name) else ""
-        return f'<td class="metric{best}" style="--share:{share:.1f}">{text}{small}</td>'
-
-    def _is_best(self, row: Mapping[str, Value], name: str) -> bool:
-        values = [_text(v) for other in self.rows if isinstance(v := other.get(name), float)]
-        mine = row.get(name)
-        return (
-            isinstance(mine, float)
-            and len(values) > 1
-            and not self._unranked(name)
-            and float(_text(mine)) == max(map(float, values))
+            return MetricCell(_format(value), is_text=isinstance(value, str))
+        ranked = not any(fnmatchcase(name, glob) for glob in self.unranked)
+        difference = self._difference(row, name)
+        return MetricCell(
+            _format(value),
+            share=min(max(value, 0.0), 1.0),
+            best=ranked and self._is_best(value, name),
+            difference="" if difference is None else format_number(difference, "+.3f"),
+            direction="" if not ranked or not difference else "up" if difference > 0 else "down",
         )
 
-    def _unranked(self, name: str) -> bool:
-        return any(fnmatchcase(name, glob) for glob in self.unranked)
+    def _is_best(self, value: float, name: str) -> bool:
+        values = [round(other, 3) for row in self.rows if isinstance(other := row.get(name), float)]
+        return len(values) > 1 and round(value, 3) == max(values)
 
-    def _base(self) -> Mapping[str, Value] | None:
-        return next((row for row in self.rows if row.get(self._names[0]) == self.baseline), None)
-
-    def _delta(self, row: Mapping[str, Value], name: str) -> float | None:
-        base = self._base() if self.baseline is not None else None
-        if base is None or base is row:
+    def _difference(self, row: Mapping[str, Value], name: str) -> float | None:
+        if self.baseline is None or (baseline := self._baseline_row) is None or baseline is row:
             return None
-        mine, theirs = row.get(name), base.get(name)
-        return mine - theirs if isinstance(mine, float) and isinstance(theirs, float) else None
+        value, other = row.get(name), baseline.get(name)
+        return value - other if isinstance(value, float) and isinstance(other, float) else None
 
 
-def _text(value: Value) -> str:
+def _format(value: Value) -> str:
     if isinstance(value, float):
-        return f"{value:.3f}"
-    return "" if value is None else f"{value:,}" if isinstance(value, int) else value
-
-
-def _signed(delta: float | None, shape: str) -> str:
-    return "" if delta is None else shape.format(f"{delta:+.3f}".replace("-", "−"))
-
-
-def _breakable(name: str) -> str:
-    """A heading that may break after a slash: `validation/recall@1` need not set a column's width."""
-    return escape(name).replace("/", "/<wbr>")
+        return format_number(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    return value or ""

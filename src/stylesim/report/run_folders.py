@@ -1,4 +1,4 @@
-"""RunFolder folders as they lie on disk: what each was asked, what it measured, or why it did not."""
+"""Read finished and unfinished run folders: what each evaluated, its metrics, or why it has none."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stylesim.core.errors import StylesimError
+from stylesim.core.errors import ConfigError
+from stylesim.core.files import atomic_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,68 +18,86 @@ if TYPE_CHECKING:
 
 METRICS, PER_QUERY, ERROR = "metrics.json", "per_query.parquet", "error.txt"
 MODEL = "model"
-"""The name of the encoder in question among those of a run; its controls have names of their own."""
-_NOT_A_ROW = ("data", "hydra", "launcher", "sweep", "device", "batch_size", "cache", "movements")
-"""Overrides that say on what, or how, an encoder is measured, and not which encoder it is."""
+"""Name of the evaluated encoder in a run; its controls have names of their own."""
+_NOT_OF_THE_ENCODER = ("data", "hydra", "launcher", "sweep", "device", "batch_size", "cache", "movements")
+"""Overrides that do not change the encoder, only the images or how the run is executed."""
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """One run folder. `metrics` are those of the encoder in question: retrieval set -> metric -> value."""
+    """One run folder.
+
+    Attributes:
+        path: The folder.
+        model: Option of the config group `model`.
+        data: Option of the config group `data`.
+        encoder_overrides: Overrides of the command that change the encoder, without `model=...`.
+        data_overrides: Overrides that change the images or their labels, such as `data.root=...`.
+        metrics: Metrics of the evaluated encoder: retrieval set, then metric.
+        reason: A sentence that says why there are no metrics; empty if there are.
+    """
 
     path: Path
     model: str
     data: str
     encoder_overrides: tuple[str, ...]
-    """Those of the command that concern the encoder, `model=...` left out."""
     data_overrides: tuple[str, ...]
-    """Those that say which images, and how they are asked: `data.root=...`."""
     metrics: dict[str, dict[str, float]]
     reason: str
-    """Why there are no metrics, in a sentence; empty where there are."""
 
-    def per_query(self, name: str) -> pd.DataFrame | None:
-        """Values of a retrieval set's queries by metric, indexed by their ids; None where the run has left none."""
+    def per_query(self, retrieval_set: str) -> pd.DataFrame | None:
+        """Return the metrics of each query of a retrieval set, indexed by query id; None if the run saved none."""
         import pandas as pd
 
         if not (file := self.path / PER_QUERY).is_file():
             return None
-        table = pd.read_parquet(file, filters=[("encoder", "==", MODEL), ("set", "==", name)])
+        table = pd.read_parquet(file, filters=[("encoder", "==", MODEL), ("set", "==", retrieval_set)])
         return table.drop(columns=["encoder", "set"]).set_index("id") if len(table) else None
 
 
 def find_run_folders(folder: Path) -> list[RunFolder]:
-    """The evaluations and trainings below a folder, those that ended last being last; unfinished ones come first.
+    """Find the evaluations and training runs below a folder, unfinished ones first, then in the order they finished.
 
-    Raises `StylesimError` where there is none.
+    Raises:
+        ConfigError: If there is none.
     """
-    runs = [run for file in sorted(folder.glob("**/.hydra/hydra.yaml")) if (run := _run(file.parents[1]))]
+    runs = [run for file in sorted(folder.glob("**/.hydra/hydra.yaml")) if (run := _read_run_folder(file.parents[1]))]
     if not runs:
-        raise StylesimError(
-            f"There is no run below {folder.absolute()}: name the folder of a sweep, multirun/DATE/TIME-evaluate."
+        raise ConfigError(
+            f"There is no run below {folder.absolute()}: give the folder of a sweep, such as"
+            " multirun/DATE/TIME-evaluate."
         )
     return sorted(runs, key=lambda run: (run.path / METRICS).stat().st_mtime if run.metrics else 0.0)
 
 
-def row_names(runs: Sequence[RunFolder]) -> tuple[list[str], list[str]]:
-    """A name for the encoder of each run, its model with the overrides that not all have; and those that all have.
+def name_rows(runs: Sequence[RunFolder]) -> tuple[list[str], list[str]]:
+    """Name the encoder of each run so that different encoders have different names.
 
-    Of the overrides of the data, those count as common that all runs on the same data have.
+    Returns:
+        For each run its model, followed by the overrides that not all runs have; and the overrides that all have. An
+        override of the data set counts as common if all runs on the same data set have it.
     """
     common = set.intersection(*(set(run.encoder_overrides) for run in runs))
-    asked = {run.data: [set(other.data_overrides) for other in runs if other.data == run.data] for run in runs}
-    alike = {data: set.intersection(*overrides) for data, overrides in asked.items()}
-    own = [
-        sorted(set(run.encoder_overrides) - common) + sorted(set(run.data_overrides) - alike[run.data]) for run in runs
-    ]
-    names = [" ".join([run.model, *more]) for run, more in zip(runs, own, strict=True)]
-    return names, sorted(common.union(*alike.values()))
+    common_by_data = {
+        run.data: set.intersection(*(set(other.data_overrides) for other in runs if other.data == run.data))
+        for run in runs
+    }
+    names = []
+    for run in runs:
+        own = sorted(set(run.encoder_overrides) - common)
+        own_data = sorted(set(run.data_overrides) - common_by_data[run.data])
+        names.append(" ".join([run.model, *own, *own_data]))
+    return names, sorted(common.union(*common_by_data.values()))
 
 
 def write_per_query(folder: Path, results: Mapping[str, Mapping[str, RetrievalResult]]) -> None:
-    """Write what the metrics of a run are means of: a line for each encoder, retrieval set and query.
+    """Write the metrics of each query to `per_query.parquet`: a row for each encoder, retrieval set and query.
 
-    `results`: encoder -> retrieval set -> its evaluation. A table of several runs needs no more of them than this.
+    Tables of several runs are made from these files.
+
+    Args:
+        folder: The run folder.
+        results: Encoder, then retrieval set.
     """
     import pandas as pd
 
@@ -87,37 +106,39 @@ def write_per_query(folder: Path, results: Mapping[str, Mapping[str, RetrievalRe
         for encoder, sets in results.items()
         for name, retrieval in sets.items()
     ]
-    folder.mkdir(parents=True, exist_ok=True)
-    pd.concat(tables, ignore_index=True).to_parquet(folder / PER_QUERY)
+    with atomic_path(folder / PER_QUERY) as partial:
+        pd.concat(tables, ignore_index=True).to_parquet(partial)
 
 
-def _run(folder: Path) -> RunFolder | None:
-    """The run of a folder; None for that of another application, which has no model or no data."""
+def _read_run_folder(folder: Path) -> RunFolder | None:
+    """Read one run folder; None if it belongs to a command that has no model or no data set."""
     from omegaconf import OmegaConf
 
     hydra = OmegaConf.load(folder / ".hydra" / "hydra.yaml").hydra
-    choices, task = hydra.runtime.choices, list(hydra.overrides.task)
+    choices, overrides = hydra.runtime.choices, list(hydra.overrides.task)
     if "model" not in choices or "data" not in choices:
         return None
-    concerning = [o for o in task if o.lstrip("+~").split("=")[0].split(".")[0] not in (*_NOT_A_ROW, MODEL)]
-    concerning += [o for o in task if o.lstrip("+~").startswith(f"{MODEL}.")]
-    data_overrides = tuple(o for o in task if o.lstrip("+~").startswith("data."))
-    metrics, reason = _metrics(folder)
-    return RunFolder(folder, str(choices.model), str(choices.data), tuple(concerning), data_overrides, metrics, reason)
+    keys = {override: override.lstrip("+~").partition("=")[0] for override in overrides}
+    of_encoder = [o for o in overrides if keys[o].split(".")[0] not in (*_NOT_OF_THE_ENCODER, MODEL)]
+    of_encoder += [o for o in overrides if keys[o].startswith(f"{MODEL}.")]
+    of_data = [o for o in overrides if keys[o].startswith("data.")]
+    metrics, reason = _read_metrics(folder)
+    return RunFolder(folder, str(choices.model), str(choices.data), tuple(of_encoder), tuple(of_data), metrics, reason)
 
 
-def _metrics(folder: Path) -> tuple[dict[str, dict[str, float]], str]:
+def _read_metrics(folder: Path) -> tuple[dict[str, dict[str, float]], str]:
+    """The metrics of the evaluated encoder, or the reason why there are none."""
     if (error := folder / ERROR).is_file():
         return {}, error.read_text().strip()
     try:
         flat = json.loads((folder / METRICS).read_text())
     except FileNotFoundError:
-        return {}, f"it runs still, or was stopped: there is no {METRICS}"
+        return {}, f"it is still running or was stopped: there is no {METRICS}"
     except ValueError:
         return {}, f"its {METRICS} cannot be read"
     metrics: dict[str, dict[str, float]] = {}
     for key, value in flat.items():
         name, _, metric = key.partition("/")
-        if "/" not in metric:  # a control's has its own name in front
+        if "/" not in metric:  # metrics of a control start with its name
             metrics.setdefault(name, {})[metric] = float(value)
-    return metrics, "" if metrics else "it measured nothing"
+    return metrics, "" if metrics else "it evaluated no retrieval set"

@@ -1,84 +1,94 @@
-"""The report of one run: what it measured, how it learned, what it finds."""
+"""Write the report of one run: its metrics, its training curves, and what its encoder retrieves."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import logging
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from PIL import Image
 
-from stylesim.core.errors import StylesimError
-from stylesim.core.images import open_image
+from stylesim.core.files import atomic_path, write_text
 from stylesim.data.open_samples import open_samples
 from stylesim.data.roots import Root, name_roots
 from stylesim.evaluation.evaluate_descriptors import RetrievalResult
-from stylesim.report.html_page import Section, code_html, damaged_html, facts_html, image_uri, write_report
+from stylesim.report.html_page import Section, render, write_page
 from stylesim.report.label_errors import (
     UNKNOWN,
     Movements,
+    Prediction,
     confusion_matrix,
     errors_by_label,
     movements_of_labels,
     nearest_neighbour_predictions,
     plot_confusion_matrix,
-    worst_html,
 )
 from stylesim.report.metrics_table import MetricsTable
-from stylesim.report.neighbour_gallery import NeighbourRow, draw_contact_sheet, gallery_html, neighbour_rows
-from stylesim.report.training_curves import curves_html
+from stylesim.report.neighbour_gallery import (
+    NeighbourRow,
+    choose_queries,
+    draw_contact_sheet,
+    load_thumbnail,
+    neighbour_rows,
+    shown_ids,
+)
+from stylesim.report.plots import inline_svg
+from stylesim.report.provenance_sections import provenance_sections
+from stylesim.report.training_curves import training_curves
+
+QUERIES, FAILURES = 12, 6
+"""How many queries a gallery shows, and how many with a wrong nearest neighbour the section on errors shows."""
 
 Results = Mapping[str, Mapping[str, RetrievalResult]]
-"""Encoder, then retrieval set; the encoder in question comes first."""
+"""Encoder, then retrieval set; the evaluated encoder comes first, then its controls."""
+
+log = logging.getLogger(__name__)
 
 
 def write_run_report(
     run_dir: Path, results: Results, *, movements: Movements = "genre:*", loggers: Iterable[Any] = ()
 ) -> Path:
-    """Write the report of a run into its folder, print the table, and log it and the galleries.
+    """Write the report of a run into its folder, print the metrics, and log them and the contact sheets.
 
-    Leaves `report.html`, `table.csv`, `galleries/*.png`, `errors/*.csv` and `errors/*.png`. The table compares with the
-    first control where there is one. `movements`: what the errors are summed up into. Returns the path of the page.
+    Writes `report.html`, `table.csv`, `galleries/*.png`, `errors/*.csv` and `errors/*.png`.
+
+    Args:
+        run_dir: Folder of the run.
+        results: What was evaluated. The table compares with the first control, if there is one.
+        movements: The movements by which wrong labels are summarised.
+        loggers: Lightning loggers.
+
+    Returns:
+        The path of the page.
     """
-    table = _table(results)
-    (run_dir / "table.csv").write_text(MetricsTable([_every_figure(n, sets) for n, sets in results.items()]).csv())
-    model = next(iter(results))
-    every = {
-        r for retrieval in results[model].values() for r in (*retrieval.spec.query, *(retrieval.spec.gallery or ()))
-    }
-    names = {root.location: root for root in name_roots(sorted(every))}
-    galleries = {name: galleries_of(retrieval, names) for name, retrieval in results[model].items()}
-    sections = [Section("Figures", table.html() + _legend(results))]
+    table = _metrics_table(results)
+    all_metrics = MetricsTable([_all_metrics(encoder, sets) for encoder, sets in results.items()])
+    write_text(run_dir / "table.csv", all_metrics.csv())
+    retrievals = next(iter(results.values()))
+    galleries = {name: _galleries(retrieval, _named_roots(retrievals)) for name, retrieval in retrievals.items()}
+    sections = [Section("Metrics", render("metrics_table.html", table=table) + _metrics_note(results, table))]
     if (run_dir / "metrics.csv").is_file():
-        sections.append(Section("Curves", curves_html(run_dir / "metrics.csv")))
+        sections.append(Section("Training curves", training_curves(run_dir / "metrics.csv")))
     for name, (rows, failures) in galleries.items():
-        sections.append(Section(f"Gallery: {_words(name)}", gallery_html(rows)))
-        sections += _errors(run_dir / "errors", name, results[model][name], movements, failures)
-    sections += _about(run_dir, results[model])
-    page = write_report(run_dir / "report.html", f"stylesim: {run_dir.name}", sections, summary=_summary(results))
+        sections.append(Section(f"Nearest neighbours: {_title(name)}", render("neighbours.html", rows=rows)))
+        sections += _errors_section(run_dir / "errors", name, retrievals[name], movements, failures)
+    encoder = next(iter(retrievals.values())).queries.meta.get("encoder", {})
+    sections += provenance_sections(run_dir, encoder, _damaged_images(retrievals))
+    page = write_page(run_dir / "report.html", f"stylesim: {run_dir.name}", sections, summary=_summarise(results))
     for name, (rows, _) in galleries.items():
-        (run_dir / "galleries").mkdir(exist_ok=True)
-        picture = draw_contact_sheet(rows)
-        picture.save(run_dir / "galleries" / f"{name}.png")
-        _log_picture(loggers, name, picture)
+        sheet = draw_contact_sheet(rows)
+        with atomic_path(run_dir / "galleries" / f"{name}.png") as partial:
+            sheet.save(partial, format="PNG")
+        _log_image(loggers, f"gallery/{name}", sheet)
     _log_table(loggers, table)
-    print(f"\n{table.markdown()}\nreport: {page}", flush=True)
+    print(f"\n{table.markdown()}", flush=True)
+    log.info("The report is %s.", page)
     return page
 
 
-def _legend(results: Results) -> str:
-    model, *controls = results
-    text = "recall@1: share of queries whose nearest neighbour has the query's style"
-    if any(retrieval.spec.distinct is not None for retrieval in results[model].values()):
-        text += (
-            "; the gallery holds other contents only. content: share whose nearest neighbour among the"
-            " <em>other styles</em> shows the same content, which a descriptor of style should lose"
-        )
-    return f"<p>{text}.{' Small metrics: distance from the first control.' if controls else ''}</p>"
-
-
-def _table(results: Results) -> MetricsTable:
+def _metrics_table(results: Results) -> MetricsTable:
     rows = []
     for encoder, sets in results.items():
         row: dict[str, Any] = {"encoder": encoder}
@@ -87,114 +97,110 @@ def _table(results: Results) -> MetricsTable:
             if "content_recall@1" in retrieval.metrics:
                 row[f"{name}/content"] = float(retrieval.metrics["content_recall@1"])
         rows.append(row)
-    chance = {f"{n}/recall@1": r.metrics["chance_recall@1"] for n, r in next(iter(results.values())).items()}
+    retrievals = next(iter(results.values()))
+    chance = {f"{name}/recall@1": r.metrics["chance_recall@1"] for name, r in retrievals.items()}
     baseline = list(results)[1] if len(results) > 1 else None
     return MetricsTable([*rows, {"encoder": "chance", **chance}], baseline=baseline)
 
 
-def _every_figure(encoder: str, sets: Mapping[str, RetrievalResult]) -> dict[str, Any]:
-    metrics = {f"{name}/{key}": value for name, r in sets.items() for key, value in r.metrics.items()}
+def _metrics_note(results: Results, table: MetricsTable) -> str:
+    retrievals = next(iter(results.values()))
+    has_content = any(retrieval.spec.distinct is not None for retrieval in retrievals.values())
+    return render("metrics_note.html", has_content=has_content, baseline=table.baseline)
+
+
+def _all_metrics(encoder: str, sets: Mapping[str, RetrievalResult]) -> dict[str, Any]:
+    metrics = {f"{name}/{key}": value for name, retrieval in sets.items() for key, value in retrieval.metrics.items()}
     return {"encoder": encoder, **metrics}
 
 
-def _errors(
-    folder: Path, name: str, retrieval: RetrievalResult, movements: Movements, failures: Sequence[NeighbourRow]
+def _errors_section(
+    folder: Path, name: str, retrieval: RetrievalResult, movements: Movements, failures: list[NeighbourRow]
 ) -> list[Section]:
-    """The section on the wrong answers of a retrieval set; none where all are right, or images have several labels."""
-    answers = nearest_neighbour_predictions(retrieval)
-    wrong = sum(not answer.correct for answer in answers)
-    if not wrong:
+    """A section on the wrong labels of a retrieval set; none if all are right or images have several labels."""
+    predictions = nearest_neighbour_predictions(retrieval)
+    if all(prediction.correct for prediction in predictions):
         return []
-    movement, worst = movements_of_labels(retrieval, movements), errors_by_label(answers)
-    folder.mkdir(parents=True, exist_ok=True)
-    lines = [{**line._asdict(), "movement": movement.get(line.label)} for line in worst]
-    (folder / f"{name}.csv").write_text(MetricsTable(lines).csv())
-    matrix = confusion_matrix(answers, movement)
-    title = f"{_words(name)}: {wrong:,} wrong of {len(answers):,} nearest neighbours"
-    if movement:
-        found = [(movement.get(a.label, UNKNOWN), movement.get(a.predicted, UNKNOWN)) for a in answers if not a.correct]
-        near = sum(asked == given != UNKNOWN for asked, given in found)
-        title += f",\n{near / wrong:.1%} of the wrong ones from the right movement"
-    plot_confusion_matrix(matrix, title, folder / f"{name}.png")
-    with Image.open(folder / f"{name}.png") as picture:
-        matrix_html = f'<metric><img alt="" style="max-width:100%" src="{image_uri(picture)}"></metric>'
-    shown = f"<h3>Failures</h3>{gallery_html(failures)}" if failures else ""
-    html = f"<h3>The worst</h3>{worst_html(worst)}<h3>What is taken for what</h3>{matrix_html}{shown}"
-    return [Section(f"Errors: {_words(name)}", html, folded=True)]
+    movement_of, labels = movements_of_labels(retrieval, movements), errors_by_label(predictions)
+    table = pd.DataFrame(labels)
+    table["movement"] = [movement_of.get(label) for label in table["label"]]
+    write_text(folder / f"{name}.csv", table.to_csv(index=False, lineterminator="\n"))
+    title = _confusion_title(name, predictions, movement_of)
+    figure = plot_confusion_matrix(confusion_matrix(predictions, movement_of), title)
+    with atomic_path(folder / f"{name}.png") as partial:
+        figure.savefig(partial, format="png", dpi=130)
+    body = render(
+        "label_errors.html",
+        labels=labels[:20],
+        matrix=inline_svg(figure, salt=f"errors {name}"),
+        failures=render("neighbours.html", rows=failures) if failures else None,
+    )
+    return [Section(f"Errors: {_title(name)}", body, folded=True)]
 
 
-def galleries_of(
-    retrieval: RetrievalResult, names: Mapping[str, Root]
-) -> tuple[list[NeighbourRow], list[NeighbourRow]]:
-    """Rows for pictures, of all queries and of failures.
+def _confusion_title(name: str, predictions: list[Prediction], movement_of: Mapping[str, str]) -> str:
+    wrong = [prediction for prediction in predictions if not prediction.correct]
+    title = f"{_title(name)}: {len(wrong):,} of {len(predictions):,} nearest neighbours have a wrong label"
+    if movement_of:
+        pairs = [(movement_of.get(p.label, UNKNOWN), movement_of.get(p.predicted, UNKNOWN)) for p in wrong]
+        same = sum(query == neighbour != UNKNOWN for query, neighbour in pairs)
+        title += f",\n{same / len(wrong):.1%} of these are of the right movement"
+    return title
 
-    The images are found in one pass over the sources, however large, since only some are shown.
+
+def _named_roots(retrievals: Mapping[str, RetrievalResult]) -> dict[str, Root]:
+    """The roots of all retrieval sets by location, with the names under which their images were embedded."""
+    locations = {location for r in retrievals.values() for location in (*r.spec.query, *(r.spec.gallery or ()))}
+    return {root.location: root for root in name_roots(sorted(locations))}
+
+
+def _galleries(retrieval: RetrievalResult, roots: Mapping[str, Root]) -> tuple[list[NeighbourRow], list[NeighbourRow]]:
+    """Rows of queries from all labels, and rows of failures.
+
+    All images are found in one pass over the data, however large it is, since only a few are shown.
     """
-    wanted: set[str] = set()
-
-    def note(name: str) -> Image.Image:
-        wanted.add(name)
-        raise OSError
-
-    def both(open_item: Callable[[str], Image.Image]) -> tuple[list[NeighbourRow], list[NeighbourRow]]:
-        return neighbour_rows(retrieval, open_item), neighbour_rows(retrieval, open_item, 6, only_failures=True)
-
-    both(note)
-    roots = dict.fromkeys([*retrieval.spec.query, *(retrieval.spec.gallery or ())])
-    images = {item.id: item.image for item in open_samples([names[r] for r in roots]) if item.id in wanted}
-
-    def opened(name: str) -> Image.Image:
-        if (source := images.get(name)) is None:
-            raise StylesimError(f"{name} is not among {', '.join(roots)} any more.")
-        image = open_image(source)
-        return image.convert("L").convert("RGB") if retrieval.spec.greyscale else image
-
-    return both(opened)
+    queries, failures = choose_queries(retrieval, QUERIES), choose_queries(retrieval, FAILURES, only_failures=True)
+    wanted = shown_ids(retrieval, [*queries, *failures])
+    locations = dict.fromkeys([*retrieval.spec.query, *(retrieval.spec.gallery or ())])
+    thumbnails = {
+        sample.id: load_thumbnail(sample.image, greyscale=retrieval.spec.greyscale)
+        for sample in open_samples([roots[location] for location in locations])
+        if sample.id in wanted
+    }
+    return neighbour_rows(retrieval, queries, thumbnails), neighbour_rows(retrieval, failures, thumbnails)
 
 
-def _summary(results: Results) -> str:
+def _summarise(results: Results) -> str:
     model, *controls = results
     sentences = []
     for name, retrieval in results[model].items():
         metrics = retrieval.metrics
-        text = f"{_words(name)}: the nearest neighbour has the right style for {metrics['recall@1']:.1%} of"
+        text = f"{_title(name)}: the nearest neighbour has the right style for {metrics['recall@1']:.1%} of"
         text += f" {metrics['queries']:,} queries (chance {metrics['chance_recall@1']:.1%}"
         if controls:
-            best = max(controls, key=lambda c: results[c][name].metrics["recall@1"])
+            best = max(controls, key=lambda control: results[control][name].metrics["recall@1"])
             text += f", best control {best} {results[best][name].metrics['recall@1']:.1%}"
         sentences.append(text + ").")
     return " ".join(sentences)
 
 
-def _about(run_dir: Path, sets: Mapping[str, RetrievalResult]) -> list[Section]:
-    about: dict[str, Any] = next(iter(sets.values())).queries.meta.get("encoder", {})
-    shown = {"name": "name", "weights": "weights", "licence": "licence", "trained_on": "training images"}
-    sections = [Section("Encoder", facts_html({words: about.get(key) or "not known" for key, words in shown.items()}))]
-    if (config := run_dir / "config.yaml").is_file():
-        sections.append(Section("Configuration", code_html(config.read_text()), folded=True))
-    if (provenance := run_dir / "provenance.json").is_file():
-        facts = json.loads(provenance.read_text())
-        versions = ", ".join(f"{k} {v}" for k, v in facts.pop("versions").items())
-        sections.append(Section("Provenance", facts_html(facts | {"versions": versions})))
-    damaged: Sequence[tuple[str, str]] = sorted(
-        {d for r in sets.values() for d in (*r.queries.damaged, *r.gallery.damaged)}
-    )
-    sections.append(Section("Damaged images", damaged_html(damaged), folded=not damaged))
-    return sections
+def _damaged_images(retrievals: Mapping[str, RetrievalResult]) -> list[tuple[str, str]]:
+    return sorted({pair for r in retrievals.values() for pair in (*r.queries.damaged, *r.gallery.damaged)})
 
 
-def _words(name: str) -> str:
+def _title(name: str) -> str:
+    """The name of a retrieval set in words."""
     return name.replace("_", " ")
 
 
-def _log_picture(loggers: Iterable[Any], name: str, picture: Image.Image) -> None:
+def _log_image(loggers: Iterable[Any], name: str, image: Image.Image) -> None:
     for logger in loggers:
         if hasattr(logger, "log_image"):
-            logger.log_image(f"gallery/{name}", [picture])
+            logger.log_image(name, [image])
 
 
 def _log_table(loggers: Iterable[Any], table: MetricsTable) -> None:
-    columns = list(table.columns or ())
+    columns = table.shown_columns
     for logger in loggers:
         if hasattr(logger, "log_table"):
             logger.log_table("metrics", columns=columns, data=[[row.get(c) for c in columns] for row in table.rows])

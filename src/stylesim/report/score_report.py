@@ -1,188 +1,182 @@
-"""The page of a style score: the number on the scale of its own corpus, and the pictures behind it."""
+"""Write the page of a style score: the score on the scale of its corpus, and the images behind it."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from markupsafe import Markup
 
-from stylesim.core.errors import StylesimError
-from stylesim.core.images import ImageLike, open_image
-from stylesim.report.html_page import Section, code_html, damaged_html, facts_html, write_report
+from stylesim.core.images import ImageLike
+from stylesim.report.html_page import Section, format_number, render, write_page
 from stylesim.report.metrics_table import MetricsTable
-from stylesim.report.neighbour_gallery import THUMBNAIL, NeighbourRow, ShownImage, gallery_html
-from stylesim.report.score_scale import Distribution, format_number, scale_html
+from stylesim.report.neighbour_gallery import NeighbourRow, ShownImage, load_thumbnail
+from stylesim.report.provenance_sections import provenance_sections
+from stylesim.report.score_scale import Distribution, score_scale
 from stylesim.retrieval.descriptor_set import DescriptorSet
 from stylesim.scoring.style_score import StyleScore
 
-Find = Callable[[Collection[str]], Mapping[str, ImageLike]]
-"""From the ids that are shown to those images that can be found."""
+FindImages = Callable[[Collection[str]], Mapping[str, ImageLike]]
+"""Returns the images with the given ids, as far as they can be found."""
 
 SHOWN = 36
-"""Generations on the page: all, or so many evenly spaced over the ranking."""
+"""Generated images on the page: all, or this many, evenly spaced over the ranking."""
 
-WORKS = 10
-"""Nearest works beside each."""
+NEIGHBOURS = 10
+"""Most similar reference works shown beside each."""
 
-FORMULAS = {
-    "gss": ("mean of ⟨g, r̄⟩", "General Style Similarity: each generation with the prototype r̄, the mean of the works"),
-    "gss_of_means": ("⟨ḡ, r̄⟩", "the two mean descriptors: the same number, since neither mean is renormalised"),
-    "gss_unit_prototype": ("mean of ⟨g, r̄ / |r̄|⟩", "the prototype renormalised: does not fall where the works vary"),
-    "gss_renormalised": ("⟨ḡ / |ḡ|, r̄ / |r̄|⟩", "both means renormalised: falls for the variety of neither set"),
-    "csls": ("mean of 2⟨g, r⟩ − near(g) − near(r)", "CSLS: less the mean similarity to the nearest on either side"),
+VARIANTS = {
+    "gss": ("mean of ⟨g, r̄⟩", "General Style Similarity: each image with the prototype r̄, the mean of the works"),
+    "gss_of_means": ("⟨ḡ, r̄⟩", "the two mean descriptors; equals gss, since neither mean is renormalised"),
+    "gss_unit_prototype": (
+        "mean of ⟨g, r̄ / |r̄|⟩",
+        "the prototype renormalised; varied works do not lower it",
+    ),
+    "gss_renormalised": ("⟨ḡ / |ḡ|, r̄ / |r̄|⟩", "both means renormalised; varied images or works do not lower it"),
+    "csls": (
+        "mean of 2⟨g, r⟩ − near(g) − near(r)",
+        "CSLS: corrected by the mean similarities to the nearest images",
+    ),
 }
+
+LABEL_COLUMNS = {
+    "label": "label",
+    "generated": "images",
+    "works": "works",
+    "gss": "gss",
+    "own_works": "own works",
+    "other": "nearest other label",
+    "other_gss": "gss with it",
+    "discrimination": "own − other",
+    "discrimination_csls": "by CSLS",
+}
+"""Columns of `StyleScore.per_label`, and their headings on the page."""
 
 
 def write_score_report(
-    run_dir: Path, style_score: StyleScore, sets: Mapping[str, DescriptorSet], find: Mapping[str, Find]
+    run_dir: Path, score: StyleScore, sets: Mapping[str, DescriptorSet], find: Mapping[str, FindImages]
 ) -> Path:
-    """Write `score.html` into the run folder; `sets` and `find` are by side, `generated` and `reference`."""
-    sections = [Section("Score", _scale(style_score) + _readings(style_score))]
-    if len(style_score.per_label):
-        sections.append(Section("Labels", labels_html(style_score)))
-    sections.append(Section("Images and their nearest works", _gallery(style_score, find)))
-    sections += _about(run_dir, sets)
-    return write_report(run_dir / "score.html", "Style similarity", sections, summary=summary(style_score, sets))
+    """Write `score.html` into the run folder.
+
+    Args:
+        run_dir: Folder of the run.
+        score: The scores.
+        sets: The compared descriptors, `generated` and `reference`.
+        find: How to find the images of either set.
+    """
+    sections = [Section("Score", _scale(score) + _readings(score))]
+    if len(score.per_label):
+        sections.append(Section("Labels", _labels(score)))
+    sections.append(Section("Images and their most similar works", _gallery(score, find)))
+    encoder = next(iter(sets.values())).meta.get("encoder", {})
+    damaged = [pair for images in sets.values() for pair in images.damaged]
+    sections += provenance_sections(run_dir, encoder, damaged)
+    return write_page(run_dir / "score.html", "Style similarity", sections, summary=summary(score, sets))
 
 
-def summary(style_score: StyleScore, sets: Mapping[str, DescriptorSet]) -> str:
-    """The result in a few sentences of plain text."""
-    count, works = len(set(style_score.per_image["id"])), len(sets["reference"])
-    who = "1 generated image resembles" if count == 1 else f"{count:,} generated images resemble"
-    whom = "the one work" if works == 1 else f"the {works:,} works"
-    whom = "the works of their own labels" if style_score.labels_matched else whom
-    interval = style_score.intervals.get("gss")
-    between = f" (95 %: {format_number(interval[0])} to {format_number(interval[1])})" if interval else ""
-    text = f"{who} {whom} at {format_number(style_score.metrics['gss'])}{between}."
-    same, different, others = style_score.reference_similarities
-    if not style_score.labels_matched and len(others):
-        text += f" The works resemble each other at {format_number(others.mean())}."
-    if len(same) and (style_score.labels_matched or len(different)):
-        text += f" Works resemble others of their label at {format_number(same.mean())}"
-        text += f", those of other labels at {format_number(different.mean())}." if len(different) else "."
-    if style_score.unmatched_labels:
-        text += f" Not scored, for no work has their label: {', '.join(style_score.unmatched_labels[:8])}."
-    return text + _of_labels(style_score)
+def summary(score: StyleScore, sets: Mapping[str, DescriptorSet]) -> str:
+    """Return the result in a few sentences of plain text."""
+    count, works = len(set(score.per_image["id"])), len(sets["reference"])
+    images = "The generated image has" if count == 1 else f"The {count:,} generated images have"
+    reference = "the only reference work" if works == 1 else f"the {works:,} reference works"
+    reference = "the reference works of the same label" if score.labels_matched else reference
+    interval = score.intervals.get("gss")
+    bounds = f" (95 % interval {format_number(interval[0])} to {format_number(interval[1])})" if interval else ""
+    text = f"{images} a style similarity of {format_number(score.metrics['gss'])} to {reference}{bounds}."
+    same, different, others = score.reference_similarities
+    if not score.labels_matched and len(others):
+        text += f" The works have {format_number(others.mean())} among each other."
+    if len(same) and (score.labels_matched or len(different)):
+        text += f" Works have {format_number(same.mean())} to other works of their label"
+        text += f" and {format_number(different.mean())} to those of other labels." if len(different) else "."
+    if score.unmatched_labels:
+        text += f" Not scored, because no work has their label: {', '.join(score.unmatched_labels[:8])}."
+    return text + _summarise_labels(score)
 
 
-def _of_labels(style_score: StyleScore) -> str:
-    lines = style_score.per_label.to_dict("records")
-    if not style_score.labels_matched and len(lines) > 1:
+def _summarise_labels(score: StyleScore) -> str:
+    lines = score.per_label.to_dict("records")
+    if not score.labels_matched and len(lines) > 1:
         return (
-            " The generated images have none of the works' labels, so all works were taken as one; of the single labels"
-            f" {lines[0]['label']} is the nearest, at {format_number(lines[0]['gss'])}."
+            " The generated images share no label with the works, so they were compared with all works together;"
+            f" the most similar single label is {lines[0]['label']}, with {format_number(lines[0]['gss'])}."
         )
-    if "discrimination" not in style_score.per_label:
+    if "discrimination" not in score.per_label:
         return ""
     raw, csls = (sum(line[name] < 0 for line in lines) for name in ("discrimination", "discrimination_csls"))
-    return f" {raw} of {len(lines)} labels resemble the works of another label more than their own ({csls} by CSLS)."
-
-
-def _scale(style_score: StyleScore) -> str:
-    """The pooled number over what generations and works score one by one."""
-    same, different, others = style_score.reference_similarities
-    labelled = [
-        Distribution("Works and other labels", different, "--soft"),
-        Distribution("Works of one label", same, "--right"),
-    ]
-    ridges = labelled if style_score.labels_matched or len(different) else []
-    if not style_score.labels_matched:
-        ridges.append(Distribution("Works among each other", others, "--ink"))
-    ridges.append(Distribution("Generated images", style_score.per_image["gss"].to_numpy(), "--accent"))
-    return scale_html(ridges, style_score.metrics["gss"], style_score.intervals.get("gss"))
-
-
-def _readings(style_score: StyleScore) -> str:
-    """The same score read in five ways, and what each means."""
-    lines = []
-    for name, (formula, words) in FORMULAS.items():
-        interval = style_score.intervals.get(name)
-        between = f"{format_number(interval[0])} – {format_number(interval[1])}" if interval else ""
-        cells = (f"<strong>{format_number(style_score.metrics[name])}</strong>", between, formula)
-        cells = "".join(f'<td style="white-space:nowrap">{cell}</td>' for cell in cells)
-        lines.append(f"<tr><th>{name}</th>{cells}<td style='min-width:17rem'>{words}</td></tr>")
     return (
-        f'<h3>The same in other readings</h3><div class="wide"><table class="plain">{"".join(lines)}</table></div>'
-        '<p class="note">g is the descriptor of a generated image, r of a work, ⟨ , ⟩ their inner product. Intervals:'
-        " 95 %, by a bootstrap over the generated images. How much a number says depends on the encoder and the"
-        " works: read it beside what the works score among themselves (each with the mean of the <em>others</em>).</p>"
+        f" For {raw} of {len(lines)} labels the images are more similar to the works of another label than to those of"
+        f" their own ({csls} by CSLS)."
     )
 
 
-def labels_html(style_score: StyleScore) -> str:
-    """Every label: its score beside what its own works reach, and the best other label."""
-    names = {
-        "label": "label",
-        "generated": "images",
-        "works": "works",
-        "gss": "gss",
-        "own_works": "its own works",
-        "other": "nearest other",
-        "other_gss": "gss with it",
-        "discrimination": "own − other",
-        "discrimination_csls": "by CSLS",
-    }
-    rows = [
-        {names[k]: v for k, v in line.items() if k in names and v == v}  # without NaN
-        for line in style_score.per_label.to_dict("records")
+def _scale(score: StyleScore) -> Markup:
+    """The score among the scores of single images and of the works themselves."""
+    same, different, others = score.reference_similarities
+    distributions = []
+    if score.labels_matched or len(different):
+        distributions.append(Distribution("Works and other labels", different, "--soft"))
+        distributions.append(Distribution("Works of one label", same, "--correct"))
+    if not score.labels_matched:
+        distributions.append(Distribution("Works among each other", others, "--ink"))
+    distributions.append(Distribution("Generated images", score.per_image["gss"].to_numpy(), "--accent"))
+    return score_scale(distributions, score.metrics["gss"], score.intervals.get("gss"))
+
+
+def _readings(score: StyleScore) -> Markup:
+    readings = [
+        {
+            "name": name,
+            "value": score.metrics[name],
+            "interval": score.intervals.get(name),
+            "formula": formula,
+            "meaning": meaning,
+        }
+        for name, (formula, meaning) in VARIANTS.items()
     ]
-    columns = [heading for name, heading in names.items() if name in style_score.per_label]
-    note = "its own works: the mean similarity of two works of the label."
-    if style_score.labels_matched:
-        note += " own − other: below 0 where the images resemble another label's works more than their own."
-    return MetricsTable(rows, columns=columns, unranked=("*",)).html() + f'<p class="note">{note}</p>'
+    return render("score_readings.html", readings=readings)
 
 
-def _gallery(style_score: StyleScore, find: Mapping[str, Find]) -> str:
-    count = len(style_score.per_image)
-    places = np.linspace(0, count - 1, min(SHOWN, count)).round().astype(int)
-    shown = style_score.per_image.take(places).to_dict("records")
-    nearest: dict[str, list[dict[Any, Any]]] = {line["id"]: [] for line in shown}
-    theirs = np.flatnonzero(style_score.pairs["generated"].isin(list(nearest)) & (style_score.pairs["rank"] <= WORKS))
-    for pair in style_score.pairs.take(theirs).to_dict("records"):  # the most similar first
+def _labels(score: StyleScore) -> Markup:
+    """Each label with its score, the similarity of its own works, and the most similar other label."""
+    rows = [
+        {LABEL_COLUMNS[name]: value for name, value in line.items() if name in LABEL_COLUMNS and value == value}
+        for line in score.per_label.to_dict("records")  # value == value: without NaN
+    ]
+    columns = [heading for name, heading in LABEL_COLUMNS.items() if any(heading in row for row in rows)]
+    table = render("metrics_table.html", table=MetricsTable(rows, columns=columns, unranked=("*",)))
+    return render("score_labels.html", table=table, matched=score.labels_matched)
+
+
+def _gallery(score: StyleScore, find: Mapping[str, FindImages]) -> Markup:
+    count = len(score.per_image)
+    chosen = np.linspace(0, count - 1, min(SHOWN, count)).round().astype(int)
+    images = score.per_image.take(chosen).to_dict("records")
+    nearest: dict[str, list[dict[Any, Any]]] = {image["id"]: [] for image in images}
+    pairs = score.pairs
+    for pair in pairs[pairs["generated"].isin(list(nearest)) & (pairs["rank"] <= NEIGHBOURS)].to_dict("records"):
         nearest[pair["generated"]].append(pair)
-    ours = find["generated"](set(nearest))
-    works = find["reference"]({pair["reference"] for pairs in nearest.values() for pair in pairs})
+    found = {
+        "generated": find["generated"](set(nearest)),
+        "reference": find["reference"]({pair["reference"] for pairs in nearest.values() for pair in pairs}),
+    }
     rows = []
-    for line in shown:
-        own = line["label"] if style_score.labels_matched else None
-        query = ShownImage(line["id"], _caption(line["id"], own), _thumbnail(ours.get(line["id"])), line["gss"])
-        rows.append(NeighbourRow(query, [_work(pair, works, own) for pair in nearest[line["id"]]]))
-    chosen = f"{SHOWN} of {count:,}, evenly spaced" if count > SHOWN else "All"
-    note = f"<p>{chosen}, from the most similar to the least. The number under a generated image is its gss.</p>"
-    return note + gallery_html(rows)
+    for image in images:
+        label = image["label"] if score.labels_matched else None
+        thumbnail = load_thumbnail(found["generated"].get(image["id"]))
+        query = ShownImage(image["id"], label or Path(image["id"]).stem, thumbnail, image["gss"])
+        neighbours = [_reference_work(pair, found["reference"], label) for pair in nearest[image["id"]]]
+        rows.append(NeighbourRow(query, neighbours))
+    neighbours = render("neighbours.html", rows=rows)
+    return render(
+        "score_gallery.html", neighbours=neighbours, count=count, shown=len(rows), matched=score.labels_matched
+    )
 
 
-def _work(pair: Mapping[Any, Any], works: Mapping[str, ImageLike], own: str | None) -> ShownImage:
-    """A reference work; right where it has the generation's `own` label, and neither right nor wrong without one."""
-    name, label = pair["reference"], pair["reference_label"]
-    right = None if own is None else own in label.split("|")
-    return ShownImage(name, _caption(name, label), _thumbnail(works.get(name)), pair["similarity"], right)
-
-
-def _caption(name: str, label: str | None) -> str:
-    return label or Path(name).stem
-
-
-def _thumbnail(image: ImageLike | None) -> Image.Image | None:
-    try:
-        return None if image is None else ImageOps.fit(open_image(image, short_side=THUMBNAIL), (THUMBNAIL, THUMBNAIL))
-    except StylesimError:
-        return None
-
-
-def _about(run_dir: Path, sets: Mapping[str, DescriptorSet]) -> list[Section]:
-    encoder = next(iter(sets.values())).meta.get("encoder", {})
-    facts = {"encoder": encoder.get("name"), "weights": encoder.get("weights")}
-    if (provenance := run_dir / "provenance.json").is_file():
-        facts |= json.loads(provenance.read_text())
-        facts["versions"] = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
-    sections = [Section("Provenance", facts_html(facts))]
-    if (config := run_dir / "config.yaml").is_file():
-        sections.append(Section("Configuration", code_html(config.read_text()), folded=True))
-    damaged = [pair for images in sets.values() for pair in images.damaged]
-    return [*sections, Section("Damaged images", damaged_html(damaged), folded=not damaged)]
+def _reference_work(pair: Mapping[Any, Any], found: Mapping[str, ImageLike], label: str | None) -> ShownImage:
+    """A work; it is correct if it has the label of the generated image, which is unknown without one."""
+    id, labels = pair["reference"], pair["reference_label"]
+    correct = None if label is None else label in labels.split("|")
+    return ShownImage(id, labels or Path(id).stem, load_thumbnail(found.get(id)), pair["similarity"], correct)

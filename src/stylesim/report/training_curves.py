@@ -1,117 +1,109 @@
-"""Training curves, from the metrics.csv of Lightning's CSVLogger."""
+"""Plot training curves from the metrics.csv of Lightning's CSVLogger."""
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from stylesim.core.errors import StylesimError
+from stylesim.core.errors import DataError
+from stylesim.report.html_page import render
+from stylesim.report.plots import INK, PALETTE, inline_svg, new_figure
 
 if TYPE_CHECKING:
+    from markupsafe import Markup
     from matplotlib.axes import Axes
 
-X = "samples_seen"
-INK = "#010203"
-"""Stands for the page's own text colour until the SVG is inlined."""
-PROBED = re.compile(r"/((content_|chance_)?recall@1|map@(?!1$)\d+)$")
-"""Figures of a probe that are drawn: one of each kind, of the dozens there are (`map@1` is `recall@1`)."""
-POINTS = 600
-"""A curve of more points is averaged down to about that many."""
-COLOURS = ("#5b73e8", "#e0823d", "#2fa37c", "#c65b9b", "#9a8a2c", "#7a6bd1", "#d4574e", "#4a9fc7")
+SAMPLES_SEEN = "samples_seen"
+PROBE_METRICS = re.compile(r"/((content_|chance_)?recall@1|map@(?!1$)\d+)$")
+"""Metrics of a probe that are plotted, a few of the dozens it logs (`map@1` equals `recall@1`)."""
+MAX_POINTS = 600
+"""Longer curves are averaged down to about this many points."""
 
 
-def curves_html(metrics_csv: Path | str) -> str:
-    """Every metric of a run against the samples seen: one panel for the losses, each probe, throughput,
-    rates.
+def training_curves(metrics_csv: Path | str) -> Markup:
+    """Plot every metric of a run against the samples seen, as HTML with inline SVG.
 
-    Drawn as inline SVG in the page's own colours. Raises StylesimError where the file is missing or holds no
-    curve.
+    There is one panel for the losses, and one for each probe, the throughput, the learning rates and so on.
+
+    Raises:
+        DataError: If the file is missing or has no steps.
     """
     table = read_training_log(metrics_csv)
-    panels = [_figure(title, table, columns) for title, columns in _panels(list(table.columns)).items()]
-    return f'<div class="curves">{"".join(panels)}</div>'
+    panels = {title: _draw_panel(title, table, columns) for title, columns in _group(list(table.columns)).items()}
+    return render("training_curves.html", panels=panels)
 
 
 def read_training_log(metrics_csv: Path | str) -> pd.DataFrame:
-    """The log, indexed by samples seen; a row that lacks the count takes it from its step.
+    """Read the log, indexed by samples seen; a row without that count takes it from its step.
 
-    A run that was resumed logs some steps twice: the last one counts.
+    If a resumed run logged a step twice, the last value counts.
+
+    Raises:
+        DataError: If the file is missing or has no steps.
     """
     try:
         table = pd.read_csv(metrics_csv)
     except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise StylesimError(f"{metrics_csv} is no log to draw curves from: {error}.") from error
+        raise DataError(f"{metrics_csv} is not a training log: {error}.") from error
     if "step" not in table or not len(table):
-        raise StylesimError(f"{metrics_csv} is no log to draw curves from: it has no step column, or no row.")
-    known = table.dropna(subset=[X]).groupby("step")[X].last() if X in table else pd.Series(dtype=float)
-    steps = table["step"].to_numpy(float)
-    seen = np.interp(steps, known.index, known) if len(known) else steps
-    numbers = table.drop(columns=["step", "epoch", X], errors="ignore").select_dtypes("number")
-    return numbers.groupby(pd.Index(seen, name=X if len(known) else "step")).last()
+        raise DataError(f"{metrics_csv} is not a training log: it has no column `step`, or no row.")
+    known = table.dropna(subset=[SAMPLES_SEEN]) if SAMPLES_SEEN in table else table[:0]
+    samples_by_step = known.groupby("step")[SAMPLES_SEEN].last() if len(known) else pd.Series(dtype=float)
+    x = table["step"].to_numpy(float)
+    if len(known):
+        x = np.interp(x, samples_by_step.index, samples_by_step)
+    numbers = table.drop(columns=["step", "epoch", SAMPLES_SEEN], errors="ignore").select_dtypes("number")
+    return numbers.groupby(pd.Index(x, name=SAMPLES_SEEN if len(known) else "step")).last()
 
 
-def _panels(columns: Sequence[str]) -> dict[str, list[str]]:
-    """Columns by panel, in the order a reader asks: does it learn, does it retrieve, how fast."""
+def _group(columns: Sequence[str]) -> dict[str, list[str]]:
+    """Columns by the title of their panel: losses first, then probes, then the rest."""
     panels: dict[str, list[str]] = {}
     for column in columns:
-        group, _, rest = column.partition("/")
-        if group == "probe" and "/" in rest:
-            if not PROBED.search(rest):
+        group, _, name = column.partition("/")
+        if group == "probe" and "/" in name:
+            if not PROBE_METRICS.search(name):
                 continue
-            panels.setdefault(f"Probe: {rest.rpartition('/')[0]}", []).append(column)
+            title = f"Probe: {name.rpartition('/')[0]}"
         elif group == "train":
-            loss = re.search("loss|supervised|ssl|content", rest)
-            panels.setdefault("Loss" if loss else _words(rest), []).append(column)
+            title = "Loss" if re.search("loss|supervised|ssl|content", name) else _to_words(name)
         elif column.startswith("lr"):
-            panels.setdefault("Learning rate", []).append(column)
+            title = "Learning rate"
         else:
-            panels.setdefault(_words(group if rest else column), []).append(column)
+            title = _to_words(group if name else column)
+        panels.setdefault(title, []).append(column)
     first = ("Loss", "Probe")
-    return dict(sorted(panels.items(), key=lambda p: next((i for i, f in enumerate(first) if p[0].startswith(f)), 9)))
+    return dict(sorted(panels.items(), key=lambda panel: [not panel[0].startswith(title) for title in first]))
 
 
-def _words(name: str) -> str:
+def _to_words(name: str) -> str:
     return name.replace("_", " ").capitalize()
 
 
-def _figure(title: str, table: pd.DataFrame, columns: Sequence[str]) -> str:
+def _draw_panel(title: str, table: pd.DataFrame, columns: Sequence[str]) -> Markup:
     import matplotlib
 
-    matplotlib.use("Agg", force=False)
-    from matplotlib.figure import Figure
-
-    style: dict[Any, Any] = {
-        "svg.fonttype": "none",
-        "svg.hashsalt": title,
-        "font.family": "sans-serif",
-        "font.size": 9,
-    }
-    seen = table.index.to_numpy(float)
-    with matplotlib.rc_context(style):
-        figure = Figure(figsize=(5.4, 3.0), layout="constrained")
+    with matplotlib.rc_context({"font.family": "sans-serif", "font.size": 9}):
+        figure = new_figure(5.4, 3.0)
         axes = figure.add_subplot()
-        for column, colour in zip(columns, COLOURS * len(columns), strict=False):
-            _draw(axes, seen, table[column].to_numpy(float), column.rpartition("/")[2] or column, colour)
-        _dress(axes, str(table.index.name), fractions=title.startswith("Probe"), several=len(columns) > 1)
-        file = io.StringIO()
-        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    svg = file.getvalue()[file.getvalue().index("<svg") :].replace(INK, "currentColor")
-    svg = re.sub(r'(<svg[^>]*?) width="[^"]*" height="[^"]*"', r"\1", svg, count=1)
-    return f"<metric><figcaption>{escape(title)}</figcaption>{svg}</metric>"
+        x = table.index.to_numpy(float)
+        for column, colour in zip(columns, PALETTE * len(columns), strict=False):
+            _draw_curve(axes, x, table[column].to_numpy(float), column.rpartition("/")[2] or column, colour)
+        _style_axes(axes, str(table.index.name), from_zero=title.startswith("Probe"), legend=len(columns) > 1)
+        return inline_svg(figure, salt=title)
 
 
-def _draw(axes: Axes, x: np.ndarray, y: np.ndarray, label: str, colour: str) -> None:
+def _draw_curve(axes: Axes, x: np.ndarray, y: np.ndarray, label: str, colour: str) -> None:
+    """Draw points joined by lines, or for 60 points and more a faint line and its moving average."""
     x, y = x[~np.isnan(y)], y[~np.isnan(y)]
-    if len(x) > POINTS:
-        parts = np.array_split(np.arange(len(x)), POINTS)
-        x, y = (np.array([v[part].mean() for part in parts]) for v in (x, y))
+    if len(x) > MAX_POINTS:
+        parts = np.array_split(np.arange(len(x)), MAX_POINTS)
+        x, y = (np.array([values[part].mean() for part in parts]) for values in (x, y))
     if len(x) < 60:
         axes.plot(x, y, color=colour, lw=1.6, marker="o", ms=3, label=label)
         return
@@ -120,13 +112,13 @@ def _draw(axes: Axes, x: np.ndarray, y: np.ndarray, label: str, colour: str) -> 
     axes.plot(x, smooth, color=colour, lw=1.7, label=label)
 
 
-def _dress(axes: Axes, x: str, *, fractions: bool, several: bool) -> None:
+def _style_axes(axes: Axes, x: str, *, from_zero: bool, legend: bool) -> None:
     from matplotlib.ticker import EngFormatter, MaxNLocator
 
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.ticklabel_format(axis="y", scilimits=(-3, 5))
     axes.xaxis.set_major_locator(MaxNLocator(6))
-    axes.set_xlabel(_words(x).lower(), color=INK)
+    axes.set_xlabel(_to_words(x).lower(), color=INK)
     axes.grid(axis="y", color=INK, alpha=0.12, lw=0.6)
     axes.tick_params(colors=INK, length=0)
     axes.margins(x=0.01)
@@ -134,7 +126,7 @@ def _dress(axes: Axes, x: str, *, fractions: bool, several: bool) -> None:
         spine.set_visible(side == "bottom")
         spine.set_color(INK)
         spine.set_alpha(0.35)
-    if fractions:
+    if from_zero:
         axes.set_ylim(0, None)
-    if several:
+    if legend:
         axes.legend(frameon=False, labelcolor=INK, ncols=3, fontsize=8, loc="upper left", bbox_to_anchor=(0, 1.2))

@@ -1,0 +1,32 @@
+"""The sections that end every page: the encoder, the configuration, the provenance and the damaged images."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from stylesim.report.html_page import Section, render
+
+ENCODER_FACTS = {"name": "name", "weights": "weights", "licence": "licence", "trained_on": "training images"}
+
+
+def provenance_sections(run_dir: Path, encoder: Mapping[str, Any], damaged: Sequence[tuple[str, str]]) -> list[Section]:
+    """Say what made the numbers of a page.
+
+    Args:
+        run_dir: Folder of the run; its `config.yaml` and `provenance.json` are shown if they exist.
+        encoder: Facts about the encoder, as a descriptor set keeps them.
+        damaged: Names of images that could not be read, with the reasons.
+    """
+    facts = {title: encoder.get(key) or "unknown" for key, title in ENCODER_FACTS.items()}
+    sections = [Section("Encoder", render("facts.html", facts=facts))]
+    if (path := run_dir / "provenance.json").is_file():
+        facts = json.loads(path.read_text())
+        facts["versions"] = ", ".join(f"{name} {version}" for name, version in facts.get("versions", {}).items())
+        sections.append(Section("Provenance", render("facts.html", facts=facts)))
+    if (path := run_dir / "config.yaml").is_file():
+        sections.append(Section("Configuration", render("code.html", code=path.read_text()), folded=True))
+    body = render("damaged_images.html", damaged=damaged, shown=200)
+    return [*sections, Section("Damaged images", body, folded=not damaged)]
