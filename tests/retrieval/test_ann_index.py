@@ -20,30 +20,32 @@ def clusters(n: int, seed: int = 0) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("kind", "least"), [("ivf", 0.5), ("hnsw", 0.99), ("pq", 0.3)])
-def test_an_index_finds_most_and_says_how_much(kind, least):
+def test_an_index_reports_its_recall(kind, least):
     pytest.importorskip("faiss")
     gallery, queries = clusters(400 if kind == "pq" else 2000), clusters(60, seed=1)  # training codes takes seconds
     exact = search(queries, gallery, 10)
-    found = approximate_search(build_ann_index(gallery, kind), queries, 10, sample=60)
+    result = approximate_search(build_ann_index(gallery, kind), queries, 10, sample=60)
 
-    pairs = zip(exact.indices.tolist(), found.neighbours.indices.tolist(), strict=True)
-    assert found.recall == pytest.approx(np.mean([len(set(true) & set(given)) / 10 for true, given in pairs]))
-    assert found.sampled == 60
-    assert least < found.recall <= 1
-    # What was found has its true similarity, in order, even where the index knows codes alone.
-    there = found.neighbours.indices.numpy()
-    true = (queries[:, None] * gallery[there]).sum(-1)
-    np.testing.assert_allclose(found.neighbours.similarities, np.where(there < 0, -np.inf, true), atol=1e-6)
-    similarities = found.neighbours.similarities
+    pairs = zip(exact.indices.tolist(), result.neighbours.indices.tolist(), strict=True)
+    assert result.recall == pytest.approx(
+        np.mean([len(set(true) & set(approximate)) / 10 for true, approximate in pairs])
+    )
+    assert result.sampled == 60
+    assert least < result.recall <= 1
+    # Similarities are exact and descending, even if the index stores only codes.
+    indices = result.neighbours.indices.numpy()
+    true = (queries[:, None] * gallery[indices]).sum(-1)
+    np.testing.assert_allclose(result.neighbours.similarities, np.where(indices < 0, -np.inf, true), atol=1e-6)
+    similarities = result.neighbours.similarities
     assert (similarities[:, 1:] <= similarities[:, :-1]).all()
 
 
 def test_a_gallery_smaller_than_k_is_padded_as_in_exact_search():
     pytest.importorskip("faiss")
     gallery, queries = clusters(12), clusters(3, seed=1)
-    found, exact = approximate_search(build_ann_index(gallery), queries, 20), search(queries, gallery, 20)
-    assert torch.equal(found.neighbours.indices, exact.indices)
-    assert found.recall == 1
+    result, exact = approximate_search(build_ann_index(gallery), queries, 20), search(queries, gallery, 20)
+    assert torch.equal(result.neighbours.indices, exact.indices)
+    assert result.recall == 1
 
 
 def test_without_faiss_the_search_is_exact(monkeypatch):
@@ -56,13 +58,13 @@ def test_without_faiss_the_search_is_exact(monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", without_faiss)
     gallery, queries = clusters(300), clusters(5, seed=1)
-    found = approximate_search(build_ann_index(gallery, "ivf"), queries, 7)
-    assert torch.equal(found.neighbours.indices, search(queries, gallery, 7).indices)
-    assert found.recall == 1
+    result = approximate_search(build_ann_index(gallery, "ivf"), queries, 7)
+    assert torch.equal(result.neighbours.indices, search(queries, gallery, 7).indices)
+    assert result.recall == 1
 
 
-def test_what_cannot_be_indexed_is_refused():
-    with pytest.raises(StylesimError, match="take ivf, hnsw or pq"):
+def test_an_unknown_kind_and_too_few_descriptors_are_refused():
+    with pytest.raises(StylesimError, match="must be ivf, hnsw or pq, got 'lsh'"):
         build_ann_index(clusters(9), "lsh")  # type: ignore[arg-type]
-    with pytest.raises(StylesimError, match="256 descriptors or more"):
+    with pytest.raises(StylesimError, match="at least 256 descriptors, got 200"):
         build_ann_index(clusters(200), "pq")

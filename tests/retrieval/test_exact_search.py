@@ -15,7 +15,7 @@ from stylesim.retrieval.exact_search import search, search_distributed
 
 
 def by_sorting(q: np.ndarray, g: np.ndarray, k: int, allowed: np.ndarray) -> list[list[int]]:
-    """Every product in float64, sorted whole."""
+    """Compute all products in float64 and sort them."""
     products = np.round((q.astype(np.float64)[:, None] * g.astype(np.float64)[None]).sum(-1) * 2**40)
     return [
         sorted(np.flatnonzero(mask).tolist(), key=lambda j: (-row[j], j))[:k]
@@ -36,7 +36,7 @@ def unit(rng: np.random.Generator, n: int, d: int) -> np.ndarray:
     st.integers(1, 60),
     st.sampled_from([16, 48, 512]),
 )
-def test_neighbours_are_those_of_a_full_sort_for_any_block_size(seed, n_queries, n_gallery, k, block):
+def test_neighbours_match_a_full_sort_for_any_block_size(seed, n_queries, n_gallery, k, block):
     rng = np.random.default_rng(seed)
     q, g = unit(rng, n_queries, 4), unit(rng, n_gallery, 4)
     g[rng.integers(n_gallery, size=n_gallery // 2)] = g[0]  # many exact ties
@@ -50,10 +50,10 @@ def test_neighbours_are_those_of_a_full_sort_for_any_block_size(seed, n_queries,
 
 @settings(max_examples=40)
 @given(st.integers(0, 99), st.booleans(), st.booleans(), st.sampled_from([16, 4096]))
-def test_items_of_the_same_id_or_group_are_never_found(seed, multi_hot, collapsed, block):
+def test_items_with_the_same_id_or_group_are_never_found(seed, multi_hot, collapsed, block):
     rng = np.random.default_rng(seed)
     q, g = unit(rng, 7, 3), unit(rng, 90, 3)
-    if collapsed:  # as an untrained encoder's: closer together than float32 can tell
+    if collapsed:  # like those of an untrained encoder: closer together than float32 resolves
         q, g = (1 + x * np.float32(1e-6) for x in (q, g))
     ids = [f"q{i}" for i in range(4)] + ["g5", "g6", "g7"]
     if multi_hot:
@@ -61,8 +61,8 @@ def test_items_of_the_same_id_or_group_are_never_found(seed, multi_hot, collapse
         allowed = ~(groups[0].numpy().astype(int) @ groups[1].numpy().astype(int).T > 0)
     else:
         groups = [torch.from_numpy(rng.integers(-1, 4, n)) for n in (7, 90)]
-        ours, theirs = groups[0].numpy()[:, None], groups[1].numpy()[None]
-        allowed = (ours != theirs) | (ours < 0)  # -1 belongs to no group, not to one of its own
+        of_queries, of_gallery = groups[0].numpy()[:, None], groups[1].numpy()[None]
+        allowed = (of_queries != of_gallery) | (of_queries < 0)  # -1 means no group
     allowed[[4, 5, 6], [5, 6, 7]] = False
     found = search(
         *(q, g, 20),
@@ -75,7 +75,7 @@ def test_items_of_the_same_id_or_group_are_never_found(seed, multi_hot, collapse
     assert [[j for j in row if j >= 0] for row in found.indices.tolist()] == by_sorting(q, g, 20, allowed)
 
 
-def test_ties_wider_than_the_margin_still_go_to_the_lowest_rows():
+def test_more_ties_than_the_margin_still_go_to_the_lowest_rows():
     gallery = np.ones((500, 8), dtype=np.float32)
     gallery[::2] = 0.5
     for block in (32, 128, 4096):
@@ -83,7 +83,7 @@ def test_ties_wider_than_the_margin_still_go_to_the_lowest_rows():
         assert found.indices.tolist() == [[1, 3, 5, 7, 9]] * 2
 
 
-def test_differences_below_float32_rounding_are_told_apart():
+def test_differences_below_float32_rounding_decide_the_order():
     query = torch.full((1, 64), 1.0)
     gallery = torch.full((200, 64), 1.0)
     gallery[torch.arange(200), torch.arange(200) % 64] += torch.arange(200) * 2.0**-23
@@ -97,8 +97,8 @@ def test_fewer_candidates_than_k_are_padded():
 
 
 @pytest.mark.parametrize("shortened", [True, False])
-def test_hardware_that_multiplies_in_fewer_bits_changes_nothing(monkeypatch, shortened):
-    """Near copies lie closer than bfloat16 can tell; some queries must be searched again in longer floats."""
+def test_reduced_precision_hardware_gives_the_same_neighbours(monkeypatch, shortened):
+    """Near-duplicates are closer than bfloat16 resolves, so some queries must be proposed again in float32."""
     rng = np.random.default_rng(0)
     g = np.repeat(unit(rng, 300, 64), 8, axis=0) + 1e-4 * unit(rng, 2400, 64)
     q = np.concatenate([g[::100] + 0.1 * unit(rng, 24, 64), unit(rng, 8, 64)])
@@ -111,7 +111,7 @@ def test_hardware_that_multiplies_in_fewer_bits_changes_nothing(monkeypatch, sho
 def _search_on_a_rank(rank: int, world: int, folder: Path) -> None:
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=world)
-    found = search_distributed(*shared_case(), rank=rank, world=world, **SHARED)
+    found = search_distributed(*distributed_case(), rank=rank, world=world, **SHARED)
     torch.distributed.destroy_process_group()
     torch.save(tuple(found), folder / f"{rank}.pt")
 
@@ -124,23 +124,23 @@ SHARED = {
 }
 
 
-def shared_case() -> tuple[np.ndarray, np.ndarray, int]:
+def distributed_case() -> tuple[np.ndarray, np.ndarray, int]:
     rng = np.random.default_rng(0)
     return unit(rng, 7, 3), np.repeat(unit(rng, 45, 3), 2, axis=0), 80
 
 
 @pytest.mark.parametrize("world", [2, 3])
-def test_any_number_of_processes_finds_the_same(tmp_path: Path, world: int):
+def test_every_world_size_finds_the_same_neighbours(tmp_path: Path, world: int):
     multiprocessing.set_forkserver_preload(["stylesim.retrieval.exact_search"])  # imports torch once for all the ranks
     mp.start_processes(_search_on_a_rank, (world, tmp_path), world, start_method="forkserver")
-    alone = search_distributed(*shared_case(), rank=0, world=1, **SHARED)
+    alone = search_distributed(*distributed_case(), rank=0, world=1, **SHARED)
     for rank in range(world):
         indices, similarities = torch.load(tmp_path / f"{rank}.pt")
         assert torch.equal(indices, alone.indices)
         assert torch.equal(similarities, alone.similarities)
 
 
-def test_training_shortcuts_of_float32_products_are_suspended_and_restored():
+def test_the_matmul_precision_of_the_caller_is_restored():
     torch.set_float32_matmul_precision("medium")
     try:
         search(torch.eye(2), torch.eye(2), 1)
@@ -149,16 +149,16 @@ def test_training_shortcuts_of_float32_products_are_suspended_and_restored():
         torch.set_float32_matmul_precision("highest")
 
 
-def test_what_cannot_be_searched_is_refused():
+def test_invalid_arguments_are_refused():
     with pytest.raises(StylesimError, match="same encoder"):
         search(torch.ones(2, 3), torch.ones(2, 4), 1)
-    with pytest.raises(StylesimError, match="at least 1"):
+    with pytest.raises(StylesimError, match="k must be at least 1, got 0"):
         search(torch.ones(2, 3), torch.ones(2, 3), 0)
     with pytest.raises(StylesimError, match=r"1 of the gallery hold NaN or infinity, the first in row 1"):
         search(torch.ones(2, 3), torch.tensor([[1.0, 1, 1], [1, torch.nan, 1]]), 1)
-    with pytest.raises(StylesimError, match="gallery has none"):
+    with pytest.raises(StylesimError, match="gallery_groups is not"):
         search(torch.ones(2, 3), torch.ones(2, 3), 1, query_groups=torch.tensor([0, 1]))
-    with pytest.raises(StylesimError, match="not of one kind"):
+    with pytest.raises(StylesimError, match="must be of the same kind"):
         search(
             *(torch.ones(2, 3), torch.ones(2, 3), 1),
             query_groups=torch.tensor([0, 1]),
@@ -166,7 +166,7 @@ def test_what_cannot_be_searched_is_refused():
         )
 
 
-def test_no_queries_have_no_neighbours():
+def test_an_empty_query_set_has_no_neighbours():
     gallery = unit(np.random.default_rng(0), 100, 8)
     found = search(gallery[:0], gallery, 3)
     assert found.indices.shape == found.similarities.shape == (0, 3)

@@ -12,18 +12,18 @@ from stylesim.retrieval.pca import fit_pca
 
 
 def table(n: int, d: int, seed: int = 0) -> np.ndarray:
-    """Variances that fall off by a third from direction to direction, off centre."""
+    """Return rows whose variance falls by a third from one direction to the next, with a nonzero mean."""
     rng = np.random.default_rng(seed)
-    turn = np.linalg.qr(rng.standard_normal((d, min(d, 30))))[0]
-    x = rng.standard_normal((n, turn.shape[1])) * 1.5 ** -np.arange(turn.shape[1]) @ turn.T + rng.random(d)
+    rotation = np.linalg.qr(rng.standard_normal((d, min(d, 30))))[0]
+    x = rng.standard_normal((n, rotation.shape[1])) * 1.5 ** -np.arange(rotation.shape[1]) @ rotation.T + rng.random(d)
     return x.astype(np.float32)
 
 
 @pytest.mark.parametrize("wide", [4096, 10])  # covariances; the randomised range finder
 @pytest.mark.parametrize(("n", "d", "dim"), [(200, 40, 5), (200, 40, None), (30, 60, 8), (9, 25, None)])
-def test_components_are_those_of_a_singular_value_decomposition(monkeypatch, wide, n, d, dim):
+def test_components_match_a_singular_value_decomposition(monkeypatch, wide, n, d, dim):
     monkeypatch.setattr(pca, "WIDE", wide)
-    monkeypatch.setattr(pca, "_BYTES", 4 * d * 7)  # seven rows at a time
+    monkeypatch.setattr(pca, "BLOCK_BYTES", 4 * d * 7)  # seven rows at a time
     x = table(n, d)
     found = fit_pca(x, dim)
     _, values, axes = np.linalg.svd(x - x.mean(axis=0, dtype=np.float64), full_matrices=False)
@@ -37,7 +37,7 @@ def test_components_are_those_of_a_singular_value_decomposition(monkeypatch, wid
 
 
 def test_memory_does_not_grow_with_the_number_of_wide_descriptors(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(pca, "_BYTES", 1 << 20)
+    monkeypatch.setattr(pca, "BLOCK_BYTES", 1 << 20)
     peaks = []
     for n in (100, 800):
         grams = np.lib.format.open_memmap(tmp_path / f"{n}.npy", "w+", np.float32, (n, 20000))
@@ -49,8 +49,8 @@ def test_memory_does_not_grow_with_the_number_of_wide_descriptors(tmp_path: Path
     assert peaks[1] < 1.2 * peaks[0] < 800 * 20000 * 4
 
 
-def test_what_cannot_be_fitted_is_refused():
-    with pytest.raises(StylesimError, match="two descriptors or more"):
+def test_too_few_descriptors_and_an_invalid_dim_are_refused():
+    with pytest.raises(StylesimError, match="at least two descriptors"):
         fit_pca(np.ones((1, 4), dtype=np.float32))
     with pytest.raises(StylesimError, match="dim of 1 or more"):
         fit_pca(np.ones((5, 4), dtype=np.float32), 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     disturb each other: the last one to finish wins. If the block raises, the hidden file is removed.
 
     Args:
-        path: The file to write. Its folder is created if it does not exist.
+        path: The file, or new folder, to write. The folder around it is created if it does not exist.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -28,6 +29,8 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         yield partial
         partial.replace(path)
     except BaseException:
+        if partial.is_dir():
+            shutil.rmtree(partial)
         partial.unlink(missing_ok=True)
         raise
 

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from stylesim.core.errors import StylesimError
 from stylesim.evaluation.labels import encode_labels
 from stylesim.retrieval.exact_search import search
-from stylesim.retrieval.readouts import self_csls
+from stylesim.retrieval.readouts import csls_within
 
 Variant = Literal["prototype", "pairwise"]
 
@@ -44,7 +44,7 @@ def discrimination_gap(
     x, names, code = encode_labels(descriptors, labels)
     facing = x
     if csls and variant == "pairwise":
-        x, facing = self_csls(x, csls)
+        x, facing = csls_within(x, csls)
     sums = np.stack([facing[code == label].sum(axis=0, dtype=np.float64) for label in range(len(names))])
     sizes = np.bincount(code)
     others = _scaled(sums, sizes, variant)

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 
 from stylesim.core.errors import StylesimError
 from stylesim.evaluation.labels import encode_labels
-from stylesim.retrieval.readouts import self_csls
+from stylesim.retrieval.readouts import csls_within
 
 PAIRS = 5_000_000
 """Pairs that are compared at most; beyond, a sample of as many, half of them of one label."""
@@ -53,7 +53,7 @@ def _pair_similarities(
 ) -> tuple[Float[np.ndarray, " s"], Float[np.ndarray, " t"], bool]:
     """Similarities of pairs of one label and of two, and whether these are all pairs."""
     x, _, code = encode_labels(descriptors, labels)
-    tables = self_csls(x, csls) if csls else (x, x)
+    tables = csls_within(x, csls) if csls else (x, x)
     exact = len(x) * (len(x) - 1) // 2 <= pairs
     if exact:
         parts = list(_all_pairs(*tables, code))

@@ -1,1 +1,1 @@
-"""From descriptors to neighbours to metrics. Nothing here loads a model."""
+"""Descriptor sets, their nearest neighbours, and read-outs. Nothing here loads a model."""

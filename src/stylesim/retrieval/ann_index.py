@@ -1,4 +1,4 @@
-"""Approximate neighbours by faiss's indices, for galleries too large to search exactly; never without their recall."""
+"""Approximate nearest neighbours with faiss, for galleries too large to search exactly, with their measured recall."""
 
 from __future__ import annotations
 
@@ -12,16 +12,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from stylesim.core.errors import StylesimError
+from stylesim.core.errors import ConfigError
 from stylesim.retrieval.exact_search import MARGIN, Neighbours, rescore, search
 
-CODES = 256
-"""Codewords of a product quantiser's part, and so the fewest descriptors it can be trained on."""
+CODEWORDS = 256
+"""Codewords of each part of a product quantiser, and so the fewest descriptors it can be trained on."""
 
 
 @dataclass(frozen=True)
 class AnnIndex:
-    """A gallery and faiss's index of it; `searcher` is None without faiss, and the search then exact."""
+    """A gallery and its faiss index.
+
+    Attributes:
+        kind: "ivf", "hnsw" or "pq".
+        gallery: The descriptors that are indexed; may be a memory map.
+        searcher: The faiss index. None if faiss is not installed; the search is then exact.
+    """
 
     kind: str
     gallery: Float[np.ndarray, "g d"]
@@ -29,44 +35,52 @@ class AnnIndex:
 
 
 class ApproximateNeighbours(NamedTuple):
-    """What an index found, and how far that can be trusted."""
+    """The neighbours that an index found, and its measured recall."""
 
     neighbours: Neighbours
     recall: float
-    """Share of the true k nearest that were found, in [0, 1], over `sampled` queries."""
+    """Share of the true k nearest neighbours that were found, in [0, 1], over `sampled` queries."""
     sampled: int
 
 
 def build_ann_index(gallery: Float[np.ndarray, "g d"], kind: Literal["ivf", "hnsw", "pq"] = "hnsw") -> AnnIndex:
-    """AnnIndex a gallery for `approximate_search` by inner product.
+    """Index a gallery by inner product for `approximate_search`.
 
-    `ivf`: cells of a k-means, a sixteenth of which are looked through; `hnsw`: a graph, the surest and slowest to
-    build, with the gallery once more in memory; `pq`: ivf over codes of about a byte for 8 numbers. ivf and pq use
-    all GPUs where faiss has them. Without faiss (`pip install "stylesim[cpu]"`) the search will be exact.
+    Args:
+        gallery: The descriptors to index.
+        kind: `ivf`: k-means cells, of which a sixteenth are searched. `hnsw`: a graph; the best recall, the slowest
+            to build, and it holds the gallery in memory once more. `pq`: ivf over product-quantised codes of about
+            one byte per 8 dimensions. ivf and pq use all GPUs if faiss supports them.
 
-    Raises StylesimError for another kind, and for too few descriptors to train codes on.
+    Returns:
+        The index. Without faiss (`pip install "stylesim[cpu]"`) its searches are exact.
+
+    Raises:
+        ConfigError: For another kind, or for `pq` with fewer than CODEWORDS descriptors.
     """
     if kind not in ("ivf", "hnsw", "pq"):
-        raise StylesimError(f"There is no index {kind!r}: take ivf, hnsw or pq.")
-    if kind == "pq" and len(gallery) < CODES:
-        raise StylesimError(f"An index of codes needs {CODES} descriptors or more, not {len(gallery)}: search exactly.")
+        raise ConfigError(f"The kind of an index must be ivf, hnsw or pq, got {kind!r}.")
+    if kind == "pq" and len(gallery) < CODEWORDS:
+        raise ConfigError(
+            f"A pq index must be trained on at least {CODEWORDS} descriptors, got {len(gallery)}. Search exactly."
+        )
     try:
         import faiss
     except ImportError:
         return AnnIndex(kind, gallery, None)
 
     n, d = gallery.shape
-    cells = max(1, min(int(4 * math.sqrt(n)), n // 39))  # k-means wants 39 descriptors for each
+    cells = max(1, min(int(4 * math.sqrt(n)), n // 39))  # k-means wants at least 39 descriptors per cell
     parts = max(part for part in range(1, max(2, d // 8 + 1)) if d % part == 0)
-    text = {"ivf": f"IVF{cells},Flat", "hnsw": "HNSW32,Flat", "pq": f"IVF{cells},PQ{parts}"}[kind]
-    searcher: Any = faiss.index_factory(d, text, faiss.METRIC_INNER_PRODUCT)
+    factory = {"ivf": f"IVF{cells},Flat", "hnsw": "HNSW32,Flat", "pq": f"IVF{cells},PQ{parts}"}[kind]
+    searcher: Any = faiss.index_factory(d, factory, faiss.METRIC_INNER_PRODUCT)
     if kind == "hnsw":
         searcher.hnsw.efSearch = 256
     else:
         searcher.nprobe = max(1, cells // 16)
         if getattr(faiss, "get_num_gpus", int)():
             searcher = faiss.index_cpu_to_all_gpus(searcher)
-        sample = np.random.default_rng(0).permutation(n)[: max(CODES, 64 * cells)]
+        sample = np.random.default_rng(0).permutation(n)[: max(CODEWORDS, 64 * cells)]
         searcher.train(np.ascontiguousarray(gallery[np.sort(sample)], dtype=np.float32))
     for start in range(0, n, 65536):
         searcher.add(np.ascontiguousarray(gallery[start : start + 65536], dtype=np.float32))
@@ -76,19 +90,29 @@ def build_ann_index(gallery: Float[np.ndarray, "g d"], kind: Literal["ivf", "hns
 def approximate_search(
     index: AnnIndex, queries: Float[np.ndarray, "q d"], k: int, *, sample: int = 200, seed: int = 0
 ) -> ApproximateNeighbours:
-    """The k nearest that the index finds, scored and ordered in float64 as `search` does, and its recall@k.
+    """Find the k nearest neighbours with an index, and measure its recall@k.
 
-    The recall is measured against exact search for `sample` of the queries, drawn at random. Nothing is excluded: where
-    the queries are of the gallery, each finds itself. Raises StylesimError as `search` does.
+    The candidates of the index are scored and ranked in float64, as in `search`. No id is excluded: a query that is
+    part of the gallery finds itself.
+
+    Args:
+        index: From `build_ann_index`.
+        queries: Query descriptors.
+        k: The number of neighbours.
+        sample: The number of random queries whose exact neighbours are searched to measure the recall.
+        seed: Seed of that sample.
+
+    Raises:
+        DataError, ConfigError: As `search`.
     """
     chosen = np.sort(np.random.default_rng(seed).permutation(len(queries))[:sample])
     exact = search(queries[chosen], index.gallery, k).similarities
-    found = _look_up(index, queries, k) if index.searcher is not None else search(queries, index.gallery, k)
-    # By similarity and not by row: one of two equal images is as good as the other.
-    there = exact.isfinite()
-    least = exact.masked_fill(~there, torch.inf).amin(dim=1, keepdim=True)
-    hits = int((found.similarities[chosen] >= least).sum())
-    return ApproximateNeighbours(found, hits / max(1, int(there.sum())), len(chosen))
+    neighbours = _look_up(index, queries, k) if index.searcher is not None else search(queries, index.gallery, k)
+    # Compare similarities rather than rows: of two equal images either is right.
+    finite = exact.isfinite()
+    least = exact.masked_fill(~finite, torch.inf).amin(dim=1, keepdim=True)
+    hits = int((neighbours.similarities[chosen] >= least).sum())
+    return ApproximateNeighbours(neighbours, hits / max(1, int(finite.sum())), len(chosen))
 
 
 def _look_up(index: AnnIndex, queries: Float[np.ndarray, "q d"], k: int) -> Neighbours:
@@ -99,8 +123,8 @@ def _look_up(index: AnnIndex, queries: Float[np.ndarray, "q d"], k: int) -> Neig
         for start in range(0, len(queries), 1024):
             part = np.ascontiguousarray(queries[start : start + 1024], dtype=np.float32)
             rows: Tensor = torch.from_numpy(index.searcher.search(part, min(k + MARGIN, len(index.gallery)))[1])
-            counts = (rows >= 0).sum(dim=1)  # what is missing stands last, as -1
-            scores, found = rescore(torch.from_numpy(part), gallery, rows, counts, depth, pool)
-            indices[start : start + len(part), :depth] = found
+            counts = (rows >= 0).sum(dim=1)  # faiss puts -1 for missing neighbours last
+            scores, neighbours = rescore(torch.from_numpy(part), gallery, rows, counts, depth, pool)
+            indices[start : start + len(part), :depth] = neighbours
             similarities[start : start + len(part), :depth] = scores.float()
     return Neighbours(indices, similarities)

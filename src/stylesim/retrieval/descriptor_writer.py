@@ -1,4 +1,4 @@
-"""Write a descriptor set in pieces, so that an interrupted run can continue, or collect it in memory."""
+"""Write a descriptor set in pieces, so that an interrupted run can be continued, or collect one in memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Float
 
-from stylesim.core.errors import StylesimError
+from stylesim.core.errors import DataError
+from stylesim.core.files import atomic_path, write_json
 from stylesim.retrieval.descriptor_set import (
     COLUMNS,
     ITEM_SCHEMA,
@@ -23,75 +24,82 @@ from stylesim.retrieval.descriptor_set import (
     partial_folder,
     refuse_bad_descriptors,
     require_new_folder,
-    write_items_and_rename,
+    write_items_and_meta,
 )
 
 
 class DescriptorBuffer:
-    """A DescriptorWriter without a disk: for sets that are looked at once, such as a probe's."""
+    """A DescriptorWriter that keeps the set in memory, for sets that are evaluated at once, such as a probe's."""
 
     def __init__(self, dim: int, meta: dict[str, Any]) -> None:
         self.meta, self.done = meta, set[str]()
         self._batches = [(np.empty((0, dim), dtype=np.float32), item_table(()))]
 
     def add(self, descriptors: Float[np.ndarray, "b d"], items: pd.DataFrame) -> None:
+        """Add a batch, as `DescriptorWriter.add`."""
         refuse_bad_descriptors(descriptors, items["id"].tolist())
         self._batches.append((descriptors, items))
         self.done.update(items["id"])
 
     def finish(self, **meta: Any) -> DescriptorSet:
+        """Join the batches in the order in which they were added, and add `meta`."""
         rows = item_table(row for _, items in self._batches for row in items.itertuples(index=False, name=None))
         return DescriptorSet(np.concatenate([vectors for vectors, _ in self._batches]), rows, self.meta | meta)
 
 
 class DescriptorWriter:
-    """Writes a descriptor set piece by piece beside its folder, and renames it into place at the end.
+    """Writes a descriptor set in pieces to `<folder>.partial`, which becomes `folder` at the end.
 
-    A writer that finds the pieces of an interrupted one goes on from them: `done` maps the ids already
-    described. Raises StylesimError where the folder exists already, or where the pieces were made with
-    another `meta`.
+    A writer that finds the pieces of an interrupted one continues them.
+
+    Args:
+        folder: Where the set will be. It must not exist.
+        dim: The number of dimensions of a descriptor.
+        meta: How the set is made. The pieces of a writer with another `meta` are refused.
+        piece: Descriptors per piece; fewer if they are so wide that a piece would exceed 256 MiB.
+
+    Attributes:
+        done: The ids that have already been added, those of an interrupted writer included.
+
+    Raises:
+        DataError: If the folder exists, or there are pieces that were made with another `meta`.
     """
 
     def __init__(self, folder: Path | str, dim: int, meta: dict[str, Any], *, piece: int = 8192) -> None:
         self.folder = require_new_folder(folder)
-        # Gram matrices have 100,000 numbers and more: a piece is 256 MiB at most.
+        # Gram matrices have 100,000 values and more.
         self.dim, self.meta, self.piece = dim, meta, min(piece, max(1, 2**28 // (4 * dim)))
         self._work = partial_folder(self.folder)
         self._work.mkdir(parents=True, exist_ok=True)
-        begun = self._work / "begun.json"
-        if not begun.exists():
-            _write_text(begun, json.dumps(meta, indent=1))
-        elif json.loads(begun.read_text()) != json.loads(json.dumps(meta)):
-            raise StylesimError(
-                f"{self._work} holds the pieces of an interrupted run with another encoder or settings. "
-                "Delete it to start afresh, or choose another output folder."
+        self._meta_file = self._work / "begun.json"
+        if not self._meta_file.exists():
+            write_json(self._meta_file, meta)
+        elif not _agree(json.loads(self._meta_file.read_text()), json.loads(json.dumps(meta))):
+            raise DataError(
+                f"{self._work} holds the pieces of an interrupted run with another encoder or other settings. "
+                "Delete it to start again, or choose another output folder."
             )
         self._pieces = sorted(self._work.glob("piece-*.parquet"))
         self.done = {name for file in self._pieces for name in pq.read_table(file, columns=["id"])["id"].to_pylist()}
         self._waiting: list[pa.Table] = []
 
     def add(self, descriptors: Float[np.ndarray, "b d"], items: pd.DataFrame) -> None:
-        """Take a batch. NaN, infinite and zero descriptors raise StylesimError, naming the ids."""
+        """Add a batch; whole pieces are written to disk.
+
+        Raises:
+            DataError: If a descriptor is NaN, infinite or zero.
+        """
         refuse_bad_descriptors(descriptors, items["id"].tolist())
         flat = pa.array(np.ascontiguousarray(descriptors, dtype=np.float32).reshape(-1))
         column = pa.FixedSizeListArray.from_arrays(flat, descriptors.shape[1])
         self._waiting.append(arrow_items(items).append_column("descriptor", column))
         self.done.update(items["id"])
         if sum(len(table) for table in self._waiting) >= self.piece:
-            self.flush()
-
-    def flush(self) -> None:
-        """Put what was added on disk: what an interruption can no longer lose."""
-        if self._waiting:
-            file = self._work / f"piece-{len(self._pieces):06d}.parquet"
-            hidden = file.with_suffix(".writing")
-            pq.write_table(pa.concat_tables(self._waiting), hidden)
-            self._pieces.append(hidden.rename(file))
-            self._waiting.clear()
+            self._write_piece()
 
     def finish(self, **meta: Any) -> DescriptorSet:
-        """Join the pieces in the order of their positions, add `meta`, rename into place, open the set."""
-        self.flush()
+        """Join the pieces in the order of their positions, add `meta`, and open the finished folder."""
+        self._write_piece()
         empty = ITEM_SCHEMA.empty_table()
         items = pa.concat_tables([empty, *(pq.read_table(file, columns=list(COLUMNS)) for file in self._pieces)])
         order = np.argsort(items["position"].to_numpy(), kind="stable")
@@ -104,14 +112,29 @@ class DescriptorWriter:
             rows = flat.to_numpy().reshape(-1, self.dim)
             out[place[start : start + len(rows)]] = rows
             start += len(rows)
-        del out  # flushes the map
-        for file in (*self._pieces, self._work / "begun.json"):
+        del out  # flushes the memory map
+        write_items_and_meta(self._work, pandas_items(items.take(order)), self.meta | meta)
+        self._work.rename(self.folder)
+        # The last pattern matches the hidden files that a killed writer may have left.
+        for file in (
+            *self.folder.glob("piece-*.parquet"),
+            self.folder / self._meta_file.name,
+            *self.folder.glob(".*.partial"),
+        ):
             file.unlink()
-        write_items_and_rename(self._work, self.folder, pandas_items(items.take(order)), self.meta | meta)
         return DescriptorSet.load(self.folder)
 
+    def _write_piece(self) -> None:
+        if self._waiting:
+            file = self._work / f"piece-{len(self._pieces):06d}.parquet"
+            with atomic_path(file) as partial:
+                pq.write_table(pa.concat_tables(self._waiting), partial)
+            self._pieces.append(file)
+            self._waiting.clear()
 
-def _write_text(file: Path, text: str) -> None:
-    hidden = file.with_suffix(".writing")
-    hidden.write_text(text)
-    hidden.rename(file)
+
+def _agree(before: Any, now: Any) -> bool:
+    """Compare two `meta`. A key that only one of them has was added or dropped by another version of stylesim."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        return all(_agree(before[key], now[key]) for key in before.keys() & now.keys())
+    return before == now

@@ -1,4 +1,4 @@
-"""Exact nearest neighbours by inner product, streamed: no table of queries by gallery is ever held."""
+"""Exact nearest neighbours by inner product, in blocks: the full queries x gallery matrix is never in memory."""
 
 from __future__ import annotations
 
@@ -49,42 +49,53 @@ def search(
     device: str | torch.device = "cpu",
     block: int = 8192,
 ) -> Neighbours:
-    """The k gallery rows with the largest inner product with each query.
+    """Find the k gallery rows with the largest inner product with each query.
 
-    A query never finds a gallery item of its own id (where ids are given), nor one that shares a group with
-    it (where groups are given). Ties go to the lower gallery row, and the answer depends neither on `block`
-    nor on the hardware: `device` proposes candidates in the shortest floats it is fast with, float64 decides,
-    and a query for which the proposal's rounding could have lost a neighbour is proposed for again in longer
-    floats. `block`: gallery rows per step; a sixteenth as many queries go together.
+    The result depends neither on `block` nor on the hardware. The device proposes candidates in its fastest precision
+    and float64 ranks them; where the rounding error of the proposals could have hidden a neighbour, that query is
+    proposed again in a higher precision. Ties go to the lower gallery row.
 
-    Returned tensors lie on the CPU. Raises StylesimError for shapes that disagree, k < 1, and NaN or
-    infinity.
+    Args:
+        queries: Query descriptors.
+        gallery: Gallery descriptors; may be a memory map.
+        k: The number of neighbours.
+        query_ids, gallery_ids: If both are given, a query never finds the gallery item with its own id.
+        query_groups, gallery_groups: If given, a query never finds a gallery item that shares a group with it.
+        device: Where candidates are proposed. MPS has no float64, so the CPU is used instead.
+        block: Gallery rows per step; a sixteenth as many queries are processed together.
+
+    Returns:
+        Neighbours on the CPU.
+
+    Raises:
+        DataError: If the shapes do not match, or a descriptor holds NaN or infinity.
+        ConfigError: If k is below 1.
     """
     q, g = as_cpu_tensor(queries), as_cpu_tensor(gallery)
     check_shapes(q, g, k)
-    device = "cpu" if torch.device(device).type == "mps" else device  # float64 decides, and MPS has none
+    device = "cpu" if torch.device(device).type == "mps" else device
     excluded = [paired_groups(query_groups, gallery_groups)] if query_groups is not None else []
     if query_ids is not None and gallery_ids is not None:
         codes = {name: code for code, name in enumerate(dict.fromkeys(gallery_ids))}
         pair = [torch.tensor([codes.get(name, -1) for name in ids]) for ids in (query_ids, gallery_ids)]
         if (pair[0] >= 0).any():
             excluded.append((pair[0], pair[1]))
-    excluded = [(ours.to(device), theirs.to(device)) for ours, theirs in excluded]
+    excluded = [(of_queries.to(device), of_gallery.to(device)) for of_queries, of_gallery in excluded]
     indices = torch.full((len(q), k), -1)
     similarities = torch.full((len(q), k), -torch.inf)
     modes = matmul_modes(q, g, torch.device(device))
-    if not len(q):  # the share of a process that has none; the others have checked the gallery too
+    if not len(q):  # this rank has no queries; the gallery was checked above, as on every other rank
         return Neighbours(indices, similarities)
-    together = max(1, block // 16)
-    block = min(block, max(64, MAX_BLOCK_NUMBERS // max(1, g.shape[1])))  # Gram matrices have 100,000 numbers and more
+    query_block = max(1, block // 16)
+    block = min(block, max(64, MAX_BLOCK_NUMBERS // max(1, g.shape[1])))  # Gram matrices have 100,000 values and more
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        for rows in torch.arange(len(q)).split(together):
+        for rows in torch.arange(len(q)).split(query_block):
             for mode in modes:
-                masks = [(ours[rows.to(device)], theirs) for ours, theirs in excluded]
-                scores, found, sure = _search_block(q[rows], g, k, mode, masks, block, device, pool)
-                indices[rows, : found.shape[1]] = found
-                similarities[rows, : found.shape[1]] = scores.float()
-                if not len(rows := rows[~sure]):
+                masks = [(of_queries[rows.to(device)], of_gallery) for of_queries, of_gallery in excluded]
+                scores, neighbours, certain = _search_block(q[rows], g, k, mode, masks, block, device, pool)
+                indices[rows, : neighbours.shape[1]] = neighbours
+                similarities[rows, : neighbours.shape[1]] = scores.float()
+                if not len(rows := rows[~certain]):
                     break
     return Neighbours(indices.masked_fill_(similarities.isinf(), -1), similarities)
 
@@ -100,29 +111,35 @@ def search_distributed(
     query_groups: Groups | None = None,
     **options: Any,
 ) -> Neighbours:
-    """`search`, with the queries shared out among the processes: the same answer, whole, on each of them.
+    """Run `search` with the queries divided among the ranks; every rank gets the whole result of a single process.
 
-    Every process calls it with the same arguments but its `rank`; those not named here are those of `search`.
+    Args:
+        queries, gallery, k, query_ids, query_groups: As for `search`, whole and the same on every rank.
+        rank: This process's rank.
+        world: The world size.
+        options: Further arguments of `search`, the same on every rank.
+
+    Raises:
+        DataError, ConfigError: As `search`, on all ranks together.
     """
     if world == 1:
         return search(queries, gallery, k, query_ids=query_ids, query_groups=query_groups, **options)
-    check_shapes(
-        as_cpu_tensor(queries), as_cpu_tensor(gallery), k
-    )  # of the whole, so that all processes refuse together
+    # Check all queries, not only this rank's, so that all ranks raise together.
+    check_shapes(as_cpu_tensor(queries), as_cpu_tensor(gallery), k)
     max_norms("queries", as_cpu_tensor(queries))
-    mine = list(range(rank, len(queries), world))
-    found = search(
-        queries[mine],
+    own_rows = list(range(rank, len(queries), world))
+    own = search(
+        queries[own_rows],
         gallery,
         k,
-        query_ids=None if query_ids is None else [query_ids[i] for i in mine],
-        query_groups=None if query_groups is None else query_groups[mine],
+        query_ids=None if query_ids is None else [query_ids[i] for i in own_rows],
+        query_groups=None if query_groups is None else query_groups[own_rows],
         **options,
     )
-    shares = [found] * world
-    dist.all_gather_object(shares, found)
+    parts = [own] * world
+    dist.all_gather_object(parts, own)
     order = np.argsort(np.concatenate([np.arange(part, len(queries), world) for part in range(world)]))
-    return Neighbours(*(torch.cat(parts)[order] for parts in zip(*shares, strict=True)))
+    return Neighbours(*(torch.cat(tensors)[order] for tensors in zip(*parts, strict=True)))
 
 
 def rescore(
@@ -133,20 +150,24 @@ def rescore(
     k: int,
     pool: ThreadPoolExecutor,
 ) -> tuple[Float[Tensor, "b k"], Int[Tensor, "b k"]]:
-    """The best k of each query's first `counts` rows by (float64 similarity descending, gallery row ascending)."""
+    """Rank the first `counts` candidate rows of each query by (float64 similarity descending, gallery row ascending).
+
+    Returns:
+        The float64 similarities and the gallery rows of the best k; -inf and -1 beyond the candidates.
+    """
     gallery, vectors, candidates = g.numpy(), q.double().numpy(), rows.numpy()
-    scores, found = np.full((len(q), k), -np.inf), np.full((len(q), k), -1)
+    scores, neighbours = np.full((len(q), k), -np.inf), np.full((len(q), k), -1)
 
-    def decide(queries: range) -> None:
+    def rank(queries: range) -> None:
         for i in queries:
-            mine = np.sort(candidates[i, : counts[i]])
-            # A sum per row, whatever its neighbours are: equal rows get equal sums.
-            similarity = round_scores(np.vecdot(gallery[mine].astype(np.float64), vectors[i]))
+            own = np.sort(candidates[i, : counts[i]])
+            # vecdot sums each row by itself, so equal rows get equal sums whatever stands beside them.
+            similarity = round_scores(np.vecdot(gallery[own].astype(np.float64), vectors[i]))
             order = np.argsort(-similarity, kind="stable")[:k]
-            scores[i, : len(order)], found[i, : len(order)] = similarity[order], mine[order]
+            scores[i, : len(order)], neighbours[i, : len(order)] = similarity[order], own[order]
 
-    list(pool.map(decide, [range(i, min(i + 32, len(q))) for i in range(0, len(q), 32)]))
-    return torch.from_numpy(scores), torch.from_numpy(found)
+    list(pool.map(rank, [range(i, min(i + 32, len(q))) for i in range(0, len(q), 32)]))
+    return torch.from_numpy(scores), torch.from_numpy(neighbours)
 
 
 def _search_block(
@@ -159,18 +180,17 @@ def _search_block(
     device: str | torch.device,
     pool: ThreadPoolExecutor,
 ) -> tuple[Float[Tensor, "b r"], Int[Tensor, "b r"], Bool[Tensor, " b"]]:
-    """Neighbours of one block of queries, and for which of them they are beyond doubt."""
+    """Return scores and neighbours of one block of queries, and for which queries they are certainly right."""
     wanted = min(int(mode.oversampling * k) + MARGIN, len(g))
     with matmul_precision(mode.matmul):
         proposed, rows = (x.cpu() for x in _propose(q.to(device, mode.dtype), g, wanted, excluded, block))
     candidates = proposed.isfinite()
-    if (
-        mode.error_bound > 0
-    ):  # what lies deeper cannot rise to the k-th place, even if both are off by as much as they can be
+    if mode.error_bound > 0:
+        # A product more than two error bounds below the k-th proposal cannot be among the k nearest.
         candidates &= proposed >= proposed[:, :k][:, -1:] - 2 * mode.error_bound
-    scores, found = rescore(q, g, rows, candidates.sum(dim=1), min(k, wanted), pool)
+    scores, neighbours = rescore(q, g, rows, candidates.sum(dim=1), min(k, wanted), pool)
     complete = (wanted == len(g)) | proposed[:, -1].isinf()
-    return scores, found, complete | (scores[:, -1] > proposed[:, -1] + mode.error_bound)
+    return scores, neighbours, complete | (scores[:, -1] > proposed[:, -1] + mode.error_bound)
 
 
 def _propose(
@@ -180,22 +200,22 @@ def _propose(
     excluded: list[tuple[Tensor, Tensor]],
     block: int,
 ) -> tuple[Float[Tensor, "b n"], Int[Tensor, "b n"]]:
-    """The n best products, descending, and their rows, in the precision of q.
+    """Return the n largest products, descending, and their gallery rows, in the precision of q.
 
-    In float32 ties fall anyhow; in float64 (round_scores) to the lower row. The first steps are short: once n
-    products are known, only the few that exceed the least of them need more than a glance.
+    In float64 the products are rounded and ties go to the lower row; in float32 ties go to any row. The first steps
+    are small: once n products are known, only the few products above the smallest of them need attention.
     """
     best = q.new_full((len(q), n), -torch.inf)
     rows = torch.zeros((len(q), n), dtype=torch.int64, device=q.device)
-    scratch = q.new_empty(len(q) * block)  # or each step's products would have their pages mapped anew
+    scratch = q.new_empty(len(q) * block)  # reused, or the pages of each step's products would be mapped anew
     start = 0
     while start < len(g):
         stop = min(len(g), start + min(block, max(4 * n, start)))
         products = scratch[: len(q) * (stop - start)].view(len(q), -1)
         torch.mm(q, g[start:stop].to(q.device, q.dtype).T, out=products)
         products = products if q.dtype == torch.float32 else round_scores(products)
-        values, here = _above(products, best.amin(dim=1), start, excluded)
-        best, rows = torch.cat([best, values], dim=1), torch.cat([rows, here], dim=1)
+        values, new_rows = _above(products, best.amin(dim=1), start, excluded)
+        best, rows = torch.cat([best, values], dim=1), torch.cat([rows, new_rows], dim=1)
         if q.dtype == torch.float32:
             order = best.topk(n, dim=1, sorted=False).indices
         else:
@@ -208,25 +228,28 @@ def _propose(
 def _above(
     products: Float[Tensor, "b p"], least: Float[Tensor, " b"], start: int, excluded: list[tuple[Tensor, Tensor]]
 ) -> tuple[Float[Tensor, "b m"], Int[Tensor, "b m"]]:
-    """Products above their query's bound that are not excluded, and their gallery rows, ascending; then -inf."""
+    """Return the products above each query's `least` that are not excluded, and their gallery rows.
+
+    Rows are ascending; m is the largest number of them, and shorter rows are padded with -inf.
+    """
     width = products.shape[1]
-    if not (start or excluded):  # nothing is known yet, so all of them are
+    if not (start or excluded):  # nothing is known yet, so every product qualifies
         return products, torch.arange(width, device=products.device).expand_as(products)
-    if products.device.type == "cpu":  # numpy finds the few among the many several times faster
+    if products.device.type == "cpu":  # numpy finds a few among many several times faster than torch
         at = torch.from_numpy(np.flatnonzero(products.numpy() > least.numpy()[:, None]))
     else:
         at = (products > least[:, None]).flatten().nonzero().flatten()
     query = at // width
     row = at - query * width + start
-    for ours, theirs in excluded:
-        parts = zip(query.split(1 << 16), row.split(1 << 16), strict=True)  # a multi-hot row each would be large
-        allowed = torch.cat([~pairs_share_group(ours[a], theirs[b]) for a, b in parts])
+    for of_queries, of_gallery in excluded:
+        parts = zip(query.split(1 << 16), row.split(1 << 16), strict=True)  # all multi-hot rows at once would be large
+        allowed = torch.cat([~pairs_share_group(of_queries[a], of_gallery[b]) for a, b in parts])
         at, query, row = at[allowed], query[allowed], row[allowed]
     counts = query.bincount(minlength=len(products))
     most = int(counts.max())
-    # Where each query's first one goes in a table of `most` columns, less where it stands in the list.
+    # For each query: the position of its first entry in a table of `most` columns, minus that in the flat list.
     shift = most * torch.arange(len(counts), device=query.device) - (counts.cumsum(0) - counts)
-    slot = torch.arange(len(query), device=query.device) + shift[query]
-    values = products.new_full((len(counts) * most,), -torch.inf).scatter_(0, slot, products.flatten()[at])
-    rows = torch.zeros_like(values, dtype=torch.int64).scatter_(0, slot, row)
+    position = torch.arange(len(query), device=query.device) + shift[query]
+    values = products.new_full((len(counts) * most,), -torch.inf).scatter_(0, position, products.flatten()[at])
+    rows = torch.zeros_like(values, dtype=torch.int64).scatter_(0, position, row)
     return values.view(len(counts), most), rows.view(len(counts), most)

@@ -1,4 +1,4 @@
-"""Groups of items, and who shares one: what makes a neighbour right, or no candidate at all."""
+"""Groups of images: images that share a group are relevant to each other, or excluded from each other's results."""
 
 from __future__ import annotations
 
@@ -6,34 +6,38 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from stylesim.core.errors import StylesimError
+from stylesim.core.errors import DataError
 
 Groups = Int[Tensor, " n"] | Bool[Tensor, "n t"]
-"""Group of each item: one code (negative: in none), or a multi-hot row over t groups."""
+"""The groups of n images: one code each (negative for no group), or multi-hot rows over t groups."""
 
 
-def shares_group(ours: Groups, theirs: Groups) -> Bool[Tensor, "q g"]:
-    """Where a query and a gallery item have a group in common."""
-    if ours.ndim == 1:
-        return (ours[:, None] == theirs[None]) & (ours >= 0)[:, None]
-    return (ours.float() @ theirs.float().T) > 0
+def shares_group(query: Groups, gallery: Groups) -> Bool[Tensor, "q g"]:
+    """Return for every query and gallery image whether they have a group in common."""
+    if query.ndim == 1:
+        return (query[:, None] == gallery[None]) & (query >= 0)[:, None]
+    return (query.float() @ gallery.float().T) > 0
 
 
-def pairs_share_group(ours: Groups, theirs: Groups) -> Bool[Tensor, " n"]:
-    """Whether the two items of each pair, one of either side, have a group in common."""
-    if ours.ndim == 1:
-        return (ours == theirs) & (ours >= 0)
-    return (ours & theirs).any(dim=1)
+def pairs_share_group(left: Groups, right: Groups) -> Bool[Tensor, " n"]:
+    """Return for the n-th images of both sides whether they have a group in common."""
+    if left.ndim == 1:
+        return (left == right) & (left >= 0)
+    return (left & right).any(dim=1)
 
 
 def paired_groups(query_groups: Groups, gallery_groups: Groups | None) -> tuple[Tensor, Tensor]:
-    """Both sides as tensors. Raises StylesimError where the gallery has no groups, or groups of another kind."""
+    """Return the groups of both sides as tensors.
+
+    Raises:
+        DataError: If the gallery has no groups, or groups of the other kind.
+    """
     if gallery_groups is None:
-        raise StylesimError("Queries have groups but the gallery has none: give query_groups and gallery_groups.")
-    ours, theirs = torch.as_tensor(query_groups), torch.as_tensor(gallery_groups)
-    if ours.ndim != theirs.ndim or ours.shape[1:] != theirs.shape[1:]:
-        raise StylesimError(
-            f"Groups of queries {list(ours.shape)} and gallery {list(theirs.shape)} are not of one kind: "
-            "either one code per item in both, or multi-hot rows over the same groups in both."
+        raise DataError("query_groups is given but gallery_groups is not. Give both or neither.")
+    query, gallery = torch.as_tensor(query_groups), torch.as_tensor(gallery_groups)
+    if query.ndim != gallery.ndim or query.shape[1:] != gallery.shape[1:]:
+        raise DataError(
+            f"query_groups {list(query.shape)} and gallery_groups {list(gallery.shape)} must be of the same kind: "
+            "one code per image, or multi-hot rows over the same groups."
         )
-    return ours, theirs
+    return query, gallery

@@ -1,4 +1,4 @@
-"""Products of descriptors as fast as the hardware has them, and how far each mode may be off."""
+"""Inner products of descriptors in the hardware's fastest formats, with a bound on the rounding error of each."""
 
 from __future__ import annotations
 
@@ -12,70 +12,81 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from stylesim.core.errors import StylesimError
+from stylesim.core.errors import ConfigError, DataError
 
 MAX_BLOCK_NUMBERS = 1 << 25
-"""Of descriptors in one step, at most."""
+"""The most descriptor values (rows x dimensions) that one step holds."""
 
 
 class MatmulMode(NamedTuple):
-    """How candidates are proposed."""
+    """A precision in which candidates are proposed."""
 
     matmul: str
-    """As in `torch.set_float32_matmul_precision`."""
+    """Name for `torch.set_float32_matmul_precision`."""
     dtype: torch.dtype
     oversampling: float
-    """Candidates for each of the k, beside the margin."""
+    """Candidates proposed for each of the k neighbours; a fixed margin is added to them."""
     error_bound: float
-    """How far a proposed product may be off; -inf where it is as good as the decision."""
+    """The largest possible error of a proposed product; -inf where it equals the float64 decision."""
 
 
 def matmul_modes(q: Float[Tensor, "q d"], g: Float[Tensor, "g d"], device: torch.device) -> list[MatmulMode]:
-    """From the fastest to the one that is always right."""
-    (long_q, lost_q), (long_g, lost_g) = max_norms("queries", q), max_norms("gallery", g)
-    error_bound = (q.shape[1] + 2) * torch.finfo(torch.float32).eps * long_q * long_g + 2.0**-39
+    """List the precisions to try, from the fastest to float64, which is always decisive."""
+    (norm_q, lost_q), (norm_g, lost_g) = max_norms("queries", q), max_norms("gallery", g)
+    error_bound = (q.shape[1] + 2) * torch.finfo(torch.float32).eps * norm_q * norm_g + 2.0**-39
     modes = [
         MatmulMode("highest", torch.float32, 1.0, error_bound),
         MatmulMode("highest", torch.float64, 1.0, -torch.inf),
     ]
     if has_reduced_precision(device):
-        shortened = lost_q * long_g + 1.01 * long_q * lost_g  # (q - q')g + q'(g - g'), by Cauchy and Schwarz
-        modes.insert(0, MatmulMode("medium", torch.float32, 1.5, error_bound + shortened))
+        # Rounding q to q' and g to g' changes the product by (q - q')g + q'(g - g'); bounded by Cauchy-Schwarz.
+        reduced = lost_q * norm_g + 1.01 * norm_q * lost_g
+        modes.insert(0, MatmulMode("medium", torch.float32, 1.5, error_bound + reduced))
     return modes
 
 
 @cache
 def has_reduced_precision(device: torch.device) -> bool:
-    """Whether the device multiplies in bfloat16 or TF32, several times faster, if it is allowed to."""
-    fine = torch.full((256, 256), 1 + 2.0**-12, device=device)  # neither of them can hold it
+    """Return whether the device, if allowed to, multiplies float32 in bfloat16 or TF32, several times faster."""
+    fine = torch.full((256, 256), 1 + 2.0**-12, device=device)  # neither format can represent this value
     with matmul_precision("medium"):
         return bool(((fine @ fine)[0, 0] / 256 - 1).abs() < 2.0**-12)
 
 
 def max_norms(name: str, x: Float[Tensor, "n d"]) -> tuple[float, float]:
-    """The largest norm of a row, and of what a row loses in bfloat16, whose rounding is coarser than TF32's."""
+    """Return the largest norm of a row, and the largest norm of what a row loses when rounded to bfloat16.
+
+    bfloat16 rounds more coarsely than TF32, so the second number bounds both.
+
+    Args:
+        name: What the rows are, for the error message.
+        x: The rows.
+
+    Raises:
+        DataError: If a row holds NaN or infinity.
+    """
     parts = x.split(min(8192, max(1, MAX_BLOCK_NUMBERS // max(1, x.shape[1]))))
     norms = torch.cat([part.float().norm(dim=1) for part in parts])
     if len(bad := (~norms.isfinite()).nonzero()):
-        raise StylesimError(f"{len(bad)} of the {name} hold NaN or infinity, the first in row {int(bad[0])}.")
+        raise DataError(f"{len(bad)} of the {name} hold NaN or infinity, the first in row {int(bad[0])}.")
     lost = torch.cat([(part - part.bfloat16()).float().norm(dim=1) for part in parts])
     return float(norms.max()) if len(x) else 0.0, float(lost.max()) if len(x) else 0.0
 
 
 def round_scores(scores: Any) -> Any:
-    """To 2^-40, so that the order of a float64 summation cannot break a tie."""
+    """Round to multiples of 2^-40, so that the summation order in float64 cannot break a tie."""
     return (scores * 2.0**40).round() / 2.0**40
 
 
 def as_cpu_tensor(x: Tensor | np.ndarray) -> Tensor:
-    """A tensor on the CPU, without a copy where it is one, or an array."""
+    """Return a floating-point tensor on the CPU, sharing memory with `x` where possible."""
     x = x.detach().cpu() if isinstance(x, Tensor) else torch.as_tensor(np.asarray(x))
     return x if x.dtype in (torch.float16, torch.float32, torch.float64) else x.float()
 
 
 @contextmanager
 def matmul_precision(name: str) -> Iterator[None]:
-    """Float32 products with or without TF32 and bfloat16 shortcuts, whatever the training run has switched on."""
+    """Set `torch.set_float32_matmul_precision` within a block, whatever the training run has chosen."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(name)
     try:
@@ -85,10 +96,11 @@ def matmul_precision(name: str) -> Iterator[None]:
 
 
 def check_shapes(q: Tensor, g: Tensor, k: int) -> None:
+    """Check that queries and gallery are `[n d]` with the same d and that k is positive."""
     if q.ndim != 2 or g.ndim != 2 or q.shape[1] != g.shape[1]:
-        raise StylesimError(
-            f"Queries {list(q.shape)} and gallery {list(g.shape)} are [n d] tables with the same d: "
-            "were they described by the same encoder?"
+        raise DataError(
+            f"Queries and gallery must have shapes [q d] and [g d] with the same d, got {list(q.shape)} and "
+            f"{list(g.shape)}. Embed both with the same encoder."
         )
     if k < 1:
-        raise StylesimError(f"k is at least 1, not {k}.")
+        raise ConfigError(f"k must be at least 1, got {k}.")

@@ -1,4 +1,4 @@
-"""Principal components in memory that does not grow with the number of descriptors, however wide these are."""
+"""Principal component analysis whose memory does not grow with the number of descriptors, however wide they are."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from stylesim.core.errors import StylesimError
+from stylesim.core.errors import ConfigError
 
 WIDE = 4096
-"""Numbers of a descriptor beyond which the table of covariances (d x d) is not made."""
-TABLE = 2**32
-"""Bytes of axes that are kept unasked."""
+"""Descriptors with more dimensions than this are fitted without the d x d covariance matrix."""
+MAX_AXES_BYTES = 2**32
+"""The most bytes of axes that are kept when `dim` is not given."""
 OVERSAMPLING, PASSES = 16, 4
-"""Of the randomised range finder: further directions, and passes over the data (Halko et al. 2011, section 4.5)."""
-_BYTES = 64 << 20
-"""Of one block of descriptors."""
+"""Additional directions and passes over the data of the randomised range finder (Halko et al. 2011, section 4.5)."""
+BLOCK_BYTES = 64 << 20
+"""Size of one block of descriptors."""
 
 
 class PrincipalComponents(NamedTuple):
@@ -31,9 +31,13 @@ class PrincipalComponents(NamedTuple):
     def project(
         self, x: Float[np.ndarray, "n d"], *, whiten: bool = False, unit_before: bool = False, unit: bool = False
     ) -> Float[np.ndarray, "n r"]:
-        """Centred `x` along the axes, float32; with `whiten` at unit variance.
+        """Return the coordinates of centred `x` on the axes, in float32.
 
-        `unit_before` and `unit` bring every row to unit length before or after it.
+        Args:
+            x: Descriptors.
+            whiten: Scale every axis to unit variance, and drop axes with (nearly) no variance.
+            unit_before: Normalise the rows before the projection.
+            unit: Normalise the rows after the projection.
         """
         keep = self.variances > 1e-7 * self.variances.max() if whiten else np.ones(len(self.variances), dtype=bool)
         axes = self.axes[:, keep] / (np.sqrt(self.variances[keep]) if whiten else 1)
@@ -48,18 +52,29 @@ class PrincipalComponents(NamedTuple):
 
 
 def fit_pca(x: Float[np.ndarray, "n d"], dim: int | None = None, *, unit: bool = False) -> PrincipalComponents:
-    """The `dim` directions in which `x` varies most (None: all), or fewer where n or d allow no more.
+    """Find the `dim` directions in which `x` varies most.
 
-    Up to WIDE numbers wide, exactly, from covariances summed in float64; beyond, by a randomised range finder
-    (Halko, Martinsson and Tropp 2011) that holds two tables of d by `dim`. Both read `x` block by block. `unit`:
-    bring every row to unit length first. Raises StylesimError for fewer than two rows or a dim below 1.
+    Up to WIDE dimensions the result is exact, from covariances summed in float64. Beyond, a randomised range finder
+    (Halko, Martinsson and Tropp 2011) is used, which holds two arrays `[d dim]`. Both read `x` block by block.
+
+    Args:
+        x: Descriptors; may be a memory map.
+        dim: The number of directions; fewer are returned if n - 1 or d is smaller. None returns all.
+        unit: Normalise the rows first.
+
+    Raises:
+        ConfigError: If there are fewer than two rows, `dim` is below 1, or `dim` is None for descriptors so wide that
+            all axes would not fit into memory.
     """
     n, d = x.shape
     if n < 2 or (dim is not None and dim < 1):
-        raise StylesimError(f"Principal components need two descriptors or more and a dim of 1 or more: {n}, {dim}.")
-    if dim is None and d > WIDE and 4 * d * min(d, n) > TABLE:
-        raise StylesimError(
-            f"Descriptors of {d} numbers have too many axes to keep them all: say how many, such as readout.dim=1024."
+        raise ConfigError(
+            f"PCA needs at least two descriptors and a dim of 1 or more, got {n} descriptors and dim={dim}."
+        )
+    if dim is None and d > WIDE and 4 * d * min(d, n) > MAX_AXES_BYTES:
+        raise ConfigError(
+            f"Descriptors of {d} dimensions have too many principal axes to keep all of them. Set a number, such as "
+            "readout.dim=1024."
         )
     rank = min(dim or d, d, n - 1)
     mean = sum(block.sum(axis=0, dtype=np.float64) for block in _blocks(x, unit)) / n
@@ -71,33 +86,33 @@ def fit_pca(x: Float[np.ndarray, "n d"], dim: int | None = None, *, unit: bool =
         variances, axes = np.linalg.eigh(covariance / (n - 1))
         variances, axes = variances[::-1][:rank], axes[:, ::-1][:, :rank]
     else:
-        basis = _range(x, mean.astype(np.float32), min(rank + OVERSAMPLING, n, d), unit)
+        basis = _find_range(x, mean.astype(np.float32), min(rank + OVERSAMPLING, n, d), unit)
         inner = np.zeros((basis.shape[1], basis.shape[1]))
         for block in _blocks(x, unit):
-            along = ((block - mean.astype(np.float32)) @ basis).astype(np.float64)
-            inner += along.T @ along
-        variances, turn = np.linalg.eigh(inner / (n - 1))
-        variances, axes = variances[::-1][:rank], basis @ turn[:, ::-1][:, :rank].astype(np.float32)
+            coordinates = ((block - mean.astype(np.float32)) @ basis).astype(np.float64)
+            inner += coordinates.T @ coordinates
+        variances, rotation = np.linalg.eigh(inner / (n - 1))
+        variances, axes = variances[::-1][:rank], basis @ rotation[:, ::-1][:, :rank].astype(np.float32)
     return PrincipalComponents(mean, axes, variances.clip(min=0))
 
 
-def _range(
+def _find_range(
     x: Float[np.ndarray, "n d"], mean: Float[np.ndarray, " d"], width: int, unit: bool
 ) -> Float[np.ndarray, "d w"]:
-    """Orthonormal columns that nearly span the strongest directions of centred `x`."""
+    """Return orthonormal columns that nearly span the strongest directions of centred `x`."""
     basis = np.random.default_rng(0).standard_normal((x.shape[1], width), dtype=np.float32)
     for _ in range(PASSES):
-        image = np.zeros_like(basis)
+        product = np.zeros_like(basis)
         for block in _blocks(x, unit):
             centred = block - mean
-            image += centred.T @ (centred @ basis)
-        basis = np.linalg.qr(image)[0]
+            product += centred.T @ (centred @ basis)
+        basis = np.linalg.qr(product)[0]
     return basis
 
 
 def _blocks(x: Float[np.ndarray, "n d"], unit: bool) -> Iterator[Float[np.ndarray, "b d"]]:
-    """`x` in float32, a few rows at a time."""
-    rows = max(1, _BYTES // (4 * x.shape[1]))
+    """Yield `x` in float32, BLOCK_BYTES at a time."""
+    rows = max(1, BLOCK_BYTES // (4 * x.shape[1]))
     for start in range(0, len(x), rows):
         block = np.asarray(x[start : start + rows], dtype=np.float32)
         yield _to_unit(block) if unit else block

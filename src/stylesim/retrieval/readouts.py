@@ -1,7 +1,7 @@
-"""Read-outs: what is done to descriptors, fitted on a named set of them, before they are compared.
+"""Read-outs: transformations of descriptors, fitted on a given set, that are applied before they are compared.
 
-Each turns queries and gallery into tables whose inner product is the score, so that `search` finds its exact
-neighbours. All of it works in blocks: descriptors may be memory maps larger than memory.
+Each one turns queries and gallery into arrays whose inner product is the score, so that `search` finds the exact
+neighbours under that score. Fitting and projection work in blocks: descriptors may be memory maps larger than memory.
 """
 
 from __future__ import annotations
@@ -13,19 +13,20 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import Float
 
-from stylesim.core.errors import StylesimError
+from stylesim.core.errors import ConfigError, DataError
 from stylesim.retrieval.descriptor_set import DescriptorSet
 from stylesim.retrieval.exact_search import search
 from stylesim.retrieval.pca import fit_pca
 
-Pair = tuple[Float[np.ndarray, "q r"], Float[np.ndarray, "g r"]]
-"""Queries and gallery."""
+QueryAndGallery = tuple[Float[np.ndarray, "q r"], Float[np.ndarray, "g r"]]
+"""Transformed queries and gallery."""
 
 
 class Readout(Protocol):
-    """Called with queries [q d] and gallery [g d], both L2-normalised; returns tables [q r] and [g r].
+    """A callable from L2-normalised queries `[q d]` and gallery `[g d]` to arrays `[q r]` and `[g r]`.
 
-    The ids are needed where an image may be on both sides, so that it is not its own neighbour.
+    The inner product of a row of each is the score. The ids are needed only where an image may be on both sides, so
+    that it does not count as its own neighbour.
     """
 
     def __call__(
@@ -35,78 +36,93 @@ class Readout(Protocol):
         *,
         query_ids: Sequence[str] | None = None,
         gallery_ids: Sequence[str] | None = None,
-    ) -> Pair: ...
+    ) -> QueryAndGallery: ...
 
 
 @dataclass(frozen=True)
 class Cosine:
-    """Descriptors as they are."""
+    """Leave descriptors unchanged: the score of two unit vectors is their cosine."""
 
-    def __call__(self, queries: np.ndarray, gallery: np.ndarray, **ids: Sequence[str] | None) -> Pair:
+    def __call__(
+        self,
+        queries: Float[np.ndarray, "q d"],
+        gallery: Float[np.ndarray, "g d"],
+        **ids: Sequence[str] | None,
+    ) -> QueryAndGallery:
         return queries, gallery
 
 
 @dataclass(frozen=True)
 class Csls:
-    """Cross-domain similarity local scaling (Conneau et al. 2018, section 2.3): 2 cos(q, g) - r(q) - r(g).
+    """Cross-domain similarity local scaling: 2 cos(q, g) - r(q) - r(g) (Conneau et al. 2018, section 2.3).
 
-    r is the mean cosine of an image with its `k` nearest on the other side: an image that is near to
-    everything (a hub) loses what it gains everywhere. Scores lie in [-4, 4].
+    r(x) is the mean cosine of x and its `k` nearest images on the other side. It lowers every score of a hub, an image
+    that is close to nearly everything. Scores lie in [-4, 4].
+
+    Args:
+        k: The number of neighbours that r averages over.
     """
 
     k: int = 10
 
     def __call__(
         self,
-        queries: np.ndarray,
-        gallery: np.ndarray,
+        queries: Float[np.ndarray, "q d"],
+        gallery: Float[np.ndarray, "g d"],
         *,
         query_ids: Sequence[str] | None = None,
         gallery_ids: Sequence[str] | None = None,
-    ) -> Pair:
-        ours = self._closeness(queries, gallery, query_ids, gallery_ids)
-        theirs = self._closeness(gallery, queries, gallery_ids, query_ids)
+    ) -> QueryAndGallery:
+        r_query = self._mean_neighbour_similarity(queries, gallery, query_ids, gallery_ids)
+        r_gallery = self._mean_neighbour_similarity(gallery, queries, gallery_ids, query_ids)
         ones = np.ones_like
-        # [2q, -r(q), -1] . [g, 1, r(g)] is the score.
+        # The score is the inner product [2q, -r(q), -1] . [g, 1, r(g)].
         return (
-            np.hstack([2 * np.asarray(queries), -ours, -ones(ours)]),
-            np.hstack([np.asarray(gallery), ones(theirs), theirs]),
+            np.hstack([2 * np.asarray(queries), -r_query, -ones(r_query)]),
+            np.hstack([np.asarray(gallery), ones(r_gallery), r_gallery]),
         )
 
-    def _closeness(
+    def _mean_neighbour_similarity(
         self, x: np.ndarray, others: np.ndarray, ids: Sequence[str] | None, other_ids: Sequence[str] | None
     ) -> Float[np.ndarray, "n 1"]:
-        found = search(x, others, min(self.k, len(others)), query_ids=ids, gallery_ids=other_ids).similarities.numpy()
-        there = np.isfinite(found)
-        mean = np.where(there, found, 0).sum(axis=1) / there.sum(axis=1).clip(min=1)
+        neighbours = search(x, others, min(self.k, len(others)), query_ids=ids, gallery_ids=other_ids)
+        similarities = neighbours.similarities.numpy()
+        finite = np.isfinite(similarities)
+        mean = np.where(finite, similarities, 0).sum(axis=1) / finite.sum(axis=1).clip(min=1)
         return mean.astype(np.float32)[:, None]
 
 
-def self_csls(x: Float[np.ndarray, "n d"], k: int) -> Pair:
-    """Tables whose inner product is the CSLS of two images; an image is not its own neighbour."""
+def csls_within(x: Float[np.ndarray, "n d"], k: int) -> QueryAndGallery:
+    """Apply CSLS to a set and itself, where no image is its own neighbour."""
     ids = [str(row) for row in range(len(x))]
     return Csls(k)(x, x, query_ids=ids, gallery_ids=ids)
 
 
 @dataclass(frozen=True)
 class Whitened:
-    """PCA whitening: centred, decorrelated, scaled to unit variance, and brought to unit length again.
+    """PCA whitening: centre, decorrelate, scale to unit variance, then normalise to unit length.
 
-    `dim`: axes kept, the strongest first (None: all that vary). `fit`: "gallery", "query", or the folder of a
-    DescriptorSet of the same encoder. Raises StylesimError where there are no more images to fit than axes: whitened,
-    they would all be equally alike.
+    Args:
+        dim: The number of axes to keep, the strongest first. None keeps all axes that have variance.
+        fit: What the axes are fitted on: "gallery", "query", or the folder of a DescriptorSet of the same encoder.
+
+    Raises:
+        ConfigError: When called with at most as many images to fit as axes: after whitening all of them would be
+            equally similar to each other.
     """
 
     dim: int | None = None
     fit: str = "gallery"
 
-    def __call__(self, queries: np.ndarray, gallery: np.ndarray, **ids: Sequence[str] | None) -> Pair:
+    def __call__(
+        self, queries: Float[np.ndarray, "q d"], gallery: Float[np.ndarray, "g d"], **ids: Sequence[str] | None
+    ) -> QueryAndGallery:
         fitted = _fit_set(self.fit, queries, gallery)
         axes = min(self.dim or fitted.shape[1], fitted.shape[1])
         if len(fitted) <= axes:
-            raise StylesimError(
-                f"Whitening {axes} axes by {len(fitted)} images makes all of these equally alike: set readout.dim to"
-                " far fewer than there are images, or readout.fit to a larger set."
+            raise ConfigError(
+                f"Whitening with {axes} axes fitted on {len(fitted)} images would make all of them equally similar. Set"
+                " readout.dim to far fewer axes than there are images, or readout.fit to a larger descriptor set."
             )
         pca = fit_pca(fitted, self.dim)
         return pca.project(queries, whiten=True, unit=True), pca.project(gallery, whiten=True, unit=True)
@@ -114,31 +130,39 @@ class Whitened:
 
 @dataclass(frozen=True)
 class Pca:
-    """The strongest `dim` principal components, at unit length; `fit` as in `Whitened`.
+    """Projection on the strongest principal components, normalised to unit length.
 
-    Without `renormalise`, as the published code does it for VGG Gram (with fit="query"): the queries are brought to
-    unit length before the fit, the gallery is projected as it is given, and only the gallery is brought to unit length
-    afterwards. That tells where an encoder's descriptors are not of unit length.
+    `renormalise=False` with `fit="query"` reproduces what the published CSD code does for VGG Gram: queries are
+    normalised before the fit, the gallery is projected without normalisation, and only the gallery is normalised
+    afterwards. It differs from the default for encoders whose descriptors do not have unit length.
+
+    Args:
+        dim: The number of components.
+        fit: What the components are fitted on, as for `Whitened`.
+        renormalise: Normalise both sides before and after the projection.
     """
 
     dim: int = 1024
     fit: str = "gallery"
     renormalise: bool = True
 
-    def __call__(self, queries: np.ndarray, gallery: np.ndarray, **ids: Sequence[str] | None) -> Pair:
+    def __call__(
+        self, queries: Float[np.ndarray, "q d"], gallery: Float[np.ndarray, "g d"], **ids: Sequence[str] | None
+    ) -> QueryAndGallery:
         fitted = _fit_set(self.fit, queries, gallery)
         pca = fit_pca(fitted, self.dim, unit=self.renormalise or self.fit != "gallery")
-        ours = pca.project(queries, unit_before=True, unit=self.renormalise)
-        return ours, pca.project(gallery, unit_before=self.renormalise, unit=True)
+        projected_queries = pca.project(queries, unit_before=True, unit=self.renormalise)
+        return projected_queries, pca.project(gallery, unit_before=self.renormalise, unit=True)
 
 
-def _fit_set(fit: str, queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
+def _fit_set(fit: str, queries: np.ndarray, gallery: np.ndarray) -> Float[np.ndarray, "n d"]:
+    """Return the descriptors that `fit` names."""
     if fit in ("gallery", "query"):
         return gallery if fit == "gallery" else queries
-    named = DescriptorSet.load(fit).descriptors
-    if named.shape[1] != gallery.shape[1]:
-        raise StylesimError(
-            f"The read-out is fitted on {fit}, whose descriptors have {named.shape[1]} numbers, and not "
-            f"{gallery.shape[1]} as these: describe that set with the same encoder."
+    descriptors = DescriptorSet.load(fit).descriptors
+    if descriptors.shape[1] != gallery.shape[1]:
+        raise DataError(
+            f"readout.fit={fit} has descriptors of {descriptors.shape[1]} dimensions, but the descriptors to transform"
+            f" have {gallery.shape[1]}. Embed that set with the same encoder."
         )
-    return named
+    return descriptors

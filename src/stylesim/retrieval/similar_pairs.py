@@ -1,4 +1,4 @@
-"""Every pair of descriptors above a similarity: exactly, without a table of all by all, or by an index."""
+"""All pairs of descriptors above a similarity: exactly, without the full matrix of products, or with an index."""
 
 from __future__ import annotations
 
@@ -22,77 +22,87 @@ from stylesim.retrieval.inner_products import (
 )
 
 FEW = 1 << 28
-"""Comparisons that are done before a shorter table would have been made."""
+"""Up to this many comparisons, computing all products is faster than first making bounds."""
 WIDTHS = (64, 96, 128, 160, 192, 256, 320, 384)
-"""Columns that a shorter table may have; matrix units like multiples of 32."""
+"""Widths that the table of bounds may have; matrix units are fastest at multiples of 32."""
 SAMPLE = 4096
+"""Rows in each of the two samples from which the table of bounds is chosen."""
 LONGEST = 4096
-"""Numbers of a descriptor beyond which no axes are fitted: a Gram matrix has 100,000 and more."""
+"""Descriptors with more dimensions than this get no bounds: a Gram matrix has 100,000 dimensions and more."""
 DECISION = 400.0
-"""What it costs to decide on one pair, in inner products of a block: microseconds against nanoseconds."""
+"""Cost of deciding one pair in float64, in units of one product within a block (microseconds against nanoseconds)."""
 
 
 class Pairs(NamedTuple):
-    """Some of the pairs, ordered by neither side."""
+    """Some of the pairs, in no particular order."""
 
     left: Int[np.ndarray, " p"]
-    """Rows of `ours`, int64."""
+    """Rows of the first set, int64."""
     right: Int[np.ndarray, " p"]
-    """Rows of `theirs`; within one set, the greater row of the two."""
+    """Rows of the second set, int64; within one set, the greater row of the two."""
     similarities: Float[np.ndarray, " p"]
     """Inner products, float64."""
     done: int
-    """Rows of `ours`, from the first, all of whose pairs have been given when these are taken."""
+    """All pairs of the first `done` rows of the first set have been yielded, these included."""
 
 
 def pairs_above(
-    ours: Float[Tensor | np.ndarray, "n d"],
-    theirs: Float[Tensor | np.ndarray, "m d"] | None = None,
+    left: Float[Tensor | np.ndarray, "n d"],
+    right: Float[Tensor | np.ndarray, "m d"] | None = None,
     *,
     threshold: float,
     start: int = 0,
     device: str | torch.device = "cpu",
     block: int = 2048,
 ) -> Iterator[Pairs]:
-    """The pairs whose inner product exceeds `threshold`, block by block; without `theirs`, those within one set, once.
+    """Yield the pairs whose inner product exceeds `threshold`, block by block.
 
-    Which pairs there are depends neither on `block` nor on the hardware: `device` proposes them in the shortest floats
-    it is fast with, by as much below the threshold as these can be off, and float64 decides. Large sets are proposed
-    from a table of fewer columns whose products are bounds of the true ones (`_bounds`), so that what is far apart
-    costs less; a block in which that tells little is proposed from the whole descriptors. Blocks without a pair are
-    passed over, except the last one of their rows, which tells `done`.
+    The set of pairs depends neither on `block` nor on the hardware. The device proposes pairs in its fastest precision
+    down to one error bound below the threshold, and float64 decides. For large sets, pairs are first proposed from a
+    table of fewer columns whose products are upper bounds of the true ones (`_bounds`), so that dissimilar images cost
+    less; a block in which the bounds exclude too little is proposed from the whole descriptors. Blocks without a pair
+    are not yielded, except the last block of each group of rows, which carries `done`.
 
-    `start`: rows of `ours` that are done already. In memory are the shorter tables (4 bytes x a third or so of the
-    numbers), a block of products (4 `block`^2 bytes) and the pairs of one block; arrays on disk are read as needed.
+    Memory holds the tables of bounds (about a third of the descriptors, in float32), a block of products
+    (4 `block`^2 bytes) and the pairs of one block; memory-mapped arrays are read as needed.
 
-    Raises StylesimError for shapes that disagree, and for NaN or infinity.
+    Args:
+        left: The first set.
+        right: The second set. None yields the pairs within the first set, each once.
+        threshold: Only pairs strictly above it are yielded.
+        start: Rows of the first set that have been done before, to continue an interrupted search.
+        device: Where pairs are proposed. MPS has no float64, so the CPU is used instead.
+        block: Rows of either set per step.
+
+    Raises:
+        DataError: If the shapes do not match, or a descriptor holds NaN or infinity.
     """
-    tables = [as_cpu_tensor(x) for x in (ours, theirs) if x is not None]
+    tables = [as_cpu_tensor(x) for x in (left, right) if x is not None]
     check_shapes(tables[0], tables[-1], 1)
     for name, table in zip(("descriptors", "other descriptors"), tables, strict=False):
         max_norms(name, table)
     if not (len(tables[0]) and len(tables[-1])):
         return
-    device = "cpu" if torch.device(device).type == "mps" else device  # search does the same
+    device = "cpu" if torch.device(device).type == "mps" else device
     bounds = _bounds(tables, threshold)
     proposers = [(x, matmul_modes(x[0], x[-1], torch.device(device))[0]) for x in (bounds, tables)]
-    within = theirs is None
-    scratch = torch.empty(block * block, device=device)  # or pages would be mapped anew for each block
+    within = right is None
+    scratch = torch.empty(block * block, device=device)  # reused, or pages would be mapped anew for each block
     for top in range(start, len(tables[0]), block):
         for edge in range(top if within else 0, len(tables[-1]), block):
-            left = right = np.empty(0, dtype=np.int64)
+            i = j = np.empty(0, dtype=np.int64)
             for x, mode in proposers if bounds is not tables else proposers[1:]:
                 rows, columns = (t[at : at + block].to(device, mode.dtype) for t, at in ((x[0], top), (x[-1], edge)))
-                left, right = _propose(rows, columns, mode, threshold, scratch)
-                if len(left) * DECISION < len(rows) * len(columns):  # few enough to decide on
+                i, j = _propose(rows, columns, mode, threshold, scratch)
+                if len(i) * DECISION < len(rows) * len(columns):  # few enough to decide each
                     break
-            left, right = left + top, right + edge
+            i, j = i + top, j + edge
             if within:
-                left, right = left[left < right], right[left < right]
-            found = confirm_pairs(tables[0].numpy(), tables[-1].numpy(), left, right, threshold)
-            ended = edge + block >= len(tables[-1])
-            if ended or len(found[0]):
-                yield Pairs(*found, done=min(top + block, len(tables[0])) if ended else top)
+                i, j = i[i < j], j[i < j]
+            pairs = confirm_pairs(tables[0].numpy(), tables[-1].numpy(), i, j, threshold)
+            last = edge + block >= len(tables[-1])
+            if last or len(pairs[0]):
+                yield Pairs(*pairs, done=min(top + block, len(tables[0])) if last else top)
 
 
 def _propose(
@@ -102,49 +112,54 @@ def _propose(
     threshold: float,
     scratch: Float[Tensor, " s"],
 ) -> tuple[Int[np.ndarray, " p"], Int[np.ndarray, " p"]]:
-    """Row and column of the products that may exceed the threshold."""
+    """Return row and column of the products that may exceed the threshold."""
     products = scratch[: len(rows) * len(columns)].view(len(rows), -1)
     with matmul_precision(mode.matmul):
         torch.mm(rows, columns.T, out=products)
     least = threshold - mode.error_bound
-    some = (products.amax(dim=1) > least).nonzero().flatten()  # most rows have none, and this is one quick pass
+    some = (products.amax(dim=1) > least).nonzero().flatten()  # one fast pass; most rows have no such product
     row, column = (products[some] > least).nonzero(as_tuple=True)
     return some[row].cpu().numpy(), column.cpu().numpy()
 
 
 def confirm_pairs(
-    ours: Float[np.ndarray, "n d"],
-    theirs: Float[np.ndarray, "m d"],
-    left: Int[np.ndarray, " p"],
-    right: Int[np.ndarray, " p"],
+    left: Float[np.ndarray, "n d"],
+    right: Float[np.ndarray, "m d"],
+    left_rows: Int[np.ndarray, " p"],
+    right_rows: Int[np.ndarray, " p"],
     threshold: float,
 ) -> tuple[Int[np.ndarray, " q"], Int[np.ndarray, " q"], Float[np.ndarray, " q"]]:
-    """Of proposed pairs of rows those whose float64 product exceeds the threshold, and the products."""
-    similarities = np.empty(len(left))
-    step = max(1, MAX_BLOCK_NUMBERS // (4 * ours.shape[1]))  # a bounded number at a time
-    for first in range(0, len(left), step):
+    """Keep those of the proposed pairs whose float64 product exceeds the threshold.
+
+    Returns:
+        The rows of both sets and the products.
+    """
+    similarities = np.empty(len(left_rows))
+    step = max(1, MAX_BLOCK_NUMBERS // (4 * left.shape[1]))
+    for first in range(0, len(left_rows), step):
         part = slice(first, first + step)
-        x, y = (table[rows[part]].astype(np.float64) for table, rows in ((ours, left), (theirs, right)))
+        x, y = (table[rows[part]].astype(np.float64) for table, rows in ((left, left_rows), (right, right_rows)))
         similarities[part] = round_scores(np.vecdot(x, y))
-    there = similarities > threshold
-    return left[there], right[there], similarities[there]
+    above = similarities > threshold
+    return left_rows[above], right_rows[above], similarities[above]
 
 
 def _bounds(tables: list[Tensor], threshold: float) -> list[Tensor]:
-    """Tables of fewer columns whose inner products are those of the descriptors or greater; or the tables themselves.
+    """Return tables of fewer columns whose inner products bound those of the descriptors from above.
 
-    With P the projection on the leading axes of an (uncentred) PCA, <x, y> <= <Px, Py> + |x - Px| |y - Py| by Cauchy
-    and Schwarz: an inner product again, of the coordinates and one number more. The width is the one that is cheapest
-    on a sample: a narrow table has short products, but leaves more pairs to decide.
+    With P the projection on the leading axes of an uncentred PCA, <x, y> <= <Px, Py> + |x - Px| |y - Py| by
+    Cauchy-Schwarz. That is again an inner product, of the coordinates and one more number. The width is the cheapest
+    one on a sample: a narrow table makes products cheap but leaves more pairs to decide. If none is cheaper than the
+    descriptors, `tables` itself is returned.
     """
     d = tables[0].shape[1]
     few = len(tables[0]) * len(tables[-1]) < FEW or min(map(len, tables)) < 16
     if few or not min(WIDTHS) < d <= LONGEST:
         return tables
-    fitted, others = zip(*(_halves(table) for table in tables), strict=True)
+    fitted, held_out = zip(*(_halves(table) for table in tables), strict=True)
     axes = torch.linalg.eigh(torch.stack([x.T @ x for x in fitted]).sum(dim=0)).eigenvectors.flip(1)
-    # Rows that the axes have not seen, which leave out more than those they are fitted to; of one set no row twice.
-    left, right = others[0][::2].float(), others[-1][1::2].float()
+    # Measured on rows that the axes were not fitted to, whose residuals are larger; within one set no row is in both.
+    left, right = held_out[0][::2].float(), held_out[-1][1::2].float()
 
     def cost(width: int) -> float:
         a, b = (left, right) if width == d else (_bound(x, axes[:, : width - 1]) for x in (left, right))
@@ -158,27 +173,27 @@ def _bounds(tables: list[Tensor], threshold: float) -> list[Tensor]:
 
 
 def _bound(x: Float[Tensor, "n d"], axes: Float[Tensor, "d w-1"]) -> Float[Tensor, "n w"]:
-    """Coordinates on the axes, and the length of what they leave out; float32."""
+    """Return the coordinates on the axes and the length of the residual, in float32."""
     leading = x.float() @ axes.float()
     squares = x.double().square().sum(dim=1)
-    left_out = (squares - leading.double().square().sum(dim=1)).clamp(min=0)
-    # The coordinates are round_scores; sqrt(a + e) sqrt(b + e) >= sqrt(a b) + e makes up for it on either side.
+    residual = (squares - leading.double().square().sum(dim=1)).clamp(min=0)
+    # The coordinates are rounded. Since sqrt(a + e) sqrt(b + e) >= sqrt(a b) + e, slack on both sides makes up for it.
     slack = 4 * (x.shape[1] + 2) * torch.finfo(torch.float32).eps
-    return torch.cat([leading, (left_out + slack * squares).sqrt().float()[:, None]], dim=1)
+    return torch.cat([leading, (residual + slack * squares).sqrt().float()[:, None]], dim=1)
 
 
 def _halves(table: Float[Tensor, "n d"]) -> tuple[Tensor, Tensor]:
-    """Two random samples of the rows that share none."""
+    """Return two random samples of the rows that have no row in common."""
     sample = table[torch.from_numpy(np.random.default_rng(0).permutation(len(table))[: 2 * SAMPLE])].double()
     return sample[: len(sample) // 2], sample[len(sample) // 2 :]
 
 
 class IndexedPairs(NamedTuple):
-    """Pairs that an index has found, and how far that can be trusted."""
+    """The pairs that an index found, and its measured recall."""
 
     pairs: Pairs
     recall: float
-    """Share of the true pairs of `sampled` rows that are among them, in [0, 1]; 1 where these have none."""
+    """Share of the true pairs of `sampled` rows that were found, in [0, 1]; 1 if these rows have none."""
     sampled: int
 
 
@@ -190,30 +205,42 @@ def indexed_pairs(
     k: int = 64,
     sample: int = 1000,
 ) -> IndexedPairs:
-    """Pairs within one set among the `k` nearest that an index finds for each row: for sets of many millions.
+    """Find pairs within a set of many millions, among the k nearest neighbours that an index finds for each row.
 
-    What is found is above the threshold (float64 decides); what is missed the recall tells, measured against
-    `pairs_above` for a random `sample` of rows. A row with more than k - 1 pairs has some of them missed: a crowd of
-    look-alikes is connected all the same. Raises StylesimError as `build_ann_index` does.
+    Every pair returned is above the threshold (float64 decides). A row with more than k - 1 pairs loses some of them;
+    a large cluster of near-duplicates is connected all the same.
+
+    Args:
+        descriptors: The set.
+        threshold: Only pairs strictly above it are returned.
+        kind: As for `build_ann_index`.
+        k: Neighbours to look up for each row.
+        sample: Random rows whose pairs are searched exactly to measure the recall.
+
+    Raises:
+        ConfigError: As `build_ann_index`.
     """
     from stylesim.retrieval.ann_index import approximate_search, build_ann_index
 
     n, k = len(descriptors), min(k, len(descriptors))
-    near = approximate_search(build_ann_index(descriptors, kind), descriptors, k, sample=1).neighbours.indices.numpy()
-    codes = _codes(np.repeat(np.arange(n), k), near.reshape(-1), n)
+    nearest = approximate_search(
+        build_ann_index(descriptors, kind), descriptors, k, sample=1
+    ).neighbours.indices.numpy()
+    codes = _pair_codes(np.repeat(np.arange(n), k), nearest.reshape(-1), n)
     pairs = Pairs(*confirm_pairs(descriptors, descriptors, codes // n, codes % n, threshold), done=n)
 
     chosen = np.sort(np.random.default_rng(0).permutation(n)[:sample])
     blocks = [
-        _codes(chosen[p.left], p.right, n) for p in pairs_above(descriptors[chosen], descriptors, threshold=threshold)
+        _pair_codes(chosen[p.left], p.right, n)
+        for p in pairs_above(descriptors[chosen], descriptors, threshold=threshold)
     ]
     true = np.unique(np.concatenate(blocks))
-    found = np.isin(true, pairs.left * n + pairs.right)
-    return IndexedPairs(pairs, float(found.mean()) if len(true) else 1.0, len(chosen))
+    hits = np.isin(true, pairs.left * n + pairs.right)
+    return IndexedPairs(pairs, float(hits.mean()) if len(true) else 1.0, len(chosen))
 
 
-def _codes(rows: Int[np.ndarray, " p"], others: Int[np.ndarray, " p"], n: int) -> Int[np.ndarray, " c"]:
-    """One number for each pair of different rows, whichever of the two comes first, ascending; -1 is no row."""
-    there = (others >= 0) & (others != rows)
-    rows, others = rows[there], others[there]
+def _pair_codes(rows: Int[np.ndarray, " p"], others: Int[np.ndarray, " p"], n: int) -> Int[np.ndarray, " c"]:
+    """Return one ascending number for each unordered pair of different rows; a row of -1 stands for none."""
+    valid = (others >= 0) & (others != rows)
+    rows, others = rows[valid], others[valid]
     return np.unique(np.minimum(rows, others) * n + np.maximum(rows, others))
