@@ -29,10 +29,11 @@ from typing import Any
 import pyarrow as pa
 from record import REPOSITORY, cores, write_table
 
-from stylesim.curation.stage import Piece, Stage
-from stylesim.curation.tags.match_tags import Recipe, match_tags, matcher
-from stylesim.curation.tags.names import KINDS, words_of
-from stylesim.curation.tags.vocabulary import vocabulary
+from stylesim.curation.stage import Part, Stage
+from stylesim.curation.tags.caption_words import words_of
+from stylesim.curation.tags.match_tags import MatcherSettings, load_matcher, match_tags
+from stylesim.curation.tags.name_lists import KINDS
+from stylesim.curation.tags.vocabulary import build_vocabulary
 
 Find = Callable[[Sequence[str]], list[list[str]]]
 
@@ -75,7 +76,9 @@ class Words:
 
     def __init__(self) -> None:
         self.tree: dict[str, Any] = {}
-        for spelt, (tag, before, behind) in vocabulary(Recipe().lists(), Recipe().surnames).spellings.items():
+        for spelt, (tag, before, behind) in build_vocabulary(
+            MatcherSettings().lists(), MatcherSettings().surnames
+        ).spellings.items():
             node = self.tree
             for word in spelt.split():
                 node = node.setdefault(word, {})
@@ -111,8 +114,8 @@ def rate(find: Find, captions: Sequence[str], rounds: int) -> int:
     return round(len(captions) / best)
 
 
-def captions_part(number: int) -> Piece:
-    return Piece(pa.table({"id": [f"{number}/{n}" for n in range(PART)], "caption": made(PART)}), {"images": PART})
+def captions_part(number: int) -> Part:
+    return Part(pa.table({"id": [f"{number}/{n}" for n in range(PART)], "caption": made(PART)}), {"images": PART})
 
 
 def run_stage(folder: Path, processes: int) -> None:
@@ -131,7 +134,7 @@ def stages(count: int) -> list[dict[str, Any]]:
             folder = Path(name) / str(number)
             source = Stage(folder / "1-sources", {}, processes=1, show=False)
             source.begin()
-            source.finish(source.each(captions_part, range(number)))
+            source.finish(source.map_inputs(captions_part, range(number)))
             for processes in (1, cores()):
                 command = [sys.executable, __file__, "--stage", str(folder), str(processes)]
                 out = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
@@ -149,7 +152,11 @@ def main() -> None:
     given = parser.parse_args()
     if given.stage:
         return run_stage(Path(given.stage[0]), int(given.stage[1]))
-    exact, reference, tree = matcher(Recipe()).find_all, matcher(Recipe(matching="reference")).find_all, Words()
+    exact, reference, tree = (
+        load_matcher(MatcherSettings()).find_all,
+        load_matcher(MatcherSettings(matching="reference")).find_all,
+        Words(),
+    )
     dense, sparse = made(PART), made(PART, dense=False)
     if exact(dense) != tree.find_all(dense):
         raise SystemExit("the tree of words finds other tags: the comparison is not fair")
@@ -160,7 +167,7 @@ def main() -> None:
         rows.append(row | quality(find))
     columns = [*COLUMNS, *quality(exact)]
     rows += stages(given.captions)
-    tags = len(vocabulary(Recipe().lists(), Recipe().surnames).tags)
+    tags = len(build_vocabulary(MatcherSettings().lists(), MatcherSettings().surnames).tags)
     letters = round(sum(map(len, dense)) / PART, 1)
     setting = {"tags": tags, "letters": letters, "rounds": given.rounds}
     table = [{column: row.get(column, "") for column in columns} for row in rows]

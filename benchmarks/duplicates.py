@@ -56,7 +56,7 @@ def work(way: str, file: Path, rows: int, threads: int, results: multiprocessing
     """One way, once, in this process: seconds, pairs, memory."""
     import torch
 
-    from stylesim.curation.deduplicate.disjoint_sets import Components
+    from stylesim.curation.deduplicate.disjoint_sets import DisjointSets
     from stylesim.retrieval import inner_products, similar_pairs
 
     torch.set_num_threads(threads)
@@ -66,7 +66,7 @@ def work(way: str, file: Path, rows: int, threads: int, results: multiprocessing
         inner_products.has_reduced_precision = lambda device: False  # type: ignore[assignment]
     vectors, recall = np.load(file, mmap_mode="c"), ""
     n, start, marks = len(vectors), (time.perf_counter(), time.process_time()), []
-    components, found = Components(n), 0
+    components, found = DisjointSets(n), 0
     if way == "hnsw":
         import faiss
 

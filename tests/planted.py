@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from stylesim.core.images import open_image
 from stylesim.core.targets import embedded
-from stylesim.curation.stage import SCHEMA, Piece, Stage, conform
+from stylesim.curation.stage import SCHEMA, Part, Stage, conform
 from stylesim.data.shards.shard_samples import read_shards
 from stylesim.encoders.base import Preprocessing, Provenance, StyleEncoder
 
@@ -56,6 +56,6 @@ def stage_of(tables: list[list[dict[str, Any]]], folder: Path) -> Path:
     stage = Stage(folder, {}, processes=1, show=False)
     assert stage.begin() is None
     for number, rows in enumerate(tables):
-        stage.write(number, Piece(conform(pa.Table.from_pylist(rows, SCHEMA)), {"images": len(rows)}))
+        stage.write_part(number, Part(conform(pa.Table.from_pylist(rows, SCHEMA)), {"images": len(rows)}))
     stage.finish({})
     return folder

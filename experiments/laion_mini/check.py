@@ -26,7 +26,8 @@ import pyarrow.parquet as pq
 from captions import OVERDONE
 from PIL import Image, ImageDraw
 
-from stylesim.curation.stage import SUMMARY, open_image_at, read_stage
+from stylesim.curation.image_locator import read_image_bytes
+from stylesim.curation.stage import SUMMARY, read_stage
 
 KINDS = ("copy", "crop", "flip", "recompressed", "resized")
 DUPLICATE = r"^(?:near-duplicate of|the pixels of) (.*)$"
@@ -115,7 +116,7 @@ def of_filter(truth: pd.DataFrame, work: Path) -> list[Figure]:
     ]
 
 
-class Pictures(NamedTuple):
+class StageImages(NamedTuple):
     """What came to the stage of duplicates and could be read."""
 
     truth: pd.DataFrame
@@ -123,7 +124,7 @@ class Pictures(NamedTuple):
     reasons: pd.Series
 
 
-def read_pictures(truth: pd.DataFrame, work: Path) -> Pictures:
+def read_pictures(truth: pd.DataFrame, work: Path) -> StageImages:
     folder = work / "4-deduplicate"
     came = read_stage(work / "3-filter", ["id", "image"]).to_pandas().set_index("id")
     tables = [pq.read_table(path).to_pandas() for path in sorted(folder.glob("dropped-*.parquet"))]
@@ -133,10 +134,10 @@ def read_pictures(truth: pd.DataFrame, work: Path) -> Pictures:
     keeper = [name if name in kept else place.get(name) for name in came.index]
     rows = truth.loc[came.index].assign(image=came["image"], keeper=keeper)
     reasons = dropped(folder)
-    return Pictures(rows[~rows.index.isin(reasons.index[reasons == "unreadable"])], reasons)
+    return StageImages(rows[~rows.index.isin(reasons.index[reasons == "unreadable"])], reasons)
 
 
-def of_duplicates(pictures: Pictures) -> list[Figure]:
+def of_duplicates(pictures: StageImages) -> list[Figure]:
     """Planted copies that have the keeper of their original; whether what was dropped shows what its keeper does;
     and pictures of which an image is left."""
     rows = pictures.truth.dropna(subset="keeper")
@@ -154,7 +155,7 @@ def of_duplicates(pictures: Pictures) -> list[Figure]:
     return [*figures, recalled("deduplicate", "pictures that are left", rows.picture, left)]
 
 
-def of_contamination(pictures: Pictures) -> list[Figure]:
+def of_contamination(pictures: StageImages) -> list[Figure]:
     true, reasons = pictures.truth, pictures.reasons
     found = reasons.index[reasons == "contaminated"]
     planted = {kind: set(true.index[true.kind == kind]) for kind in ("test", "recompressed test")}
@@ -183,7 +184,7 @@ class Strangers(NamedTuple):
     similarity: float
 
 
-def not_planted(pictures: Pictures, work: Path) -> list[Strangers]:
+def not_planted(pictures: StageImages, work: Path) -> list[Strangers]:
     """Every such pair, the most similar first, by all inner products at once."""
     folder = work / "4-deduplicate"
     settings = json.loads((folder / SUMMARY).read_text())["settings"]
@@ -224,7 +225,7 @@ def draw(pairs: list[Strangers], file: Path) -> None:
     for place, pair in enumerate(shown):
         x, y = place % COLUMNS * wide, place // COLUMNS * high
         for side, row in enumerate((pair.left, pair.right)):
-            image = Image.open(io.BytesIO(open_image_at(row["image"]))).convert("RGB")
+            image = Image.open(io.BytesIO(read_image_bytes(row["image"]))).convert("RGB")
             sheet.paste(image.resize((CELL, CELL)), (x + side * CELL, y))
         pen.text((x, y + CELL), f"{pair.similarity:.3f} {pair.left['style']}, {pair.right['style']}", "black")
     sheet.save(file)

@@ -82,11 +82,11 @@ def _find_encoder(node: DictConfig, done: bool) -> None:
 
 def _check_place(folder: Path, before: Path | None) -> None:
     """Refuse to go on from a stage that was made of something else than what the one before it holds now."""
-    from stylesim.curation.stage import SUMMARY, digest
+    from stylesim.curation.stage import SUMMARY, stage_digest
 
     if before is None or not all((path / SUMMARY).is_file() for path in (folder, before)):
         return
-    if json.loads((folder / SUMMARY).read_text())["inputs"].get("before") != digest(before):
+    if json.loads((folder / SUMMARY).read_text())["inputs"].get("before") != stage_digest(before):
         raise StylesimError(
             f"{before} has been made anew since {folder} was made of it: add {folder.name.partition('-')[2]} to"
             " stages=[...], and redo=true."

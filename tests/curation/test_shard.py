@@ -90,7 +90,7 @@ def test_shards_are_of_equal_size_and_do_not_follow_the_input(source: Path, tmp_
 def test_the_card_tells_counts_settings_rights_and_what_was_cleared(source: Path, tmp_path: Path):
     sharded(source, tmp_path / "5-shards", shard_size=6, **SPLIT)
     card = (tmp_path / "5-shards" / "README.md").read_text()
-    assert "28 images, a short side of 384 px at most" in card
+    assert "28 images with a short side of at most 384 px" in card
     assert "cleared of wikiart: 4 images within 0.8 (inner product of sscd) of its 9 were dropped" in card
     assert "| medium:ink | 24 |" in card
     assert "### 4-deduplicate" in card
@@ -133,7 +133,7 @@ def test_stopped_anywhere_and_twice_are_the_same_bytes(
 
 def test_without_an_image_there_are_no_shards(tmp_path: Path):
     nothing = stage_of([[]], tmp_path / "4-deduplicate")
-    with pytest.raises(StylesimError, match="no image left to shard"):
+    with pytest.raises(StylesimError, match="no image left to pack"):
         sharded(nothing, tmp_path / "5-shards")
 
 

@@ -18,30 +18,31 @@ import pyarrow.parquet as pq
 import pytest
 
 from stylesim.core.errors import StylesimError
-from stylesim.curation.stage import SCHEMA, Piece, Stage, counts_of, digest, open_image_at, parts, read_stage
+from stylesim.curation.image_locator import read_image_bytes
+from stylesim.curation.stage import SCHEMA, Part, Stage, part_paths, read_counts, read_stage, stage_digest
 
 
-def count_up(number: int) -> Piece:
+def count_up(number: int) -> Part:
     """Twenty rows, of which one is dropped."""
     ids = [f"{number:03d}{n:02d}" for n in range(20)]
     dropped = pa.table({"id": ids[:1], "reason": ["first"]})
-    return Piece(pa.table({"id": ids[1:]}), {"images": 19, "first": 1}, dropped)
+    return Part(pa.table({"id": ids[1:]}), {"images": 19, "first": 1}, dropped)
 
 
-def count_up_slowly(number: int) -> Piece:
+def count_up_slowly(number: int) -> Part:
     time.sleep(0.2)
     return count_up(number)
 
 
-def shout(table: pa.Table) -> Piece:
+def shout(table: pa.Table) -> Part:
     captions = [f"{id}!" for id in table["id"].to_pylist()]
-    return Piece(table.set_column(3, "caption", pa.array(captions)), {"images": len(captions)})
+    return Part(table.set_column(3, "caption", pa.array(captions)), {"images": len(captions)})
 
 
 def made(folder: Path, processes: int = 1, pieces: int = 5, **settings: int) -> Stage:
     stage = Stage(folder, settings, processes=processes, show=False)
     if stage.begin() is None:
-        stage.finish(stage.each(count_up, range(pieces)))
+        stage.finish(stage.map_inputs(count_up, range(pieces)))
     return stage
 
 
@@ -53,14 +54,14 @@ def test_parts_hold_every_column_and_counts_add_up(tmp_path: Path):
     first = made(tmp_path / "1-first")
     second = Stage(tmp_path / "2-second", {}, first.folder, processes=1, show=False)
     assert second.begin() is None
-    counts = second.map(shout)
+    counts = second.map_parts(shout)
     assert counts == Counter(images=95)
     second.finish(counts)
     rows = read_stage(second.folder)
     assert rows.schema == SCHEMA
     assert rows["caption"].to_pylist() == [f"{n:03d}{m:02d}!" for n in range(5) for m in range(1, 20)]
     assert rows["width"].null_count == 95
-    assert counts_of(first.part(3)) == Counter(images=19, first=1)
+    assert read_counts(first.part_path(3)) == Counter(images=19, first=1)
     assert pq.read_table(first.folder / "dropped-00002.parquet").to_pylist() == [{"id": "00200", "reason": "first"}]
     assert second.begin() == {"images": 95}, "what is done is not done again"
 
@@ -73,19 +74,20 @@ def test_serial_parallel_and_twice_are_the_same_bytes(tmp_path: Path):
 def test_a_killed_process_loses_only_the_piece_it_was_at(tmp_path: Path):
     program = (
         "import sys; sys.path[:0] = [sys.argv[1]]; from pathlib import Path; import test_stage as t;"
-        " s = t.Stage(Path(sys.argv[2]), {}, processes=1, show=False); s.begin(); s.each(t.count_up_slowly, range(5))"
+        " s = t.Stage(Path(sys.argv[2]), {}, processes=1, show=False); s.begin();"
+        " s.map_inputs(t.count_up_slowly, range(5))"
     )
     folder = tmp_path / "killed"
     process = subprocess.Popen([sys.executable, "-c", program, str(Path(__file__).parent), str(folder)])
-    while len(parts(folder)) < 2:
+    while len(part_paths(folder)) < 2:
         assert process.poll() is None
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    left = {path: path.stat().st_mtime_ns for path in parts(folder)}
+    left = {path: path.stat().st_mtime_ns for path in part_paths(folder)}
     assert 2 <= len(left) < 5
     with pytest.raises(StylesimError, match="killed is not finished"):
-        digest(folder)
+        stage_digest(folder)
     made(folder)
     assert {path: path.stat().st_mtime_ns for path in left} == left
     assert files(folder) == files(made(tmp_path / "whole").folder)
@@ -98,11 +100,11 @@ def test_other_settings_and_other_input_are_refused_unless_redone(tmp_path: Path
         other.begin()
     after = Stage(tmp_path / "2-after", {}, first.folder, processes=1, show=False)
     assert after.begin() is None
-    after.write(0, count_up(0))
+    after.write_part(0, count_up(0))
     again = Stage(first.folder, {"size": 2}, processes=1, show=False, redo=True)
     assert again.begin() is None
-    assert parts(first.folder) == []
-    again.finish(again.each(count_up, range(2)))
+    assert part_paths(first.folder) == []
+    again.finish(again.map_inputs(count_up, range(2)))
     with pytest.raises(StylesimError, match="before differ"):
         after.begin()
 
@@ -117,7 +119,7 @@ def test_a_stage_that_came_to_nothing_may_be_begun_otherwise(tmp_path: Path):
 def test_a_strangers_folder_is_left_alone(tmp_path: Path):
     (tmp_path / "holiday.jpg").write_bytes(b"precious")
     for redo in (False, True):
-        with pytest.raises(StylesimError, match="no stage has left"):
+        with pytest.raises(StylesimError, match="no stage has written"):
             Stage(tmp_path, {}, redo=redo).begin()
     assert (tmp_path / "holiday.jpg").read_bytes() == b"precious"
 
@@ -130,11 +132,11 @@ def test_images_are_read_from_files_and_tars(tmp_path: Path, mode: Literal["w", 
             member = tarfile.TarInfo(f"{n}.jpg")
             member.size = 1000
             tar.addfile(member, io.BytesIO(bytes([n]) * 1000))
-    assert [open_image_at(f"{archive}::{n}.jpg")[0] for n in (2, 0, 1)] == [2, 0, 1]
+    assert [read_image_bytes(f"{archive}::{n}.jpg")[0] for n in (2, 0, 1)] == [2, 0, 1]
     with pytest.raises(StylesimError, match=r"3.jpg cannot be read"):
-        open_image_at(f"{archive}::3.jpg")
+        read_image_bytes(f"{archive}::3.jpg")
     with pytest.raises(StylesimError, match=r"nothing.jpg cannot be read"):
-        open_image_at(str(tmp_path / "nothing.jpg"))
+        read_image_bytes(str(tmp_path / "nothing.jpg"))
 
 
 def test_a_truncated_tar_gives_what_comes_before(tmp_path: Path):
@@ -146,6 +148,6 @@ def test_a_truncated_tar_gives_what_comes_before(tmp_path: Path):
             tar.addfile(member, io.BytesIO(bytes([n]) * 1024))
     with archive.open("r+b") as file:
         file.truncate(2 * 1536 + 512 + 100)
-    assert open_image_at(f"{archive}::1.jpg") == b"\x01" * 1024
-    with pytest.raises(StylesimError, match="ends within it"):
-        open_image_at(f"{archive}::2.jpg")
+    assert read_image_bytes(f"{archive}::1.jpg") == b"\x01" * 1024
+    with pytest.raises(StylesimError, match="ends inside it"):
+        read_image_bytes(f"{archive}::2.jpg")

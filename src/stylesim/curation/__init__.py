@@ -1,1 +1,1 @@
-"""From captioned images of the web to a deduplicated data set of tags: a folder of parquet per stage."""
+"""Turn captioned images from the web into a deduplicated data set of style tags, in stages."""

@@ -1,7 +1,7 @@
-"""Stage 3: images that are too small, too plain or not safe go, and tags that say too much or too little."""
+"""Stage 3: drop images that are too small, too plain or unsafe, and tags that are too frequent or too rare."""
 
 # pyright: reportAttributeAccessIssue=false
-# pyarrow makes its compute functions when it is imported.
+# pyarrow generates its compute functions when it is imported.
 
 from __future__ import annotations
 
@@ -13,23 +13,25 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
 import pyarrow.parquet as pq
 
-from stylesim.curation.previews import Picture, contact_sheet, plot
-from stylesim.curation.stage import Piece, Stage, parts
-from stylesim.curation.tags.tag_pairs import tags_of, with_tags
+from stylesim.curation.previews import SheetImage, plot_curves, write_contact_sheet
+from stylesim.curation.stage import Part, Stage, part_paths, write_csv
+from stylesim.curation.tags.tag_pairs import set_tags, tag_pairs
 
-READ = ["width", "height", "aesthetic", "nsfw", "tags"]
+COLUMNS = ["width", "height", "aesthetic", "nsfw", "tags"]
+"""The columns that the rules read."""
 REASONS = ("small", "low_aesthetic", "nsfw", "untagged", "only_dropped_tags")
-SHOWN = 9
-"""Images of a reason on the sheet of samples, of the first PARTS_SHOWN parts."""
-PARTS_SHOWN = 20
-EDGES = np.unique(np.geomspace(16, 16384, 49).round())
+SAMPLES_PER_REASON = 9
+"""Images per row of samples.png."""
+SAMPLED_PARTS = 20
+"""Only images of the first parts are shown."""
+SIZE_EDGES = np.unique(np.geomspace(16, 16384, 49).round())
+"""Bins of sizes.png, in px of the short side."""
 
 
-class Rules(NamedTuple):
-    """What an image has to be, whatever its tags are."""
+class ImageRules(NamedTuple):
+    """The requirements on an image, apart from its tags."""
 
     min_size: int
     min_aesthetic: float | None
@@ -45,118 +47,129 @@ def filter_images(
     min_aesthetic: float | None = None,
     nsfw: float | Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """Drop images by size, score and safety, then tags by how many of the images left have them, then what has none.
+    """Filter images by size, score and safety, then tags by their number of remaining images, then untagged images.
 
-    `max_tag_images`, `min_tag_images`: a tag of more or fewer images is taken off them, and an image that loses its
-    last tag goes too (`only_dropped_tags`). Once is enough: an image goes only with its last tag, so that no other tag
-    loses one. `min_size`: px of the short side. `nsfw`: labels of the column that are dropped, in any case (["NSFW",
-    "UNSURE"]), or the probability from which on it is.
+    A value that is unknown passes and is counted (`size_unknown`, `aesthetic_unknown`, `nsfw_unknown`). The stage
+    folder also receives tags.csv (every tag, its images, and whether it is kept), tags.png, sizes.png and samples.png.
 
-    What is not known passes, and is counted: `size_unknown`, `aesthetic_unknown`, `nsfw_unknown`. Leaves tags.csv
-    (every tag, its images, kept or not), tags.png, sizes.png, samples.png. Source: CSD paper, LAION-Styles, where
-    `max_tag_images` is 100,000. Raises StylesimError as `Stage.begin` does.
+    Args:
+        stage: The folder to write to.
+        max_tag_images: A tag with more images is removed from all of them; null removes none. Source: the CSD paper
+            uses 100,000 for LAION-Styles.
+        min_tag_images: A tag with fewer images is removed. An image that loses its last tag is dropped
+            (`only_dropped_tags`). One pass is enough: an image is dropped only with its last tag, so no other tag loses
+            an image.
+        min_size: The least short side, in px.
+        min_aesthetic: The least aesthetic score.
+        nsfw: The labels to drop, in any case (["NSFW", "UNSURE"]), or the probability from which on images are dropped.
+
+    Returns:
+        The counts of the stage.
+
+    Raises:
+        ConfigError: As `Stage.begin` does.
     """
     if (done := stage.begin()) is not None:
         return done
-    rules = Rules(min_size, min_aesthetic, nsfw)
-    tags, sizes = _count(stage, rules)
-    kept = [tag for tag, n in tags.items() if min_tag_images <= n <= (max_tag_images or n)]
-    counts = stage.map(partial(_filter, rules=rules, allowed=kept))
-    tally = {name: counts[name] for name in ("before", "images", *REASONS)} | counts
-    tally |= {
+    rules = ImageRules(min_size, min_aesthetic, nsfw)
+    tags, sizes = _count_tags_and_sizes(stage, rules)
+    allowed = [tag for tag, n in tags.items() if min_tag_images <= n <= (max_tag_images or n)]
+    part_counts = stage.map_parts(partial(_filter_part, rules=rules, allowed=allowed))
+    counts = {name: part_counts[name] for name in ("before", "images", *REASONS)} | part_counts
+    counts |= {
         "tags_before": len(tags),
-        "tags": len(kept),
+        "tags": len(allowed),
         "tags_over": sum(n > max_tag_images for n in tags.values()) if max_tag_images else 0,
         "tags_under": sum(n < min_tag_images for n in tags.values()),
     }
-    _write_tags(stage, tags, set(kept))
-    _plot(stage, tags, kept, sizes, min_size)
+    _write_tags(stage, tags, set(allowed))
+    _write_plots(stage, tags, allowed, sizes, min_size)
     _write_samples(stage)
     over = {tag: n for tag, n in tags.most_common() if max_tag_images and n > max_tag_images}
-    return stage.finish(tally, over_represented=over)
+    return stage.finish(counts, over_represented=over)
 
 
-def refused(table: pa.Table, rules: Rules) -> pa.Array:
-    """The first rule that each row breaks (small, low_aesthetic, nsfw, untagged), null where it breaks none."""
-    short = pc.min_element_wise(table["width"], table["height"], skip_nulls=False)
-    broken = {"small": pc.less(short, rules.min_size)}
+def first_broken_rule(table: pa.Table, rules: ImageRules) -> pa.Array:
+    """Return the first rule that each row breaks (small, low_aesthetic, nsfw, untagged), or null."""
+    short_side = pc.min_element_wise(table["width"], table["height"], skip_nulls=False)
+    broken = {"small": pc.less(short_side, rules.min_size)}
     if rules.min_aesthetic is not None:
         broken["low_aesthetic"] = pc.less(table["aesthetic"], rules.min_aesthetic)
     if rules.nsfw is not None:
-        broken["nsfw"] = _unsafe(table["nsfw"], rules.nsfw)
+        broken["nsfw"] = _is_unsafe(table["nsfw"], rules.nsfw)
     broken["untagged"] = pc.equal(pc.coalesce(pc.list_value_length(table["tags"]), 0), 0)
     conditions = pc.make_struct(*(pc.fill_null(mask, False) for mask in broken.values()), field_names=list(broken))
     return pc.case_when(conditions, *(pa.scalar(name) for name in broken))
 
 
-def _unsafe(column: pa.ChunkedArray, nsfw: float | Sequence[str]) -> pa.ChunkedArray:
-    """Null where the column does not say what is asked for."""
+def _is_unsafe(column: pa.ChunkedArray, nsfw: float | Sequence[str]) -> pa.ChunkedArray:
+    """Return whether each row is unsafe; null if the column does not hold what `nsfw` asks for."""
     if isinstance(nsfw, float | int):
         numbers = pc.if_else(pc.match_substring_regex(column, r"^[0-9]*\.?[0-9]+$"), column, None)
         return pc.greater_equal(numbers.cast(pa.float64()), nsfw)
     return pc.is_in(pc.utf8_upper(column), value_set=pa.array([label.upper() for label in nsfw]))
 
 
-def _count(stage: Stage, rules: Rules) -> tuple[Counter[str], np.ndarray]:
-    """Images of each tag among those that break no rule; and how many images, all and those, are of which size."""
+def _count_tags_and_sizes(stage: Stage, rules: ImageRules) -> tuple[Counter[str], np.ndarray]:
+    """Return the images of each tag among those that break no rule, and histograms of the sizes of all and of these."""
     counts: Counter[str] = Counter()
-    sizes = np.zeros((2, len(EDGES) - 1), dtype=np.int64)
-    for part in stage.pieces():
-        table = pq.read_table(part, columns=READ)
-        passing = table.filter(pc.is_null(refused(table, rules)))
-        for row, some in enumerate((table, passing)):
-            short = pc.min_element_wise(some["width"], some["height"], skip_nulls=False).drop_null().to_numpy()
-            sizes[row] += np.histogram(short.clip(EDGES[0], EDGES[-1]), EDGES)[0]
-        for entry in tags_of(passing)[1].value_counts().to_pylist():
+    sizes = np.zeros((2, len(SIZE_EDGES) - 1), dtype=np.int64)
+    for part in stage.source_parts():
+        table = pq.read_table(part, columns=COLUMNS)
+        passing = table.filter(pc.is_null(first_broken_rule(table, rules)))
+        for histogram, rows in enumerate((table, passing)):
+            short_side = pc.min_element_wise(rows["width"], rows["height"], skip_nulls=False).drop_null().to_numpy()
+            sizes[histogram] += np.histogram(short_side.clip(SIZE_EDGES[0], SIZE_EDGES[-1]), SIZE_EDGES)[0]
+        for entry in tag_pairs(passing)[1].value_counts().to_pylist():
             counts[entry["values"]] += entry["counts"]
     return Counter(dict(sorted(counts.items()))), sizes
 
 
-def _filter(table: pa.Table, *, rules: Rules, allowed: Collection[str]) -> Piece:
-    reasons = refused(table, rules)
-    rows, tags = tags_of(table)
+def _filter_part(table: pa.Table, *, rules: ImageRules, allowed: Collection[str]) -> Part:
+    reasons = first_broken_rule(table, rules)
+    rows, tags = tag_pairs(table)
     good = pc.is_in(tags, value_set=pa.array(allowed, pa.string()))
-    thinned = with_tags(table, rows[good.to_numpy(zero_copy_only=False)], tags.filter(good))
-    lost = pc.equal(pc.list_value_length(thinned["tags"]), 0)
-    reasons = pc.coalesce(reasons, pc.if_else(lost, pa.scalar("only_dropped_tags"), pa.scalar(None, pa.string())))
-    kept = pc.is_null(reasons)
-    dropped = pa.table({"id": table["id"], "reason": reasons}).filter(pc.invert(kept))
+    table = set_tags(table, rows[good.to_numpy(zero_copy_only=False)], tags.filter(good))
+    emptied = pc.equal(pc.list_value_length(table["tags"]), 0)
+    reasons = pc.coalesce(reasons, pc.if_else(emptied, pa.scalar("only_dropped_tags"), pa.scalar(None, pa.string())))
+    passing = pc.is_null(reasons)
+    dropped = pa.table({"id": table["id"], "reason": reasons}).filter(pc.invert(passing))
     counts = {"before": len(table), "images": len(table) - len(dropped)}
     counts |= Counter(dropped["reason"].to_pylist())
-    counts |= {f"{name}_unknown": column.null_count for name, column in _asked(table, rules)}
-    return Piece(thinned.filter(kept), counts, dropped)
+    counts |= {f"{name}_unknown": column.null_count for name, column in _required_columns(table, rules)}
+    return Part(table.filter(passing), counts, dropped)
 
 
-def _asked(table: pa.Table, rules: Rules) -> Iterator[tuple[str, pa.ChunkedArray]]:
-    """The columns that the rules ask for, null where they get no answer."""
+def _required_columns(table: pa.Table, rules: ImageRules) -> Iterator[tuple[str, pa.ChunkedArray]]:
+    """Yield the columns that the rules need, null where the value is unknown."""
     if rules.min_size:
         yield "size", pc.min_element_wise(table["width"], table["height"], skip_nulls=False)
     if rules.min_aesthetic is not None:
         yield "aesthetic", table["aesthetic"]
     if rules.nsfw is not None:
-        known = table["nsfw"] if not isinstance(rules.nsfw, float | int) else _unsafe(table["nsfw"], rules.nsfw)
+        known = table["nsfw"] if not isinstance(rules.nsfw, float | int) else _is_unsafe(table["nsfw"], rules.nsfw)
         yield "nsfw", known
 
 
-def _write_tags(stage: Stage, tags: Counter[str], kept: Collection[str]) -> None:
+def _write_tags(stage: Stage, tags: Counter[str], allowed: Collection[str]) -> None:
     ranked = sorted(tags.items(), key=lambda pair: (-pair[1], pair[0]))
     table = pa.table(
         {
             "tag": pa.array([tag for tag, _ in ranked], pa.string()),
             "images": pa.array([n for _, n in ranked], pa.int64()),
-            "kept": pa.array([tag in kept for tag, _ in ranked], pa.bool_()),
+            "kept": pa.array([tag in allowed for tag, _ in ranked], pa.bool_()),
         }
     )
-    pyarrow.csv.write_csv(table, stage.folder / "tags.csv")
+    write_csv(table, stage.folder / "tags.csv")
 
 
-def _plot(stage: Stage, tags: Counter[str], kept: Collection[str], sizes: np.ndarray, min_size: int) -> None:
-    before, after = (sorted((tags[tag] for tag in some), reverse=True) for some in (tags, kept))
+def _write_plots(stage: Stage, tags: Counter[str], allowed: Collection[str], sizes: np.ndarray, min_size: int) -> None:
+    before, after = (sorted((tags[tag] for tag in some), reverse=True) for some in (tags, allowed))
     curves = {"before": (range(1, len(before) + 1), before), "after": (range(1, len(after) + 1), after)}
-    plot(stage.folder / "tags.png", curves, x="tag, by its rank", y="images")
-    plot(
+    plot_curves(stage.folder / "tags.png", curves, x="tag, by its rank", y="images")
+    plot_curves(
         stage.folder / "sizes.png",
-        {"before": (EDGES, sizes[0]), "by size, score and safety": (EDGES, sizes[1])},
+        {"before": (SIZE_EDGES, sizes[0]), "by size, score and safety": (SIZE_EDGES, sizes[1])},
         x="short side, px",
         y="images",
         scale=("log", "linear"),
@@ -166,15 +179,15 @@ def _plot(stage: Stage, tags: Counter[str], kept: Collection[str], sizes: np.nda
 
 
 def _write_samples(stage: Stage) -> None:
-    """A row of images for each reason, and one of what was kept."""
-    rows: dict[str, list[Picture]] = {}
-    for number, part in list(enumerate(stage.pieces()))[:PARTS_SHOWN]:
+    """Draw a row of images for each reason, and one of images that were kept."""
+    rows: dict[str, list[SheetImage]] = {}
+    for number, part in list(enumerate(stage.source_parts()))[:SAMPLED_PARTS]:
         images = pq.read_table(part, columns=["id", "image"])
-        at_hand = {name: image for name, image in zip(*images.to_pydict().values(), strict=True) if image}
+        locators = {name: image for name, image in zip(*images.to_pydict().values(), strict=True) if image}
         dropped = pq.read_table(stage.folder / f"dropped-{number:05d}.parquet").to_pydict()
-        kept = pq.read_table(parts(stage.folder)[number], columns=["id"])["id"].to_pylist()
+        kept = pq.read_table(part_paths(stage.folder)[number], columns=["id"])["id"].to_pylist()
         for name, reason in [*zip(kept, ["kept"] * len(kept), strict=True), *zip(*dropped.values(), strict=True)]:
-            if name in at_hand and len(row := rows.setdefault(reason, [])) < SHOWN:
-                row.append(Picture(name, at_hand[name], reason))
+            if name in locators and len(row := rows.setdefault(reason, [])) < SAMPLES_PER_REASON:
+                row.append(SheetImage(name, locators[name], reason))
     if rows:
-        contact_sheet(stage.folder / "samples.png", list(rows.values()))
+        write_contact_sheet(stage.folder / "samples.png", list(rows.values()))

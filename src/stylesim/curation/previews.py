@@ -1,4 +1,4 @@
-"""What a stage leaves for the eye: curves of counts on logarithmic axes, and sheets of images."""
+"""Plots and contact sheets that a stage leaves for inspection by eye."""
 
 from __future__ import annotations
 
@@ -10,27 +10,29 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from stylesim.core.errors import StylesimError
+from stylesim.core.files import atomic_path
 from stylesim.core.images import open_image
-from stylesim.curation.stage import open_image_at
+from stylesim.curation.image_locator import read_image_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import ArrayLike
 
 CELL = 112
+"""Side of an image on a contact sheet, in px."""
 
 
-class Picture(NamedTuple):
-    """One image of a sheet."""
+class SheetImage(NamedTuple):
+    """One image of a contact sheet."""
 
     id: str
-    image: str | None
-    """As in a part: a path, or TAR::MEMBER."""
+    locator: str | None
+    """See `read_image_bytes`."""
     label: str = ""
     similarity: float | None = None
 
 
-def plot(
+def plot_curves(
     file: Path,
     curves: Mapping[str, tuple[ArrayLike, ArrayLike]],
     *,
@@ -40,7 +42,17 @@ def plot(
     limits: Sequence[float | None] = (),
     steps: bool = False,
 ) -> None:
-    """Curves by name, and broken lines at the `limits` of x, as PNG; `steps` for histograms of (edges, counts)."""
+    """Plot curves as PNG.
+
+    Args:
+        file: The file to write.
+        curves: (x values, y values) by name; (edges, counts) for histograms.
+        x: The label of the x axis.
+        y: The label of the y axis.
+        scale: The scales of both axes. A plot without any positive value is linear.
+        limits: x values at which to draw a dashed line.
+        steps: Whether the curves are histograms.
+    """
     import matplotlib
 
     matplotlib.use("Agg", force=False)
@@ -58,12 +70,27 @@ def plot(
     for limit in limits:
         if limit is not None:
             axes.axvline(limit, color="#666", lw=1, ls="--")
-    drawn = any(np.any(np.asarray(values) > 0) for _, values in curves.values())
-    _dress(axes, x, y, scale if drawn else ("linear", "linear"))  # nothing has no logarithm
-    figure.savefig(file, metadata={"Software": None})
+    has_values = any(np.any(np.asarray(values) > 0) for _, values in curves.values())
+    _style_axes(axes, x, y, scale if has_values else ("linear", "linear"))  # zero has no logarithm
+    with atomic_path(file) as partial:
+        figure.savefig(partial, format="png", metadata={"Software": None})
 
 
-def _dress(axes: Axes, x: str, y: str, scale: tuple[str, str]) -> None:
+def write_contact_sheet(file: Path, rows: Sequence[Sequence[SheetImage]]) -> None:
+    """Write rows of images as PNG, the first image of each row set apart. An image that cannot be opened is grey."""
+    from stylesim.report.neighbour_gallery import NeighbourRow, ShownImage, draw_contact_sheet
+
+    def load(image: SheetImage) -> ShownImage:
+        return ShownImage(image.id, image.label, _thumbnail(image.locator), image.similarity)
+
+    sheet = draw_contact_sheet(
+        [NeighbourRow(load(first), [load(other) for other in others]) for first, *others in rows], cell=CELL
+    )
+    with atomic_path(file) as partial:
+        sheet.save(partial, "PNG")
+
+
+def _style_axes(axes: Axes, x: str, y: str, scale: tuple[str, str]) -> None:
     axes.set_xscale(scale[0])
     axes.set_yscale(scale[1])
     axes.set_xlabel(x)
@@ -75,22 +102,9 @@ def _dress(axes: Axes, x: str, y: str, scale: tuple[str, str]) -> None:
         axes.legend(frameon=False, fontsize=8)
 
 
-def contact_sheet(file: Path, rows: Sequence[Sequence[Picture]]) -> None:
-    """Rows of images as PNG, the first of each row apart from the others; what cannot be opened is grey."""
-    from stylesim.report.neighbour_gallery import NeighbourRow, ShownImage, draw_contact_sheet
-
-    def work(picture: Picture) -> ShownImage:
-        return ShownImage(picture.id, picture.label, _thumbnail(picture.image), picture.similarity)
-
-    sheet = draw_contact_sheet(
-        [NeighbourRow(work(first), [work(other) for other in others]) for first, *others in rows], cell=CELL
-    )
-    sheet.save(file)
-
-
 def _thumbnail(locator: str | None) -> Image.Image | None:
     try:
-        image = open_image(open_image_at(locator), short_side=CELL) if locator else None
+        image = open_image(read_image_bytes(locator), short_side=CELL) if locator else None
     except StylesimError:
         return None
-    return image and ImageOps.pad(image, (CELL, CELL), color="white")  # whole: duplicates may differ at the edges
+    return image and ImageOps.pad(image, (CELL, CELL), color="white")  # uncropped: duplicates may differ at the edges

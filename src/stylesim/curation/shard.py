@@ -1,4 +1,4 @@
-"""Stage 5: the images that are left as shards to train on, some of them apart as queries, and a data card."""
+"""Stage 5: pack the remaining images into training and query shards, with a data card."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stylesim.core.errors import StylesimError
-from stylesim.core.files import write_json
+from stylesim.core.errors import ConfigError, DataError
+from stylesim.core.files import write_json, write_text
 from stylesim.curation.data_card import data_card
 from stylesim.curation.deduplicate.contamination_note import CONTAMINATION
-from stylesim.curation.stage import Piece, Stage, open_image_at, read_stage
+from stylesim.curation.image_locator import read_image_bytes
+from stylesim.curation.stage import Part, Stage, read_stage
 from stylesim.data.roots import Root
 from stylesim.data.sample import Sample
 from stylesim.data.shards.packing import PLAN, pack_samples
@@ -34,91 +35,124 @@ def write_shards(
     query_artists: int = 400,
     query_images: int = 10,
 ) -> dict[str, Any]:
-    """Write `train/` and `query/`, shards with an index each, and README.md, the data card.
+    """Write `train/` and `query/`, each with shards and an index, and README.md, the data card.
 
-    Images whose short side is over `max_size` px are scaled down to it (`pack_samples`); their order is that of a
-    digest of their ids, and every shard but the last has `shard_size` of them. Queries are `query_images` images of
-    each of the `query_artists` commonest tags that match `query_tags` (see `query_split`); 0 of either leaves them out.
+    Images are ordered by a digest of their ids. The note about evaluation sets (contamination.json) is copied next to
+    the shards; captions and URLs stay in the parts. Source: CSD paper, LAION-Styles and its Stable Diffusion study.
 
-    What the images were cleared of goes with the shards (contamination.json); the parts keep captions and URLs. Source:
-    CSD paper, LAION-Styles and its Stable Diffusion study. Raises StylesimError as `Stage.begin` does, and where no
-    image is left.
+    Args:
+        stage: The folder to write to.
+        max_size: Images with a longer short side are scaled down to it, in px (see `pack_samples`).
+        shard_size: Images per shard; the last shard may have fewer.
+        query_tags: The glob of the tags that queries are chosen for.
+        query_artists: How many of these tags, the most frequent ones, get queries; 0 writes no queries.
+        query_images: Queries per tag (see `query_split`); 0 writes no queries.
+
+    Returns:
+        The counts of the stage.
+
+    Raises:
+        ConfigError: If a size is less than 1, or as `Stage.begin` does.
+        DataError: If no image is left.
     """
-    if shard_size < 1 or (max_size is not None and max_size < 1):
-        raise StylesimError(f"shard.shard_size={shard_size} and shard.max_size={max_size} (px) are at least 1.")
+    for key, value in (("shard_size", shard_size), ("max_size", max_size)):
+        if value is not None and value < 1:
+            raise ConfigError(f"shard.{key} must be a positive integer, got {value}.")
     if (done := stage.begin()) is not None:
         return done
-    assert stage.source is not None
-    table = read_stage(stage.source, ["id", "image", "tags", "content"])
-    items = [
-        Sample(row["id"], Path(row["image"]), row["tags"] or [], row["content"], "")
-        for batch in table.to_batches()
-        for row in batch.to_pylist()
-    ]
-    if not items:
-        raise StylesimError(
-            f"{stage.source} has no image left to shard. The summary.json of each stage before counts what it dropped:"
-            " captions that name nobody (untagged), links that were never fetched (source.fetch=true), strict filters."
-        )
-    queries = query_split(items, query_tags, query_artists, query_images)
+    samples = _read_samples(stage)
+    queries = query_split(samples, query_tags, query_artists, query_images)
     splits = {
-        "train": [item for item in items if item.id not in queries],
-        "query": [item for item in items if item.id in queries],
+        "train": [sample for sample in samples if sample.id not in queries],
+        "query": [sample for sample in samples if sample.id in queries],
     }
-    counts: dict[str, Any] = {"before": len(items)}
+    counts: dict[str, Any] = {"before": len(samples)}
     damaged: dict[str, str] = {}
     indices: dict[str, Index] = {}
-    for name, some in splits.items():
-        if some:
-            damaged |= _packed(stage, name, some, max_size=max_size, shard_size=shard_size)
+    for name, split in splits.items():
+        if split:
+            damaged |= _pack_split(stage, name, split, max_size=max_size, shard_size=shard_size)
             indices[name] = index = load_index(Root(str(stage.folder / name), name))
             counts |= {f"{name}_images": index.count, f"{name}_shards": len(index.shards)}
             counts |= {f"{name}_tags": len(index.tags), f"{name}_bytes": sum(shard.bytes for shard in index.shards)}
-            if (note := stage.source / CONTAMINATION).is_file():
+            if (note := _source(stage) / CONTAMINATION).is_file():
                 shutil.copyfile(note, stage.folder / name / CONTAMINATION)
     counts |= {"images": sum(index.count for index in indices.values()), "damaged": len(damaged)}
     counts["query_artists"] = len(set(queries.values()))
     _write_parts(stage, damaged)
-    (stage.folder / "README.md").write_text(data_card(stage, counts, indices, max_size))
+    write_text(stage.folder / "README.md", data_card(stage, counts, indices, max_size))
     return stage.finish(counts)
 
 
-def query_split(items: Sequence[Sample], glob: str, artists: int, images: int) -> dict[str, str]:
-    """Ids of the queries, each with the tag it stands for.
+def query_split(samples: Sequence[Sample], glob: str, artists: int, images: int) -> dict[str, str]:
+    """Choose the queries.
 
-    The tags are the commonest (of equally common ones the first by name) among those with twice as many images, so that
-    training keeps at least one for each query, and each takes the first by the SHA-1 of their ids. An image with
-    several such tags is none of these: it would query for both.
+    The tags are the most frequent ones (ties by name) that match `glob` and have at least `2 * images` images, so that
+    training keeps at least one image for each query. Each tag takes its first images in the order of the SHA-1 of their
+    ids. An image with several matching tags is never a query, as it would belong to both.
+
+    Args:
+        samples: All images.
+        glob: Which tags count.
+        artists: The maximum number of tags.
+        images: Queries per tag.
+
+    Returns:
+        The id of each query, with the tag it stands for.
     """
     if not artists or not images:
         return {}
     by_tag: dict[str, list[str]] = defaultdict(list)
-    for item in sorted(items, key=lambda item: hashlib.sha1(item.id.encode()).digest()):
-        if len(matched := [tag for tag in item.tags if fnmatchcase(tag, glob)]) == 1:
-            by_tag[matched[0]].append(item.id)
+    for sample in sorted(samples, key=lambda sample: hashlib.sha1(sample.id.encode()).digest()):
+        if len(matched := [tag for tag in sample.tags if fnmatchcase(tag, glob)]) == 1:
+            by_tag[matched[0]].append(sample.id)
     common = sorted((tag for tag, ids in by_tag.items() if len(ids) >= 2 * images), key=lambda t: (-len(by_tag[t]), t))
     return {name: tag for tag in sorted(common[:artists]) for name in by_tag[tag][:images]}
 
 
-def _packed(stage: Stage, name: str, items: Sequence[Sample], **options: Any) -> dict[str, str]:
-    """Pack one split; ids and reasons of what was damaged, noted until the stage is done."""
+def _source(stage: Stage) -> Path:
+    assert stage.source is not None, "this is not the first stage"
+    return stage.source
+
+
+def _read_samples(stage: Stage) -> list[Sample]:
+    table = read_stage(_source(stage), ["id", "image", "tags", "content"])
+    samples = [
+        Sample(row["id"], Path(row["image"]), row["tags"] or [], row["content"], "")
+        for batch in table.to_batches()
+        for row in batch.to_pylist()
+    ]
+    if not samples:
+        raise DataError(
+            f"{stage.source} has no image left to pack into shards. The summary.json of each earlier stage counts what"
+            " it dropped; check for captions that name no artist (untagged), links that were never downloaded"
+            " (source.fetch=true) and strict filters."
+        )
+    return samples
+
+
+def _pack_split(stage: Stage, name: str, samples: Sequence[Sample], **options: Any) -> dict[str, str]:
+    """Pack one split, and return the ids of its damaged images with the reasons.
+
+    They are also written to a hidden file, so that an interrupted stage can continue; `Stage.finish` removes it.
+    """
     folder, note = stage.folder / name, stage.folder / f".{name}.partial"
     if note.is_file():
-        return json.loads(note.read_text())
+        return json.loads(note.read_text(encoding="utf-8"))
     if (folder / INDEX).is_file() and not (folder / PLAN).exists():
-        shutil.rmtree(folder)  # stopped between the last shard and the note
+        shutil.rmtree(folder)  # interrupted between the last shard and the note
     damaged = dict(
-        pack_samples(items, folder, processes=stage.processes, show=stage.show, read=open_image_at, **options)
+        pack_samples(samples, folder, processes=stage.processes, show=stage.show, read=read_image_bytes, **options)
     )
     write_json(note, damaged)
     return damaged
 
 
-def _write_parts(stage: Stage, damaged: dict[str, str]) -> None:
-    for number, part in enumerate(stage.pieces()):
+def _write_parts(stage: Stage, damaged: Mapping[str, str]) -> None:
+    for number, part in enumerate(stage.source_parts()):
         table = pq.read_table(part).replace_schema_metadata()
         ids = table["id"].to_pylist()
-        kept = table.filter(pa.array([name not in damaged for name in ids], pa.bool_()))
-        lost = {name: damaged[name] for name in ids if name in damaged}
-        dropped = pa.table({"id": pa.array(list(lost), pa.string()), "reason": pa.array(lost.values(), pa.string())})
-        stage.write(number, Piece(kept, {"images": len(kept)}, dropped))
+        packed = table.filter(pa.array([name not in damaged for name in ids], pa.bool_()))
+        reasons = {name: damaged[name] for name in ids if name in damaged}
+        dropped = {"id": pa.array(list(reasons), pa.string()), "reason": pa.array(reasons.values(), pa.string())}
+        stage.write_part(number, Part(packed, {"images": len(packed)}, pa.table(dropped)))

@@ -1,36 +1,33 @@
-"""One stage of the curation: a folder of parquet parts, made piece by piece, that can be stopped and gone on with."""
+"""One stage of the curation: a folder of parquet parts that can be interrupted and continued."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import re
 import shutil
 import signal
-import tarfile
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet as pq
 
-from stylesim.core.errors import StylesimError
-from stylesim.core.files import atomic_path, write_json
+from stylesim.core.errors import ConfigError
+from stylesim.core.files import atomic_path, sha256_of_file, sha256_of_text, write_json
 from stylesim.core.progress import progress
-from stylesim.curation.tar_members import Tar, read_at
 
 SCHEMA = pa.schema(
     [
-        ("id", pa.string()),  # one of a kind: the key of img2dataset, an md5, or a relative path
-        ("image", pa.string()),  # a path, or in a tar (see `open_image_at`); null while only the URL is known
+        ("id", pa.string()),  # unique: the key of img2dataset, an md5, or a relative path
+        ("image", pa.string()),  # a locator (see `read_image_bytes`); null while only the URL is known
         ("url", pa.string()),
         ("caption", pa.string()),
         ("width", pa.int32()),
@@ -39,131 +36,144 @@ SCHEMA = pa.schema(
         ("nsfw", pa.string()),
         ("md5", pa.string()),
         ("content", pa.string()),
-        ("tags", pa.list_(pa.string())),  # "artist:vincent van gogh"; null until somebody has looked
+        ("tags", pa.list_(pa.string())),  # "artist:vincent van gogh"; null until the caption has been searched
     ]
 )
-"""The columns of a part; what is not known is null."""
+"""The columns of a part. Unknown values are null."""
 
 SUMMARY = "summary.json"
+"""Settings, inputs, counts and content digest of a finished stage."""
 PLAN = "plan.json"
-"""What the parts of an unfinished stage are made of; gone when it is done."""
+"""Settings and inputs of an unfinished stage."""
 
 
-class Piece(NamedTuple):
-    """What one piece of a stage's input has become."""
+class Part(NamedTuple):
+    """The result of one part of a stage's input."""
 
-    kept: pa.Table
-    """Rows with columns of SCHEMA, in the order of the input; a column that is missing is null."""
+    table: pa.Table
+    """The rows that go on to the next stage, in the order of the input. Columns of SCHEMA that are missing are null."""
     counts: Mapping[str, int]
     dropped: pa.Table | None = None
-    """`id` and `reason` of the rows that go no further."""
+    """`id` and `reason` of the dropped rows."""
 
 
 @dataclass(frozen=True)
 class Stage:
     """One folder of the work folder.
 
-    A stage function begins, maps (or writes its parts with `write`) and finishes:
+    A stage function begins, maps its input (or writes parts with `write_part`), and finishes:
 
-        def shout(stage: Stage, *, loudness: int = 1) -> dict[str, Any]:
+        def to_upper(stage: Stage, *, repeat: int = 1) -> dict[str, Any]:
             if (done := stage.begin()) is not None:
                 return done
-            return stage.finish(stage.map(partial(_shout, loudness=loudness)))
+            return stage.finish(stage.map_parts(partial(_to_upper, repeat=repeat)))
     """
 
     folder: Path
     settings: Mapping[str, Any]
-    """What decides about the result, as plain values."""
+    """The settings that the result depends on, as plain values."""
     source: Path | None = None
-    """The folder of the stage before; None for the first."""
+    """The folder of the previous stage; None for the first one."""
     processes: int | None = None
-    """Pieces at once; None: one per core."""
+    """Number of processes; None uses one per core."""
     redo: bool = False
-    """Throw away what other settings, or another input, have left here."""
+    """Delete what other settings or another input have left in the folder."""
     show: bool = True
+    """Show progress."""
     schema: pa.Schema = SCHEMA
-    """The columns of its parts; other than SCHEMA for what only the stage itself reads."""
+    """The columns of the parts. Differs from SCHEMA for tables that only the stage itself reads."""
 
     def begin(self, **inputs: str) -> dict[str, Any] | None:
-        """Enter the folder: the counts of the stage where it is done already, otherwise None.
+        """Enter the folder.
 
-        `inputs` are digests of what else is read: lists, source files, evaluation sets.
+        Args:
+            **inputs: Digests of everything else that is read: lists, source files, evaluation sets.
+
+        Returns:
+            The counts of the stage if it is finished, otherwise None.
 
         Raises:
-            StylesimError: If the stage before is not done, or the folder holds what other settings or another input
-                have made, and not `redo`.
+            ConfigError: If the previous stage is not finished, or the folder holds the result of other settings or
+                another input and `redo` is not set.
         """
-        before = {"before": digest(self.source)} if self.source else {}
+        before = {"before": stage_digest(self.source)} if self.source else {}
         plan = json.loads(json.dumps({"settings": dict(self.settings), "inputs": before | inputs}))
-        found = next((p for p in (self.folder / SUMMARY, self.folder / PLAN) if p.is_file()), None)
-        begun = json.loads(found.read_text()) if found else plan
-        # A setting that the folder has never heard of, and that is null, is as it was.
-        changed = sorted(
-            key for part in plan for key in plan[part] | begun[part] if plan[part].get(key) != begun[part].get(key)
-        )
-        if changed and os.listdir(self.folder) != [PLAN]:  # of a plan that came to nothing, nothing is lost
+        noted = next((p for p in (self.folder / SUMMARY, self.folder / PLAN) if p.is_file()), None)
+        begun = json.loads(noted.read_text(encoding="utf-8")) if noted else plan
+        changed = _changed_keys(plan, begun)
+        if changed and os.listdir(self.folder) != [PLAN]:  # a plan without any part is simply replaced
             if not self.redo:
-                raise StylesimError(
+                raise ConfigError(
                     f"{self.folder} was made with other settings or from another input ({', '.join(changed)} differ):"
-                    " add redo=true to make it anew, or give another out=..."
+                    " add redo=true to make it again, or give another out=..."
                 )
-            trash = self.folder.with_name(".redone")  # half deleted under its own name, it might look done
+            trash = self.folder.with_name(".redone")  # half deleted under its own name, the folder could look finished
             shutil.rmtree(trash, ignore_errors=True)
             self.folder.rename(trash)
             shutil.rmtree(trash)
-        elif found and found.name == SUMMARY and not changed:
+        elif noted and noted.name == SUMMARY and not changed:
             return begun["counts"]
-        elif not found and self.folder.is_dir() and any(self.folder.iterdir()):
-            raise StylesimError(f"{self.folder} holds something that no stage has left: give another out=...")
+        elif not noted and self.folder.is_dir() and any(self.folder.iterdir()):
+            raise ConfigError(f"{self.folder} holds files that no stage has written: give another out=...")
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self.folder / PLAN, plan)
         return None
 
-    def pieces(self) -> list[Path]:
-        """The parts of the stage before, in order."""
-        assert self.source is not None, "the first stage has none before it"
-        return parts(self.source)
+    def source_parts(self) -> list[Path]:
+        """Return the parts of the previous stage, in order."""
+        assert self.source is not None, "the first stage has no previous one"
+        return part_paths(self.source)
 
-    def map(self, work: Callable[[pa.Table], Piece]) -> Counter[str]:
-        """`work` on each part of the stage before, which becomes the part of the same number here; counts added up.
+    def map_parts(self, work: Callable[[pa.Table], Part]) -> Counter[str]:
+        """Apply `work` to each part of the previous stage, and write the result as the part with the same number.
 
-        `work` is called in other processes: a function of a module, or a `partial` of one. Pieces that an earlier,
-        interrupted run has finished are not done again, and are counted.
+        Parts that an interrupted run has finished are not made again, but are counted.
+
+        Args:
+            work: Called in other processes: a function of a module, or a `partial` of one.
+
+        Returns:
+            The sum of the counts of all parts.
         """
-        return self.each(partial(_on_table, work), self.pieces())
+        return self.map_inputs(partial(_on_table, work), self.source_parts())
 
-    def each(self, work: Callable[[Any], Piece], pieces: Sequence[Any]) -> Counter[str]:
-        """The same for pieces of any kind that can be pickled."""
-        todo = {n: piece for n, piece in enumerate(pieces) if not self.part(n).exists()}
-        job = partial(_write_piece, self, work)
-        with progress(self.folder.name, len(pieces), unit="pieces", show=self.show) as advance:
-            advance(len(pieces) - len(todo))
-            for _ in _all(job, todo, self.processes):
+    def map_inputs(self, work: Callable[[Any], Part], inputs: Sequence[Any]) -> Counter[str]:
+        """Do the same as `map_parts` for inputs of any kind that can be pickled."""
+        todo = {n: item for n, item in enumerate(inputs) if not self.part_path(n).exists()}
+        job = partial(_write_result, self, work)
+        with progress(self.folder.name, len(inputs), unit="pieces", show=self.show) as advance:
+            advance(len(inputs) - len(todo))
+            for _ in _run_all(job, todo, self.processes):
                 advance(1)
-        return sum((counts_of(self.part(n)) for n in range(len(pieces))), Counter())
+        return sum((read_counts(self.part_path(n)) for n in range(len(inputs))), Counter())
 
-    def part(self, number: int) -> Path:
+    def part_path(self, number: int) -> Path:
+        """Return the path of one part."""
         return self.folder / f"part-{number:05d}.parquet"
 
-    def write(self, number: int, piece: Piece) -> None:
-        """Write part `number` and what it has dropped, whole or not at all; its counts go into its metadata."""
-        kept = conform(piece.kept, self.schema).replace_schema_metadata(
-            {"counts": json.dumps(dict(sorted(piece.counts.items())))}
+    def write_part(self, number: int, part: Part) -> None:
+        """Write a part and its dropped rows atomically; the counts go into the metadata of the parquet file."""
+        table = conform(part.table, self.schema).replace_schema_metadata(
+            {"counts": json.dumps(dict(sorted(part.counts.items())))}
         )
-        if piece.dropped is not None:
-            _write_parquet(piece.dropped.select(["id", "reason"]), self.folder / f"dropped-{number:05d}.parquet")
-        _write_parquet(kept, self.part(number))
+        if part.dropped is not None:
+            _write_parquet(part.dropped.select(["id", "reason"]), self.folder / f"dropped-{number:05d}.parquet")
+        _write_parquet(table, self.part_path(number))
 
     def finish(self, counts: Mapping[str, Any], **notes: Any) -> dict[str, Any]:
-        """Write `summary.json`: plan, counts, `notes` and a digest of the parts. Returns the counts.
+        """Write `summary.json`, which marks the stage as finished: write plots and samples before.
 
-        Plots and samples are written before: where a summary is, the stage is done.
+        Args:
+            counts: What the stage returns.
+            **notes: Further entries of the summary.
+
+        Returns:
+            The counts.
         """
-        plan = json.loads((self.folder / PLAN).read_text())
+        plan = json.loads((self.folder / PLAN).read_text(encoding="utf-8"))
         content = hashlib.sha256()
-        for path in parts(self.folder):
-            with path.open("rb") as file:
-                content.update(hashlib.file_digest(file, "sha256").digest())
+        for path in part_paths(self.folder):
+            content.update(bytes.fromhex(sha256_of_file(path)))
         summary = plan | {"counts": dict(counts), "content": content.hexdigest()} | notes
         write_json(self.folder / SUMMARY, summary)
         for leftover in (self.folder / PLAN, *self.folder.glob(".*.partial")):
@@ -172,7 +182,7 @@ class Stage:
 
 
 def conform(table: pa.Table, schema: pa.Schema = SCHEMA) -> pa.Table:
-    """The table with exactly the columns of a schema; those it lacks are null."""
+    """Return the table with exactly the columns of a schema; missing columns are null."""
     columns = [
         table[field.name].cast(field.type) if field.name in table.column_names else pa.nulls(len(table), field.type)
         for field in schema
@@ -180,87 +190,100 @@ def conform(table: pa.Table, schema: pa.Schema = SCHEMA) -> pa.Table:
     return pa.table(columns, schema=schema)
 
 
-def parts(folder: Path) -> list[Path]:
+def part_paths(folder: Path) -> list[Path]:
+    """Return the parts of a stage, in order."""
     return sorted(folder.glob("part-*.parquet"))
 
 
-def counts_of(part: Path) -> Counter[str]:
-    """The counts that a part was written with."""
+def read_counts(part: Path) -> Counter[str]:
+    """Return the counts that a part was written with."""
     return Counter(json.loads((pq.read_schema(part).metadata or {}).get(b"counts", b"{}")))
 
 
 def read_stage(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """All rows of a stage that is done, in order. Raises `StylesimError` where it is not."""
-    digest(folder)
+    """Read all rows of a finished stage, in order.
+
+    Raises:
+        ConfigError: If the stage is not finished.
+    """
+    stage_digest(folder)
     names = list(columns) if columns else SCHEMA.names
     schema = pa.schema([SCHEMA.field(name) for name in names])
     return pa.concat_tables(
-        [schema.empty_table(), *(pq.read_table(p, columns=names).replace_schema_metadata() for p in parts(folder))]
+        [schema.empty_table(), *(pq.read_table(p, columns=names).replace_schema_metadata() for p in part_paths(folder))]
     )
 
 
-def digest(folder: Path) -> str:
-    """What a finished stage is told from any other by. Raises `StylesimError` where it is not finished."""
+def stage_digest(folder: Path) -> str:
+    """Return a digest that identifies the result of a finished stage.
+
+    Raises:
+        ConfigError: If the stage is not finished.
+    """
     try:
-        return hashlib.sha256((folder / SUMMARY).read_bytes()).hexdigest()
+        return sha256_of_file(folder / SUMMARY)
     except FileNotFoundError:
         stage = folder.name.partition("-")[2]
-        raise StylesimError(
+        raise ConfigError(
             f"{folder} is not finished, and the next stage reads it: add {stage} to stages=[...], with the same out=..."
         ) from None
 
 
-def digest_of(files: Iterable[Path], root: Path) -> str:
-    """Names and sizes of files; quick, however large they are."""
+def listing_digest(files: Iterable[Path], root: Path) -> str:
+    """Return a digest of the names and sizes of files; no file is opened."""
     listing = sorted((file.relative_to(root).as_posix(), file.stat().st_size) for file in files)
-    return hashlib.sha256(json.dumps(listing).encode()).hexdigest()
+    return sha256_of_text(json.dumps(listing))
 
 
-def open_image_at(locator: str) -> bytes:
-    """The bytes of an image: `locator` is a path, TAR::MEMBER, or TAR::OFFSET+SIZE::MEMBER (see `Tar.locator`).
-
-    Raises:
-        StylesimError: If the file, the tar or the member cannot be read.
-    """
-    placed, named = _PLACED.fullmatch(locator), _NAMED.fullmatch(locator)
-    try:
-        if placed:
-            return read_at(placed[1], int(placed[2]), int(placed[3]))
-        return _opened(named[1]).read(named[2]) if named else Path(locator).read_bytes()
-    except (OSError, EOFError, KeyError, tarfile.TarError, zlib.error) as error:
-        raise StylesimError(f"{locator} cannot be read ({error or type(error).__name__}).") from error
+def write_csv(table: pa.Table, path: Path) -> None:
+    """Write a table atomically as CSV."""
+    with atomic_path(path) as partial_path:
+        pyarrow.csv.write_csv(table, partial_path)
 
 
-_NAMED = re.compile(r"(.+?\.tar(?:\.gz)?)::(.*)", re.DOTALL)
-_PLACED = re.compile(r"(.+?\.tar)::(\d+)\+(\d+)::.*", re.DOTALL)
-# Readers go through one tar after the other; a few stay open for those that do not.
-_opened = lru_cache(maxsize=16)(Tar)
+def _changed_keys(plan: Mapping[str, Any], begun: Mapping[str, Any]) -> list[str]:
+    """Return the settings and inputs that differ. A null setting that an older plan does not have is no difference."""
+    return sorted(
+        key
+        for section in plan
+        for key in plan[section] | begun[section]
+        if _without_modules(plan[section].get(key), key) != _without_modules(begun[section].get(key), key)
+    )
 
 
-def _on_table(work: Callable[[pa.Table], Piece], part: Path) -> Piece:
+def _without_modules(value: Any, key: str = "") -> Any:
+    """Return a setting with every `_target_` reduced to its function name: earlier versions had other modules."""
+    if isinstance(value, Mapping):
+        return {name: _without_modules(item, name) for name, item in value.items()}
+    return str(value).rpartition(".")[2] if key == "_target_" else value
+
+
+def _on_table(work: Callable[[pa.Table], Part], part: Path) -> Part:
     return work(pq.read_table(part).replace_schema_metadata())
 
 
-def _write_piece(stage: Stage, work: Callable[[Any], Piece], number: int, piece: Any) -> None:
-    stage.write(number, work(piece))
+def _write_result(stage: Stage, work: Callable[[Any], Part], number: int, item: Any) -> None:
+    stage.write_part(number, work(item))
 
 
 def _write_parquet(table: pa.Table, path: Path) -> None:
-    with atomic_path(path) as partial:
-        pq.write_table(table, partial, compression="zstd", row_group_size=1 << 16)
+    with atomic_path(path) as partial_path:
+        pq.write_table(table, partial_path, compression="zstd", row_group_size=1 << 16)
 
 
-def _all(job: Callable[[int, Any], None], todo: Mapping[int, Any], processes: int | None) -> Iterator[None]:
+def _run_all(job: Callable[[int, Any], None], todo: Mapping[int, Any], processes: int | None) -> Iterator[None]:
     processes = min(processes or os.cpu_count() or 1, len(todo))
     if processes <= 1:
-        for number, piece in todo.items():
-            yield job(number, piece)
+        for number, item in todo.items():
+            yield job(number, item)
         return
-    # Ctrl-C is for this process: the others finish their piece, and say nothing.
-    deaf = (signal.SIGINT, signal.SIG_IGN)
-    pool = ProcessPoolExecutor(processes, get_context("forkserver"), initializer=signal.signal, initargs=deaf)
+    # Ctrl-C is handled by this process alone; the others finish their part silently.
+    ignore_interrupt = (signal.SIGINT, signal.SIG_IGN)
+    pool = ProcessPoolExecutor(
+        processes, get_context("forkserver"), initializer=signal.signal, initargs=ignore_interrupt
+    )
     try:
-        for task in as_completed([pool.submit(job, number, piece) for number, piece in todo.items()]):
+        for task in as_completed([pool.submit(job, number, item) for number, item in todo.items()]):
             yield task.result()
     finally:
         pool.shutdown(cancel_futures=True)

@@ -1,4 +1,4 @@
-"""Single members of a tar, in any order."""
+"""Read single members of a tar, in any order."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import zlib
 from pathlib import Path
 
 
-class Tar:
+class TarMembers:
     """The members of a tar by name, each read on its own.
 
-    A tar that is cut off, or broken half-way, has the members that come before; `whole` tells. One that is
-    compressed is best read in order.
+    A tar that is truncated or damaged half-way provides the members before the damage, and `complete` is False. The
+    members of a compressed tar are best read in order.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -23,40 +23,47 @@ class Tar:
         opener = gzip.open if self.compressed else open
         self._file = opener(path, "rb")
         self._lock = threading.Lock()
-        self._places: dict[str, tuple[int, int]] = {}
-        self.whole = True
+        self._ranges: dict[str, tuple[int, int]] = {}
+        self.complete = True
         try:
             with tarfile.open(fileobj=self._file, mode="r:") as tar:
                 for member in tar:
                     if member.isfile():
-                        self._places.setdefault(member.name, (member.offset_data, member.size))
+                        self._ranges.setdefault(member.name, (member.offset_data, member.size))
         except (tarfile.TarError, OSError, EOFError, zlib.error):
-            self.whole = False
+            self.complete = False
 
     def names(self) -> list[str]:
-        return list(self._places)
+        """Return the names of all members that are files."""
+        return list(self._ranges)
 
     def locator(self, name: str) -> str:
-        """Where `open_image_at` finds a member: at once in a plain tar, whose other members it need not look at."""
-        offset, size = self._places[name]
+        """Return a locator for `read_image_bytes`. In a plain tar it has an offset, so no other member is read."""
+        offset, size = self._ranges[name]
         return f"{self.path}::{name}" if self.compressed else f"{self.path}::{offset}+{size}::{name}"
 
     def read(self, name: str) -> bytes:
-        """Raises KeyError where there is no such member, EOFError where the tar ends within it."""
-        offset, size = self._places[name]
+        """Read one member.
+
+        Raises:
+            KeyError: If there is no such member.
+            EOFError: If the tar ends inside it.
+        """
+        offset, size = self._ranges[name]
         with self._lock:
             self._file.seek(offset)
             data = self._file.read(size)
-        if len(data) < size:
-            raise EOFError("the tar ends within it")
-        return data
+        return _check_length(data, size)
 
 
-def read_at(path: str, offset: int, size: int) -> bytes:
-    """Bytes of a plain file; raises EOFError where it ends before them."""
+def read_range(path: str, offset: int, size: int) -> bytes:
+    """Read `size` bytes of a file; raises EOFError if the file ends before them."""
     with open(path, "rb") as file:
         file.seek(offset)
-        data = file.read(size)
+        return _check_length(file.read(size), size)
+
+
+def _check_length(data: bytes, size: int) -> bytes:
     if len(data) < size:
-        raise EOFError("the tar ends within it")
+        raise EOFError("the tar ends inside it")
     return data

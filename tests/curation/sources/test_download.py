@@ -12,9 +12,10 @@ import pytest
 from corpus import picture
 
 from stylesim.core.errors import StylesimError
-from stylesim.curation.sources.download import SHARD
+from stylesim.curation.image_locator import read_image_bytes
+from stylesim.curation.sources.download import SHARD_SIZE
 from stylesim.curation.sources.url_tables import laion
-from stylesim.curation.stage import Stage, open_image_at, read_stage
+from stylesim.curation.stage import Stage, read_stage
 
 # Every fifth URL is dead. FAIL in the environment breaks it off after its first tar, with that code.
 COMMAND = """#!{python}
@@ -101,17 +102,17 @@ def test_dead_urls_are_counted_and_the_living_carry_what_was_known(tmp_path: Pat
     assert [row["id"] for row in rows] == [f"urls/{n:09d}" for n in range(12) if n % 5]
     assert (rows[0]["caption"], rows[0]["tags"], rows[0]["width"]) == ("by Claude Monet 1", ["tag:own"], 40)
     assert rows[0]["aesthetic"] == pytest.approx(6.5)
-    assert open_image_at(rows[0]["image"])[:2] == b"\xff\xd8"
+    assert read_image_bytes(rows[0]["image"])[:2] == b"\xff\xd8"
     summary = json.loads((stage.folder / "summary.json").read_text())
     assert summary["reasons"] == {"HTTP Error 404: Not Found": 3}
     dropped = pq.read_table(stage.folder / "dropped-00000.parquet").to_pylist()
     assert dropped[0] == {"id": "urls/000000000", "reason": "dead_url: HTTP Error 404: Not Found"}
     call = json.loads((tmp_path / "out/0-images/calls.txt").read_text())
-    assert {"--image_size=384", "--resize_mode=keep_ratio", f"--number_sample_per_shard={SHARD}"} <= set(call)
+    assert {"--image_size=384", "--resize_mode=keep_ratio", f"--number_sample_per_shard={SHARD_SIZE}"} <= set(call)
 
 
 def test_a_failure_is_told_and_gone_on_with(tmp_path: Path, urls: Path, command: Path, monkeypatch: pytest.MonkeyPatch):
-    for code, message in (("0", "has asked for 6 of 12 URLs"), ("3", "img2dataset ended with code 3")):
+    for code, message in (("0", "has requested 6 of 12 URLs"), ("3", "img2dataset ended with exit code 3")):
         monkeypatch.setenv("FAIL", code)
         with pytest.raises(StylesimError, match=message):
             fetch(tmp_path, urls)

@@ -11,8 +11,9 @@ import pytest
 from corpus import picture, write_tar
 
 from stylesim.core.errors import StylesimError
+from stylesim.curation.image_locator import read_image_bytes
 from stylesim.curation.sources.img2dataset import img2dataset
-from stylesim.curation.stage import Stage, open_image_at, read_stage
+from stylesim.curation.stage import Stage, read_stage
 
 STATUS = {2: ("failed_to_download", "HTTP Error 404: Not Found"), 3: ("failed_to_resize", "Image decoding error")}
 
@@ -62,7 +63,7 @@ def test_what_became_of_every_url(tmp_path: Path, tar: bool):
     assert [row["id"] for row in rows] == [f"{s:05d}{n:04d}" for s in (0, 1) for n in (0, 1, 4, 5)]
     assert rows[0]["caption"] == "by Claude Monet 0"
     assert (rows[0]["width"], rows[0]["height"]) == (40, 30)
-    assert open_image_at(rows[3]["image"]) == picture(1)
+    assert read_image_bytes(rows[3]["image"]) == picture(1)
     dropped = pq.read_table(made.folder / "dropped-00000.parquet").to_pylist()
     assert dropped[0] == {"id": "000000002", "reason": "dead_url: HTTP Error 404: Not Found"}
 
@@ -111,5 +112,5 @@ def test_nothing_there(tmp_path: Path):
     with pytest.raises(StylesimError, match="there is no folder at"):
         img2dataset(stage(tmp_path), path=str(tmp_path / "none"))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(StylesimError, match="holds no tar and no folder of images"):
+    with pytest.raises(StylesimError, match="contains no tar and no folder of images"):
         img2dataset(stage(tmp_path), path=str(tmp_path / "empty"))

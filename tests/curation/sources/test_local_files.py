@@ -10,8 +10,9 @@ import pytest
 from corpus import picture
 
 from stylesim.core.errors import StylesimError
+from stylesim.curation.image_locator import read_image_bytes
 from stylesim.curation.sources.local_files import folder
-from stylesim.curation.stage import Stage, open_image_at, parts, read_stage
+from stylesim.curation.stage import Stage, part_paths, read_stage
 
 
 def write_folder(root: Path) -> Path:
@@ -37,8 +38,8 @@ def test_a_folder_and_the_texts_beside(tmp_path: Path):
         ("a.png", None, 40, 30),
         ("b/2.jpg", "by Claude Monet", 50, 20),
     ]
-    assert open_image_at(rows[1]["image"]) == picture(2, 50, 20)
-    assert len(parts(made.folder)) == 2
+    assert read_image_bytes(rows[1]["image"]) == picture(2, 50, 20)
+    assert len(part_paths(made.folder)) == 2
     assert pq.read_table(made.folder / "dropped-00001.parquet")["id"].to_pylist() == ["broken.jpg"]
 
 
@@ -71,7 +72,7 @@ def test_nothing_there(tmp_path: Path):
     with pytest.raises(StylesimError, match="there is no folder and no table"):
         folder(stage(tmp_path), path=str(tmp_path / "none"))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(StylesimError, match="there is no image in it"):
+    with pytest.raises(StylesimError, match="contains no image"):
         folder(stage(tmp_path), path=str(tmp_path / "empty"))
     (tmp_path / "bad.csv").write_text("title\nx\n")
     with pytest.raises(StylesimError, match="no column that names the images"):

@@ -11,7 +11,7 @@ import pytest
 
 from stylesim.core.errors import StylesimError
 from stylesim.curation.sources.url_tables import contrastyles, laion
-from stylesim.curation.stage import Stage, parts, read_stage
+from stylesim.curation.stage import Stage, part_paths, read_stage
 
 
 def stage(folder: Path, **settings: object) -> Stage:
@@ -55,7 +55,7 @@ def test_laions_columns_whatever_their_case(tmp_path: Path):
     assert first["image"] is first["tags"] is None
     assert rows[6]["id"] == "a/000000007"
     assert rows[6]["width"] is None
-    assert len(parts(made.folder)) == 6, "row groups of 30, 30, 10 and 5 rows, 20 at once"
+    assert len(part_paths(made.folder)) == 6, "row groups of 30, 30, 10 and 5 rows, 20 at once"
 
 
 def test_a_stage_of_another_curation_is_a_source(tmp_path: Path):
@@ -95,11 +95,12 @@ def write_contrastyles(path: Path, tags: list, **changes: list) -> Path:
 
 
 @pytest.mark.parametrize("write", [json.dumps, repr, ", ".join, list])
-def test_contrastyles_as_it_is(tmp_path: Path, write, capsys: pytest.CaptureFixture[str]):
+def test_contrastyles_as_it_is(tmp_path: Path, write, caplog: pytest.LogCaptureFixture):
     rows = [["vincent van gogh", "oil painting"], ["arts crafts movement"], ["georgia okeeffe", "My Own Style"]]
     path = write_contrastyles(tmp_path / "train.parquet", [write(tags) for tags in rows])
     made = stage(tmp_path)
-    metrics = contrastyles(made, path=str(path))
+    with caplog.at_level("INFO", logger="stylesim"):
+        metrics = contrastyles(made, path=str(path))
     assert metrics == {"images": 3, "rows": 3, "unknown_tags": 1}
     table = read_stage(made.folder)
     assert table["tags"].to_pylist() == [
@@ -109,17 +110,16 @@ def test_contrastyles_as_it_is(tmp_path: Path, write, capsys: pytest.CaptureFixt
     ]
     assert table["id"].to_pylist() == ["000000000", "000000001", "000000002"]
     assert table["md5"].to_pylist()[1] == f"{1:032x}"
-    said = capsys.readouterr().out
     summary = json.loads((made.folder / "summary.json").read_text())
     assert sum(summary["tags"].values()) == 3
-    assert all(kind in said for kind in summary["tags"])
+    assert all(kind in caplog.text for kind in summary["tags"])
 
 
 def test_contrastyles_that_cannot_be_read(tmp_path: Path):
     path = write_contrastyles(tmp_path / "bad.parquet", ["['pop art']", "['a' 'b']"])
     with pytest.raises(StylesimError, match=r"column merged_tags: 1 rows hold no tags.*First row 1: \"\['a' 'b'\]\""):
         contrastyles(stage(tmp_path), path=str(path))
-    with pytest.raises(StylesimError, match="url and labels are needed"):
+    with pytest.raises(StylesimError, match="must have the columns url and labels"):
         contrastyles(stage(tmp_path / "other"), path=str(path), column="labels")
 
 

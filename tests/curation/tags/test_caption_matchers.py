@@ -12,16 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stylesim.curation.tags.caption_matchers import ExactMatcher, ReferenceMatcher
-from stylesim.curation.tags.match_tags import Recipe, matcher
-from stylesim.curation.tags.names import KINDS, words_of
-from stylesim.curation.tags.vocabulary import Vocabulary, vocabulary
+from stylesim.curation.tags.caption_words import words_of
+from stylesim.curation.tags.match_tags import MatcherSettings, load_matcher
+from stylesim.curation.tags.name_lists import KINDS
+from stylesim.curation.tags.vocabulary import Vocabulary, build_vocabulary
 
 CAPTIONS = Path(__file__).parents[3] / "data/captions/captions.csv"
 
 
 @cache
 def known() -> Vocabulary:
-    return vocabulary(Recipe().lists(), "cued")
+    return build_vocabulary(MatcherSettings().lists(), "cued")
 
 
 @cache
@@ -78,7 +79,7 @@ def brute(caption: str) -> set[str]:
     for start in range(len(text)):
         for end in range(start + 1, len(text) + 1):
             if s := known().spellings.get(" ".join(text[start:end])):
-                found.add((start + s.before, end - s.behind, s.tag))
+                found.add((start + s.before, end - s.after, s.tag))
     spans = {(a, b) for a, b, _ in found}
     return {t for a, b, t in found if not any((c, d) != (a, b) and c <= a and b <= d for c, d in spans)} - {""}
 
@@ -108,7 +109,7 @@ def test_the_longest_match_wins(one: str, other: str):
     spelling = known().spellings[f"{one}"]
     if other in f" {one} " and spelling.tag and known().spellings[other].tag != spelling.tag:
         assert known().spellings[other].tag not in find(one)
-    name = one.split()[spelling.before : len(one.split()) - spelling.behind]
+    name = one.split()[spelling.before : len(one.split()) - spelling.after]
     if spelling.tag and " ".join(name) not in known().spellings:
         assert spelling.tag in find(one)
 
@@ -122,7 +123,7 @@ def test_reference_matching_is_a_search_for_substrings():
         ["movement:dada"],
         [],
     ]
-    bare_names = matcher(Recipe(matching="reference")).find_all(["monetary union"])[0]
+    bare_names = load_matcher(MatcherSettings(matching="reference")).find_all(["monetary union"])[0]
     assert "artist:claude monet" in bare_names, "no bounds of words"
 
 

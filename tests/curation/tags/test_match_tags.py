@@ -15,24 +15,24 @@ import pyarrow as pa
 import pytest
 
 from stylesim.core.errors import StylesimError
-from stylesim.curation.stage import Piece, Stage, parts, read_stage
+from stylesim.curation.stage import Part, Stage, part_paths, read_stage
 from stylesim.curation.tags.match_tags import match_tags
 
 CAPTIONS = ["Claude Monet, oil painting", "a van on the road", "pop art by Mucha", None, "mural by Jo Doe", "art deco"]
 ROWS = 60
 
 
-def rows(number: int) -> Piece:
+def rows(number: int) -> Part:
     captions = [CAPTIONS[n % len(CAPTIONS)] for n in range(ROWS)]
     given = [["tag:own"] if n == 1 else None for n in range(ROWS)]
     table = {"id": [f"{number}/{n}" for n in range(ROWS)], "caption": captions}
-    return Piece(pa.table(table | {"tags": pa.array(given, pa.list_(pa.string()))}), {})
+    return Part(pa.table(table | {"tags": pa.array(given, pa.list_(pa.string()))}), {})
 
 
 def sources(folder: Path, pieces: int = 4) -> Path:
     stage = Stage(folder / "1-sources", {}, processes=1, show=False)
     if stage.begin() is None:
-        stage.finish(stage.each(rows, range(pieces)))
+        stage.finish(stage.map_inputs(rows, range(pieces)))
     return stage.folder
 
 
@@ -110,10 +110,10 @@ import sys, time
 sys.path[:0] = [sys.argv[1]]
 from pathlib import Path
 import stylesim.curation.tags.match_tags as tags, test_match_tags as t
-def slow(table, recipe, given, work=tags._match):
+def slow(table, settings, given, work=tags._match_part):
     time.sleep(0.2)
-    return work(table, recipe, given)
-tags._match = slow
+    return work(table, settings, given)
+tags._match_part = slow
 tags.match_tags(t.stage(Path(sys.argv[2]), Path(sys.argv[3])))
 """
 
@@ -123,12 +123,12 @@ def test_killed_and_gone_on_with_serial_and_parallel_are_the_same_bytes(tmp_path
     killed, plain, parallel = (stage(tmp_path / n, source, p) for n, p in (("a", 1), ("b", 1), ("c", 2)))
     arguments = [str(Path(__file__).parent), str(tmp_path / "a"), str(source)]
     process = subprocess.Popen([sys.executable, "-c", PROGRAM, *arguments])
-    while not parts(killed.folder):
+    while not part_paths(killed.folder):
         assert process.poll() is None
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    assert 1 <= len(parts(killed.folder)) < 4
+    assert 1 <= len(part_paths(killed.folder)) < 4
     assert not (killed.folder / "summary.json").exists()
     counts = match_tags(killed)
     assert counts == match_tags(plain) == match_tags(parallel)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stylesim.core.errors import StylesimError
-from stylesim.curation.tags.tag_strings import SEPARATORS, read_tags, recognise
+from stylesim.curation.tags.tag_strings import SEPARATORS, detect_tag_format, read_tags
 
 KNOWN = {"pop art": "movement:pop art", "claude monet": "artist:claude monet", "oil painting": "medium:oil painting"}
 ROWS = [["claude monet"], ["pop art", "oil painting"], ["claude monet", "o'keeffe"], []]
@@ -29,13 +29,13 @@ ROWS = [["claude monet"], ["pop art", "oil painting"], ["claude monet", "o'keeff
 )
 def test_every_way_to_write_them(write, counts: dict[str, int]):
     rows = [write(tags) for tags in ROWS]
-    writing = recognise(rows, KNOWN, "here")
+    writing = detect_tag_format(rows, KNOWN, "here")
     assert writing.counts == counts
     assert [read_tags(row, writing.separator) for row in rows] == ROWS
 
 
 def test_what_was_found_is_said():
-    writing = recognise(['["pop art"]', "['pop art']", "pop art; claude monet", None, ""], KNOWN, "here")
+    writing = detect_tag_format(['["pop art"]', "['pop art']", "pop art; claude monet", None, ""], KNOWN, "here")
     assert (
         str(writing) == "1 rows of JSON lists, 1 rows of Python lists, 2 rows of nothing, 1 rows of text separated by ;"
     )
@@ -46,12 +46,12 @@ def test_what_was_found_is_said():
 )
 def test_what_cannot_be_read_is_refused_with_the_first_rows(bad: Any):
     with pytest.raises(StylesimError, match=r"here: 2 rows hold no tags.*First row 1: .*row 3: "):
-        recognise(["['pop art']", bad, "['claude monet']", bad], KNOWN, "here")
+        detect_tag_format(["['pop art']", bad, "['claude monet']", bad], KNOWN, "here")
 
 
 def test_text_without_any_name_is_no_tags():
-    with pytest.raises(StylesimError, match=r"2 rows hold no tags that could be read.*First row 0: 'lorem ipsum'"):
-        recognise(["lorem ipsum", "dolor, sit"], KNOWN, "here")
+    with pytest.raises(StylesimError, match=r"2 rows hold no tags that can be read.*First row 0: 'lorem ipsum'"):
+        detect_tag_format(["lorem ipsum", "dolor, sit"], KNOWN, "here")
 
 
 @given(st.lists(st.lists(st.text(st.characters(exclude_characters="".join(SEPARATORS) + "\0")).map(str.strip))))
@@ -59,7 +59,7 @@ def test_lists_are_read_back(rows: list[list[str]]):
     for write in (json.dumps, repr):
         texts = [write(tags) for tags in rows]
         try:
-            separator = recognise(texts, KNOWN, "here").separator
+            separator = detect_tag_format(texts, KNOWN, "here").separator
         except StylesimError:
             assert any("'" in tag or '"' in tag for tags in rows for tag in tags), "only quotes within may mislead"
             continue

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from stylesim.curation.tags.names import phrase, read_lists, shipped
-from stylesim.curation.tags.vocabulary import Lists, Spelling, vocabulary
+from stylesim.curation.tags.caption_words import phrase
+from stylesim.curation.tags.name_lists import packaged_list, read_name_lists
+from stylesim.curation.tags.vocabulary import Lists, Spelling, build_vocabulary
 
 NAMES = {
     "medium": ["an oil painting", "a color pencil sketch", "digital art"],
@@ -33,7 +34,7 @@ LISTS = Lists(
 
 
 def tags(surnames: str = "cued") -> dict[str, str]:
-    return {spelt: spelling.tag for spelt, spelling in vocabulary(LISTS, surnames).spellings.items()}  # type: ignore[arg-type]
+    return {spelt: spelling.tag for spelt, spelling in build_vocabulary(LISTS, surnames).spellings.items()}  # type: ignore[arg-type]
 
 
 def test_spellings_of_one_name_are_one_tag():
@@ -50,7 +51,7 @@ def test_spellings_of_one_name_are_one_tag():
 
 
 def test_surnames_are_whoever_alone_has_them():
-    found = vocabulary(LISTS, "cued").spellings
+    found = build_vocabulary(LISTS, "cued").spellings
     assert found["by sargent"] == Spelling("artist:john singer sargent", 1, 0)
     assert found["sargent style"] == Spelling("artist:john singer sargent", 0, 1)
     assert "sargent" not in found
@@ -63,7 +64,7 @@ def test_surnames_are_whoever_alone_has_them():
 
 
 def test_words_that_are_names_as_well():
-    found = vocabulary(LISTS, "cued").spellings
+    found = build_vocabulary(LISTS, "cued").spellings
     assert "titian" not in found
     assert found["titian s"] == Spelling("artist:titian", 0, 1)
     assert found["by titian"] == Spelling("artist:titian", 1, 0)
@@ -72,13 +73,15 @@ def test_words_that_are_names_as_well():
 
 
 def test_published_strings_find_the_same_tags():
-    assert vocabulary(LISTS, "cued").bare["mc escher"] == "artist:m. c. escher"
-    assert vocabulary(LISTS, "cued").bare["edward burne jones"] == "artist:edward burne-jones"
+    assert build_vocabulary(LISTS, "cued").published["mc escher"] == "artist:m. c. escher"
+    assert build_vocabulary(LISTS, "cued").published["edward burne jones"] == "artist:edward burne-jones"
 
 
 def test_the_lists_of_the_package_speak_of_names_that_are_there():
-    lists = Lists(read_lists({}), shipped("aliases.txt"), shipped("cued.txt"), shipped("stop.txt"))
+    lists = Lists(
+        read_name_lists({}), packaged_list("aliases.txt"), packaged_list("cued.txt"), packaged_list("stop.txt")
+    )
     known = {phrase(name) for names in lists.names.values() for name in names}
     named = [line.partition(":")[0] for line in (*lists.aliases, *lists.cued)]
     assert [name for name in named if phrase(name) not in known] == []
-    assert len(vocabulary(lists, "cued").tags) > 5400
+    assert len(build_vocabulary(lists, "cued").tags) > 5400

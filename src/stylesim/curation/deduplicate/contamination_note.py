@@ -1,38 +1,39 @@
-"""Which evaluation sets a training set has been cleared of: a note that travels with its shards."""
+"""Record which evaluation sets a training set was cleared of, in a note that is kept next to its shards."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stylesim.core.errors import StylesimError
-from stylesim.core.files import write_json
+from stylesim.core.errors import DataError
+from stylesim.core.files import sha256_of_text, write_json
 
 CONTAMINATION = "contamination.json"
 
 
 def checked_against(root: str | Path) -> list[str]:
-    """What a root of training data says it was cleared of, a sentence for each evaluation set.
+    """Return what a folder of training data was cleared of, one sentence for each evaluation set.
 
-    Empty where it says nothing: no note lies in the folder, or the root is remote. Raises StylesimError for a note
-    that cannot be read.
+    The list is empty if the folder has no note, or is remote.
+
+    Raises:
+        DataError: If the note cannot be read.
     """
     file = Path(root).expanduser() / CONTAMINATION
     try:
-        note = json.loads(file.read_text())
+        note = json.loads(file.read_text(encoding="utf-8"))
         return [
-            f"cleared of {name}: {one['dropped']:,} images within {note['threshold']:g} (inner product of"
-            f" {note['encoder']}) of its {one['images']:,} were dropped"
-            for name, one in note["sets"].items()
+            f"cleared of {name}: {counts['dropped']:,} images within {note['threshold']:g} (inner product of"
+            f" {note['encoder']}) of its {counts['images']:,} were dropped"
+            for name, counts in note["sets"].items()
         ]
     except (FileNotFoundError, NotADirectoryError):
         return []
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StylesimError(
-            f"{file} cannot be read ({error!r}): copy it anew from where the shards were made."
+        raise DataError(
+            f"{file} cannot be read ({error!r}): copy it again from the folder where the shards were made."
         ) from error
 
 
@@ -43,16 +44,27 @@ def write_note(
     sets: Mapping[str, Mapping[str, int]],
     whiten: int | None = None,
 ) -> None:
-    """Note the encoder (its provenance, its axes if whitened), and the images and the dropped ones of each set."""
+    """Write the note.
+
+    Args:
+        folder: Where to write it.
+        encoder: The entry `encoder` of the metadata of a descriptor set: name, weights and preprocessing.
+        threshold: The inner product above which an image was dropped.
+        sets: For each evaluation set, its number of `images` and how many training images were `dropped`.
+        whiten: The number of axes, if descriptors were whitened.
+    """
     name = f"{encoder['name']}, {encoder['weights']}, at {encoder['preprocessing']['size']} px"
     name += f", whitened to {whiten} axes" if whiten else ""
     write_json(folder / CONTAMINATION, {"encoder": name, "threshold": threshold, "sets": sets})
 
 
 def digest_of_set(locations: Sequence[str]) -> str:
-    """Of what an evaluation set is made of, without opening an image: its shards' digests, its files' names and sizes.
+    """Return a digest of an evaluation set without opening an image.
 
-    Raises StylesimError where a location is missing or empty.
+    It covers the digests of its shards, and the names and sizes of its files.
+
+    Raises:
+        DataError: If a location is missing or empty.
     """
     from stylesim.data.open_samples import open_samples
     from stylesim.data.roots import name_roots
@@ -63,6 +75,6 @@ def digest_of_set(locations: Sequence[str]) -> str:
         if isinstance(part, ShardSamples):
             listing += [(shard.name, shard.sha256) for index in part.indices for shard in index.shards]
         else:
-            files = [(item.id, Path(str(item.image))) for item in part]
+            files = [(sample.id, Path(str(sample.image))) for sample in part]
             listing += [(name, file.stat().st_size if file.is_file() else -1) for name, file in files]
-    return hashlib.sha256(json.dumps(listing).encode()).hexdigest()
+    return sha256_of_text(json.dumps(listing))

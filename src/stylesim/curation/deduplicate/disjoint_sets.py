@@ -1,4 +1,4 @@
-"""Connected components of pairs that arrive a few at a time, in memory that grows with the nodes alone."""
+"""Connected components of pairs that arrive in batches, in memory that grows only with the number of nodes."""
 
 from __future__ import annotations
 
@@ -6,14 +6,20 @@ import numpy as np
 from jaxtyping import Int
 
 
-class Components:
-    """Which of `n` nodes hang together: a union-find forest whose roots are the least node of their component."""
+class DisjointSets:
+    """The connected components of `n` nodes: a union-find forest whose roots are the least node of their component.
+
+    scipy's `connected_components` needs all pairs in memory at once, and there may be far more pairs than nodes.
+    """
 
     def __init__(self, n: int) -> None:
         self.parents: Int[np.ndarray, " n"] = np.arange(n)
 
     def join(self, left: Int[np.ndarray, " p"], right: Int[np.ndarray, " p"]) -> None:
-        """Take edges. Each round hangs a root below the least root that it has an edge to, until no edge is left."""
+        """Add edges between `left` and `right`.
+
+        Each round attaches a root to the least root that it shares an edge with, until every edge lies in one tree.
+        """
         while len(left):
             left, right = self._roots(left), self._roots(right)
             apart = left != right
@@ -21,12 +27,12 @@ class Components:
             np.minimum.at(self.parents, right, left)
 
     def labels(self) -> Int[np.ndarray, " n"]:
-        """The least node of each node's component."""
+        """Return the least node of each node's component."""
         return self._roots(np.arange(len(self.parents)))
 
     def _roots(self, nodes: Int[np.ndarray, " p"]) -> Int[np.ndarray, " p"]:
         roots = self.parents[nodes]
-        while (above := self.parents[roots]).tobytes() != roots.tobytes():
+        while not np.array_equal(above := self.parents[roots], roots):
             roots = above
-        self.parents[nodes] = roots  # or long chains would be walked again and again
+        self.parents[nodes] = roots  # path compression: long chains are walked only once
         return roots

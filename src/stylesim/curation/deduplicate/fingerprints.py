@@ -1,4 +1,4 @@
-"""Digests and a perceptual hash of an image: what tells copies before any network has seen them."""
+"""Digests and a perceptual hash of an image, which identify exact copies before any network is run."""
 
 from __future__ import annotations
 
@@ -11,35 +11,36 @@ from PIL import Image
 
 from stylesim.core.errors import StylesimError
 from stylesim.core.images import decode_rgb
-from stylesim.curation.stage import Piece, open_image_at
+from stylesim.curation.image_locator import read_image_bytes
+from stylesim.curation.stage import Part
 
 FINGERPRINTS = pa.schema(
     [
         ("id", pa.string()),
         ("width", pa.int32()),
         ("height", pa.int32()),
-        ("bytes", pa.string()),  # SHA-256 of the file, 32 hex digits of it
-        ("pixels", pa.string()),  # of the picture as it is decoded, and its size
+        ("bytes", pa.string()),  # the first 32 hex digits of the SHA-256 of the file
+        ("pixels", pa.string()),  # the same of the size and the decoded pixels
         ("hash", pa.int64()),
-        ("reason", pa.string()),  # why there is none of these, otherwise null
+        ("reason", pa.string()),  # why the image cannot be read, otherwise null
     ]
 )
 
 
-def fingerprints(table: pa.Table) -> Piece:
-    """Fingerprints of the images of a part, in its order. Every image is decoded whole, so what is broken shows."""
+def fingerprints(table: pa.Table) -> Part:
+    """Compute the fingerprints of a part's images, in its order. Images are fully decoded, so that damage is found."""
     rows = [
         {"id": name} | _fingerprint(image)
         for name, image in zip(table["id"].to_pylist(), table["image"].to_pylist(), strict=True)
     ]
-    return Piece(pa.Table.from_pylist(rows, FINGERPRINTS), {"images": len(rows)})
+    return Part(pa.Table.from_pylist(rows, FINGERPRINTS), {"images": len(rows)})
 
 
 def _fingerprint(locator: str | None) -> dict[str, object]:
     if locator is None:
         return {"reason": "no image: only its URL is known"}
     try:
-        data = open_image_at(locator)
+        data = read_image_bytes(locator)
         pixels = decode_rgb(data)
     except (StylesimError, MemoryError) as error:
         return {"reason": f"unreadable: {str(error) or type(error).__name__}"}
@@ -54,6 +55,7 @@ def _fingerprint(locator: str | None) -> dict[str, object]:
 
 
 def difference_hash(pixels: UInt8[np.ndarray, "h w 3"]) -> int:
-    """64 bits, as a signed integer: which of two neighbours is brighter in the picture of 9 x 8 grey pixels."""
+    """Return 64 bits as a signed integer: whether each pixel of the 9 x 8 greyscale image is brighter than its left
+    neighbour."""
     small = np.asarray(Image.fromarray(pixels).convert("L").resize((9, 8), Image.Resampling.BOX))
     return int(np.packbits(small[:, 1:] > small[:, :-1]).view(">i8")[0])

@@ -1,4 +1,4 @@
-"""What img2dataset has left on disk: tars, or folders of files, each with a table of what became of every URL."""
+"""Read what img2dataset has written: tars or folders of images, each with a table of what happened to every URL."""
 
 # pyright: reportAttributeAccessIssue=false
 
@@ -18,85 +18,102 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from stylesim.core.errors import StylesimError
+from stylesim.core.errors import ConfigError
 from stylesim.core.image_folders import is_image_file, visible_files
 from stylesim.core.images import EXTENSIONS
-from stylesim.curation.sources.columns import ours
-from stylesim.curation.stage import Piece, Stage, digest_of
-from stylesim.curation.tar_members import Tar
+from stylesim.curation.sources.standard_columns import standard_columns
+from stylesim.curation.stage import Part, Stage, listing_digest
+from stylesim.curation.tar_members import TarMembers
 
-_BROKEN = (OSError, EOFError, ValueError, RecursionError, zlib.error)
+_DAMAGE = (OSError, EOFError, ValueError, RecursionError, zlib.error)
 REASONS = {"failed_to_download": "dead_url", "failed_to_resize": "not_an_image"}
-"""img2dataset's status, and what it is called in the counts."""
+"""The statuses of img2dataset, and their names in the counts."""
 
 
 def img2dataset(stage: Stage, *, path: str) -> dict[str, Any]:
-    """Stage 1 from images that img2dataset has written: `00000.tar` or `00000/`, one part for each.
+    """Run stage 1 on images that img2dataset has written as `00000.tar` or `00000/`, each of which becomes a part.
 
-    The table beside a tar (`00000.parquet`) says what became of its URLs; without it the `.json` and `.txt` of each
-    image do. Captions, sizes and whatever was saved along (`id`, `aesthetic`, `tags`, ...) are taken over.
+    The table next to a tar (`00000.parquet`) tells what happened to its URLs; without it, the `.json` and `.txt` of
+    each image are read. Captions, sizes and additional columns (`id`, `aesthetic`, `tags`, ...) are taken over.
+
+    Args:
+        stage: The folder to write to.
+        path: The output folder of img2dataset, or a folder that contains several of them.
+
+    Returns:
+        The counts of the stage.
 
     Raises:
-        StylesimError: If there is no tar and no folder of images.
+        ConfigError: If there is no tar and no folder of images.
     """
     root = Path(path).expanduser().absolute()
     if not root.is_dir():
-        raise StylesimError(f"source.path={path}: there is no folder at {root}.")
+        raise ConfigError(f"source.path={path}: there is no folder at {root}.")
     files = [file for file in visible_files(root) if file.suffix != ".partial"]
-    if (done := stage.begin(files=digest_of(files, root))) is not None:
+    if (done := stage.begin(files=listing_digest(files, root))) is not None:
         return done
     return stage.finish(read_downloads(stage, root))
 
 
 def read_downloads(stage: Stage, root: Path) -> Counter[str]:
-    """The parts of all tars and folders of images below `root`, in the order of their names."""
+    """Write the parts of all tars and folders of images below `root`, ordered by name, and return their counts.
+
+    Raises:
+        ConfigError: If there is no tar and no folder of images.
+    """
     files = visible_files(root)
     tars = [file for file in files if file.name.endswith((".tar", ".tar.gz"))]
     folders = {file.parent for file in files if is_image_file(file)}
     shards = sorted([*tars, *folders])
     if not shards:
-        raise StylesimError(f"{root} holds no tar and no folder of images, which img2dataset would have left there.")
+        raise ConfigError(f"{root} contains no tar and no folder of images, which img2dataset would have written.")
     several = len({shard.parent for shard in shards}) > 1
-    return stage.each(partial(_read_shard, root=root if several else None), shards)
+    return stage.map_inputs(partial(_read_shard, root=root if several else None), shards)
 
 
-def _read_shard(shard: Path, root: Path | None) -> Piece:
+def _read_shard(shard: Path, root: Path | None) -> Part:
     counts: Counter[str] = Counter()
     read: Callable[[str], bytes]
     if shard.is_dir():
         visible = sorted(name for name in os.listdir(shard) if not name.startswith("."))
         names, locate, read = visible, partial(os.path.join, shard), partial(_read_file, shard)
     else:
-        tar = Tar(shard)
+        tar = TarMembers(shard)
         names, locate, read = tar.names(), tar.locator, tar.read
-        counts["damaged_tars"] = not tar.whole
+        counts["damaged_tars"] = not tar.complete
     images = {name.rpartition(".")[0]: name for name in names if name.lower().endswith(EXTENSIONS)}
-    table = _table(shard.parent / f"{shard.name.split('.')[0]}.parquet")
+    table = _read_url_table(shard.parent / f"{shard.name.split('.')[0]}.parquet")
     if table is None:
-        table = _by_members(images, set(names), read)
+        table = _table_from_members(images, set(names), read)
     table = table.sort_by("key")
     keys = table["key"].to_pylist()
-    status = table["status"].to_pylist() if "status" in table.column_names else [None] * len(keys)
-    messages = table["error_message"].to_pylist() if "error_message" in table.column_names else [None] * len(keys)
-    failures = [s if s != "success" else None for s in status]  # without a table, null is no failure either
-    reasons = [
+    reasons = _failures(table, keys, images)
+    rows = standard_columns(table)
+    if root is not None:  # several downloads use the same keys
+        prefix = Path(os.path.relpath(shard.parent, root)).as_posix()
+        rows = rows.set_column(0, "id", pa.array([f"{prefix}/{id}" for id in rows["id"].to_pylist()]))
+    locators = pa.array([locate(images[key]) if key in images else None for key in keys], pa.string())
+    present = pa.array([reason is None for reason in reasons])
+    counts.update(reason.partition(":")[0] for reason in reasons if reason)
+    counts += Counter(rows=len(keys), images=pc.sum(present).as_py() or 0)
+    dropped = pa.table({"id": rows["id"], "reason": pa.array(reasons, pa.string())}).filter(pc.invert(present))
+    return Part(rows.append_column("image", locators).filter(present), counts, dropped if len(dropped) else None)
+
+
+def _failures(table: pa.Table, keys: list[str], images: Iterable[str]) -> list[str | None]:
+    """Return why each image is missing; None if it is there."""
+    nothing = [None] * len(keys)
+    status = table["status"].to_pylist() if "status" in table.column_names else nothing
+    messages = table["error_message"].to_pylist() if "error_message" in table.column_names else nothing
+    failures = [s if s != "success" else None for s in status]  # null, without a table, is not a failure either
+    return [
         f"{REASONS.get(s, s)}: {message}" if s else None if key in images else "missing: not in its tar"
         for key, s, message in zip(keys, failures, messages, strict=True)
     ]
-    kept = ours(table)
-    if root is not None:  # keys of several downloads are alike
-        prefix = Path(os.path.relpath(shard.parent, root)).as_posix()
-        kept = kept.set_column(0, "id", pa.array([f"{prefix}/{id}" for id in kept["id"].to_pylist()]))
-    located = pa.array([locate(images[key]) if key in images else None for key in keys], pa.string())
-    chosen = pa.array([reason is None for reason in reasons])
-    counts.update(reason.partition(":")[0] for reason in reasons if reason)
-    counts += Counter(rows=len(keys), images=pc.sum(chosen).as_py() or 0)
-    dropped = pa.table({"id": kept["id"], "reason": pa.array(reasons, pa.string())}).filter(pc.invert(chosen))
-    return Piece(kept.append_column("image", located).filter(chosen), counts, dropped if len(dropped) else None)
 
 
-def _table(path: Path) -> pa.Table | None:
-    """The table that img2dataset writes beside a tar; None where there is none, or one that was never finished."""
+def _read_url_table(path: Path) -> pa.Table | None:
+    """Read the table that img2dataset writes next to a tar; None if it is missing or unfinished."""
     try:
         table = pq.ParquetFile(path).read()
     except (pa.ArrowException, OSError):
@@ -104,23 +121,23 @@ def _table(path: Path) -> pa.Table | None:
     return table if "key" in table.column_names else None
 
 
-def _by_members(images: Iterable[str], names: set[str], read: Callable[[str], bytes]) -> pa.Table:
-    """The same from the `.json` and `.txt` of each image."""
+def _table_from_members(images: Iterable[str], names: set[str], read: Callable[[str], bytes]) -> pa.Table:
+    """Make such a table from the `.json` and `.txt` of each image."""
     rows = []
     for key in images:
         row: dict[str, Any] = {}
         caption = None
-        with suppress(*_BROKEN):  # the image is still an image
+        with suppress(*_DAMAGE):  # the image itself is still usable
             caption = read(f"{key}.txt").decode("utf-8", "replace").strip() if f"{key}.txt" in names else None
-        with suppress(*_BROKEN):
+        with suppress(*_DAMAGE):
             row = json.loads(read(f"{key}.json")) if f"{key}.json" in names else {}
         rows.append({"caption": caption} | (row if isinstance(row, dict) else {}) | {"key": key})
     columns = sorted({name for row in rows for name in row} | {"key"})
-    return pa.table({name: _column(name, [row.get(name) for row in rows]) for name in columns})
+    return pa.table({name: _make_column(name, [row.get(name) for row in rows]) for name in columns})
 
 
-def _column(name: str, values: list[Any]) -> pa.Array:
-    """Values of JSON, whose types may differ from row to row: then they are text."""
+def _make_column(name: str, values: list[Any]) -> pa.Array:
+    """Make a column of JSON values; if their types differ from row to row, it is text."""
     try:
         return pa.array(values, pa.string() if name == "key" else None)
     except pa.ArrowException:

@@ -1,4 +1,4 @@
-"""Stage 1 from images of one's own: a folder, or a table that names the files."""
+"""Read a user's own images: a folder, or a table that names the files."""
 
 from __future__ import annotations
 
@@ -9,69 +9,77 @@ from typing import Any
 import pyarrow as pa
 from PIL import Image
 
-from stylesim.core.errors import StylesimError
+from stylesim.core.errors import ConfigError
 from stylesim.core.image_folders import is_image_file, visible_files
 from stylesim.core.images import EXTENSIONS, FORMATS
-from stylesim.curation.sources.columns import ours
-from stylesim.curation.stage import Piece, Stage, digest_of
+from stylesim.curation.sources.standard_columns import standard_columns
+from stylesim.curation.stage import Part, Stage, listing_digest
 from stylesim.data.image_tables import TABLES, read_image_table, split_tags
 
 Row = dict[str, Any]
 
 
 def folder(stage: Stage, *, path: str, rows: int = 10_000) -> dict[str, Any]:
-    """Stage 1 from a folder of images, or a CSV, TSV or parquet file of them.
+    """Run stage 1 on a folder of images, or on a CSV, TSV or parquet file that names them.
 
-    In a folder, the `.txt` beside an image is its caption, and ids are paths below it. A table has a column `path` (or
-    `image`, `name`, `file`), relative to the table, and may have `caption` (or `text`), `url`, `content`, `aesthetic`,
-    `nsfw` and `tags` (a list, or text separated by `|` or `;`). `rows` images make a part.
+    In a folder, the `.txt` file next to an image is its caption, and ids are relative paths. A table has a column
+    `path` (or `image`, `name`, `file`), relative to the table, and may have `caption` (or `text`), `url`, `content`,
+    `aesthetic`, `nsfw` and `tags` (a list, or text separated by `|` or `;`).
+
+    Args:
+        stage: The folder to write to.
+        path: The folder or table.
+        rows: Images per part.
+
+    Returns:
+        The counts of the stage.
 
     Raises:
-        StylesimError: If there is neither, or no image in it.
+        ConfigError: If there is no folder and no table, or if it contains no image.
+        DataError: If the table cannot be read.
     """
     root = Path(path).expanduser().absolute()
     if root.is_dir():
         files = visible_files(root)
-        names = [file.relative_to(root).as_posix() for file in files if is_image_file(file)]
-        found: list[Row] = [{"path": name} for name in names]
+        images: list[Row] = [{"path": file.relative_to(root).as_posix()} for file in files if is_image_file(file)]
     elif root.is_file() and root.suffix in TABLES:
-        files, found, root = [root], _rows(root), root.parent
+        files, images, root = [root], _table_rows(root), root.parent
     else:
-        raise StylesimError(f"source.path={path}: there is no folder and no table ({', '.join(TABLES)}) at {root}.")
-    if not found:
-        raise StylesimError(f"source.path={path}: there is no image in it; looked for {', '.join(EXTENSIONS)}.")
-    if (done := stage.begin(files=digest_of(files, root))) is not None:
+        raise ConfigError(f"source.path={path}: there is no folder and no table ({', '.join(TABLES)}) at {root}.")
+    if not images:
+        raise ConfigError(f"source.path={path} contains no image; looked for {', '.join(EXTENSIONS)}.")
+    if (done := stage.begin(files=listing_digest(files, root))) is not None:
         return done
-    pieces = [found[first : first + rows] for first in range(0, len(found), rows)]
-    return stage.finish(stage.each(partial(_read, root=root), pieces))
+    pieces = [images[first : first + rows] for first in range(0, len(images), rows)]
+    return stage.finish(stage.map_inputs(partial(_read_images, root=root), pieces))
 
 
-def _rows(table: Path) -> list[Row]:
-    """The rows of a table, its columns in lower case; a path that comes again counts once."""
+def _table_rows(table: Path) -> list[Row]:
+    """Return the rows of a table with lower-case columns; of several rows with the same path, the first."""
     frame = read_image_table(table).drop_duplicates("path").astype(object)
     return frame.where(frame.notna().to_numpy(), None).to_dict("records")  # type: ignore[return-value]
 
 
-def _read(rows: list[Row], root: Path) -> Piece:
-    kept: list[Row] = []
+def _read_images(rows: list[Row], root: Path) -> Part:
+    images: list[Row] = []
     dropped: list[Row] = []
     for row in rows:
         name, file = str(row["path"]), root / str(row["path"])
         try:
             with Image.open(file, formats=FORMATS) as image:
                 width, height = image.size
-        except Exception as error:  # PIL raises nearly everything on a broken file
+        except Exception as error:  # PIL raises exceptions of nearly every class for a damaged file
             dropped.append({"id": name, "reason": f"not_an_image: {type(error).__name__}"})
             continue
-        kept.append(row | {"id": name, "image": str(file), "width": width, "height": height})
-        beside = file.with_suffix(".txt")
-        if not any(row.get(column) for column in ("caption", "text", "txt")) and beside.is_file():
-            kept[-1]["caption"] = beside.read_text(encoding="utf-8", errors="replace").strip()
+        images.append(row | {"id": name, "image": str(file), "width": width, "height": height})
+        text_file = file.with_suffix(".txt")
+        if not any(row.get(column) for column in ("caption", "text", "txt")) and text_file.is_file():
+            images[-1]["caption"] = text_file.read_text(encoding="utf-8", errors="replace").strip()
         if isinstance(tags := row.get("tags"), str):
-            kept[-1]["tags"] = split_tags(tags)
-    counts = {"rows": len(rows), "images": len(kept), "not_an_image": len(dropped)}
-    columns = {name: [row.get(name) for row in kept] for name in sorted({name for row in kept for name in row})}
-    table = ours(pa.table(columns)) if kept else pa.table({})
-    if kept:
+            images[-1]["tags"] = split_tags(tags)
+    counts = {"rows": len(rows), "images": len(images), "not_an_image": len(dropped)}
+    columns = {name: [row.get(name) for row in images] for name in sorted({name for row in images for name in row})}
+    table = standard_columns(pa.table(columns)) if images else pa.table({})
+    if images:
         table = table.append_column("image", pa.array(columns["image"], pa.string()))
-    return Piece(table, counts, pa.Table.from_pylist(dropped) if dropped else None)
+    return Part(table, counts, pa.Table.from_pylist(dropped) if dropped else None)

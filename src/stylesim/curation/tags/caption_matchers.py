@@ -1,7 +1,7 @@
-"""Names in captions: whole words and the longest match, or whatever the published tag strings imply.
+"""Find names in captions: as whole words with the longest match, or as the published tag strings imply.
 
-Captions are matched many at once, as one text: an automaton of all spellings (Aho and Corasick 1975) goes over it in
-one go, and nothing is done for a caption that names nobody.
+Many captions are matched at once, as one joined text: an automaton of all spellings (Aho and Corasick, 1975) passes
+over it once, and a caption that names nobody costs no Python code.
 """
 
 from __future__ import annotations
@@ -10,65 +10,65 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import Any
 
-from stylesim.core.errors import StylesimError
-from stylesim.curation.tags.names import BREAK, COMMA, SMALL, words_of
+from stylesim.core.errors import ConfigError
+from stylesim.curation.tags.caption_words import BREAK, COMMA, SMALL_WORDS, words_of
 from stylesim.curation.tags.vocabulary import Spelling, Vocabulary
 
 
 class ExactMatcher:
-    """Finds the spellings of a vocabulary as whole words, whatever their case, accents and punctuation.
+    """Find the spellings of a vocabulary as whole words, regardless of case, accents and punctuation.
 
-    Of matches that lie one in the other only the longest counts: "Rembrandt Peale" is not Rembrandt. Nor is a name read
-    across a comma: "a study for a video, art of the nineties" is no video art.
+    If one match lies inside another, only the longer one counts: "Rembrandt Peale" is not Rembrandt. A name is not
+    matched across a comma: "a study for a video, art of the nineties" is not video art.
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
-        self._automaton = _automaton((f" {spelt} ", _lengths(spelt, s)) for spelt, s in vocabulary.spellings.items())
+        self._automaton = _automaton((f" {name} ", _lengths(name, s)) for name, s in vocabulary.spellings.items())
 
     def find_all(self, captions: Sequence[str]) -> list[list[str]]:
-        """The tags of each caption, each once, in the order of their first words."""
-        rows: list[list[str]] = [[] for _ in captions]
-        for numbers in _alike(captions):
+        """Return the distinct tags of each caption, in the order of their first words."""
+        tags: list[list[str]] = [[] for _ in captions]
+        for numbers in _by_encoding(captions):
             text = f" {' '.join(words_of([captions[n].replace(BREAK, ' ') for n in numbers]))} "
-            found: list[tuple[int, int, str]] = []
-            row, stop, stops = -1, -1, _stops(text)
+            matches: list[tuple[int, int, str]] = []
+            caption, end, ends = -1, -1, _caption_ends(text)
             for at, (name, cut, tag) in self._automaton.iter(text):
-                while at >= stop:
-                    if found:
-                        rows[numbers[row]], found = _longest(found), []
-                    row, stop = row + 1, next(stops)
-                found.append((at - name, cut - at, tag))
-            if found:
-                rows[numbers[row]] = _longest(found)
-        return rows
+                while at >= end:
+                    if matches:
+                        tags[numbers[caption]], matches = _longest(matches), []
+                    caption, end = caption + 1, next(ends)
+                matches.append((at - name, cut - at, tag))
+            if matches:
+                tags[numbers[caption]] = _longest(matches)
+        return tags
 
 
 class ReferenceMatcher:
-    """Finds the names as the published tag strings have them anywhere in the text of a caption, stripped alike.
+    """Find names in the form of the published tag strings anywhere in a caption of the same form.
 
-    Case, punctuation and small words do not count, and neither do the bounds of words: every name that is a part of the
-    text is a tag, "dada" in "dadadodo" as well. No alias, no stop list. Source: reference/csd.md, section 3.
+    Case, punctuation, small words and word boundaries do not count: every name that is a substring is a tag, including
+    "dada" in "dadadodo". There are no aliases and no stop list. Source: reference/csd.md, section 3.
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
-        self._automaton = _automaton(vocabulary.bare.items())
+        self._automaton = _automaton(vocabulary.published.items())
 
     def find_all(self, captions: Sequence[str]) -> list[list[str]]:
-        """The tags of each caption, each once, in the order of their last letters."""
-        rows: list[list[str]] = [[] for _ in captions]
-        for numbers in _alike(captions):
+        """Return the distinct tags of each caption, in the order of their last letters."""
+        tags: list[list[str]] = [[] for _ in captions]
+        for numbers in _by_encoding(captions):
             stripped = [captions[n].translate(_STRIPPED).replace(BREAK, " ") for n in numbers]
-            text = f"{' '.join(word for word in words_of(stripped) if word not in _DROPPED)} "
-            row, stop, stops = -1, -1, _stops(text)
+            text = f"{' '.join(word for word in words_of(stripped) if word not in _IGNORED)} "
+            caption, end, ends = -1, -1, _caption_ends(text)
             for at, tag in self._automaton.iter(text):
-                while at >= stop:
-                    row, stop = row + 1, next(stops)
-                if tag not in (tags := rows[numbers[row]]):
-                    tags.append(tag)
-        return rows
+                while at >= end:
+                    caption, end = caption + 1, next(ends)
+                if tag not in (known := tags[numbers[caption]]):
+                    known.append(tag)
+        return tags
 
 
-_DROPPED = SMALL | {COMMA}
+_IGNORED = SMALL_WORDS | {COMMA}
 _STRIPPED = dict.fromkeys(map(ord, "'’`."))
 
 
@@ -76,8 +76,8 @@ def _automaton(entries: Iterable[tuple[str, Any]]) -> Any:
     try:
         import ahocorasick
     except ImportError as error:
-        raise StylesimError(
-            "captions are searched by pyahocorasick, which is not installed: pip install 'stylesim[curate]'"
+        raise ConfigError(
+            "Captions are searched with pyahocorasick, which is not installed: run pip install 'stylesim[curate]'."
         ) from error
     automaton = ahocorasick.Automaton()
     for text, value in entries:
@@ -86,34 +86,34 @@ def _automaton(entries: Iterable[tuple[str, Any]]) -> Any:
     return automaton
 
 
-def _lengths(spelt: str, spelling: Spelling) -> tuple[int, int, str]:
-    """Letters from the start of the name to the end of the spelling, those behind the name, and the tag."""
-    words = spelt.split()
-    behind = words[len(words) - spelling.behind :]
-    return len(" ".join(words[spelling.before :])), len("".join(f" {word}" for word in behind)), spelling.tag
+def _lengths(name: str, spelling: Spelling) -> tuple[int, int, str]:
+    """Return the letters from the start of the name to the end of the spelling, the letters after the name, the tag."""
+    words = name.split()
+    after = words[len(words) - spelling.after :]
+    return len(" ".join(words[spelling.before :])), len("".join(f" {word}" for word in after)), spelling.tag
 
 
-def _alike(captions: Sequence[str]) -> Iterator[list[int]]:
-    """Numbers of the captions that are ASCII, and of those that are not: each sort has its own way."""
-    ascii = [caption.isascii() for caption in captions]
-    for sort in (True, False):
-        if numbers := [n for n, is_ascii in enumerate(ascii) if is_ascii is sort]:
+def _by_encoding(captions: Sequence[str]) -> Iterator[list[int]]:
+    """Yield the numbers of the ASCII captions, and those of all others: `words_of` is fast on each group."""
+    is_ascii = [caption.isascii() for caption in captions]
+    for wanted in (True, False):
+        if numbers := [n for n, ascii in enumerate(is_ascii) if ascii is wanted]:
             yield numbers
 
 
-def _stops(text: str) -> Iterator[int]:
-    """Where each caption of a text ends."""
+def _caption_ends(text: str) -> Iterator[int]:
+    """Yield the position at which each caption of a joined text ends."""
     return accumulate(len(caption) + 1 for caption in text.split(BREAK))
 
 
-def _longest(found: list[tuple[int, int, str]]) -> list[str]:
-    """Tags of the matches (start, minus the end, tag) that do not lie in another."""
-    if len(found) > 1:
-        found.sort()  # by their start, and the longest first: what does not reach further than one before lies in it
-        reached, tags = 1, []
-        for _, end, tag in found:
-            if end < reached:
-                reached = end
+def _longest(matches: list[tuple[int, int, str]]) -> list[str]:
+    """Return the tags of the matches (start, negative end, tag) that do not lie inside another match."""
+    if len(matches) > 1:
+        matches.sort()  # by start, longest first: a match that ends no later than one before it lies inside that one
+        furthest, tags = 1, []
+        for _, end, tag in matches:
+            if end < furthest:
+                furthest = end
                 tags.append(tag)
         return [tag for tag in dict.fromkeys(tags) if tag]
-    return [found[0][2]] if found[0][2] else []
+    return [matches[0][2]] if matches[0][2] else []

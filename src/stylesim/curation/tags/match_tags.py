@@ -1,36 +1,36 @@
-"""Stage 2: artists, mediums and movements that the captions name."""
+"""Stage 2: tag images with the artists, mediums and movements that their captions name."""
 
 # pyright: reportAttributeAccessIssue=false
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
 import pyarrow.parquet as pq
 
-from stylesim.curation.previews import plot
-from stylesim.curation.stage import Piece, Stage, parts
+from stylesim.core.files import sha256_of_text
+from stylesim.curation.previews import plot_curves
+from stylesim.curation.stage import Part, Stage, part_paths, write_csv
 from stylesim.curation.tags.caption_matchers import ExactMatcher, ReferenceMatcher
-from stylesim.curation.tags.names import KINDS, read_list, read_lists, shipped
-from stylesim.curation.tags.vocabulary import Lists, vocabulary
+from stylesim.curation.tags.name_lists import KINDS, packaged_list, read_list, read_name_lists
+from stylesim.curation.tags.vocabulary import Lists, build_vocabulary
 
 Matching = Literal["exact", "reference"]
 Given = Literal["keep", "add", "replace"]
 
 SAMPLES = 200
-"""Captions in samples.csv, tagged and untagged."""
+"""Captions in samples.csv, with and without tags."""
 
 
-class Recipe(NamedTuple):
-    """What a matcher is made of; hashable, and small enough to be sent to other processes."""
+class MatcherSettings(NamedTuple):
+    """What a matcher is built from; hashable, and small enough to be sent to other processes."""
 
     matching: Matching = "exact"
     surnames: Literal["always", "cued", "never"] = "cued"
@@ -42,10 +42,14 @@ class Recipe(NamedTuple):
     stop: str | None = None
 
     def lists(self) -> Lists:
-        """Raises `StylesimError` where a file, or the package with the names, is not there."""
-        extra = {name: read_list(path) if (path := getattr(self, name)) else [] for name in ("aliases", "cued", "stop")}
-        names = read_lists({"artist": self.artists, "medium": self.mediums, "movement": self.movements})
-        return Lists(names, *(shipped(f"{name}.txt") + lines for name, lines in extra.items()))
+        """Read all lists.
+
+        Raises:
+            ConfigError: If a file, or the package with the published names, is missing.
+        """
+        added = {name: read_list(path) if (path := getattr(self, name)) else [] for name in ("aliases", "cued", "stop")}
+        names = read_name_lists({"artist": self.artists, "medium": self.mediums, "movement": self.movements})
+        return Lists(names, *(packaged_list(f"{name}.txt") + lines for name, lines in added.items()))
 
 
 def match_tags(
@@ -61,70 +65,84 @@ def match_tags(
     cued: str | None = None,
     stop: str | None = None,
 ) -> dict[str, Any]:
-    """Give each image the tags that its caption names, as `captions.ExactMatcher` or `ReferenceMatcher` finds them.
+    """Give each image the tags that its caption names.
 
-    `artists`, `mediums`, `movements`: text files of names in place of clip-interrogator's; `aliases`, `cued`, `stop`:
-    files that add to the lists of this package (see `vocabulary.Lists`). `given`: what becomes of tags that the source
-    has. Images without a tag stay, with none. Leaves tags.csv (every tag, its images), tags.png, samples.csv.
+    Images without a tag are kept, with an empty list. The stage folder also receives tags.csv (every tag and its number
+    of images), tags.png and samples.csv.
+
+    Args:
+        stage: The folder to write to.
+        matching: `exact` for `ExactMatcher`, `reference` for `ReferenceMatcher`.
+        surnames: When a surname alone counts (see `build_vocabulary`).
+        given: Whether to keep the tags that the source has, to add to them, or to replace them.
+        artists: A text file of names to use instead of clip-interrogator's list.
+        mediums: The same for mediums.
+        movements: The same for movements.
+        aliases: A text file that extends this package's list of aliases (see `vocabulary.Lists`).
+        cued: The same for spellings that are also ordinary words.
+        stop: The same for stop phrases.
+
+    Returns:
+        The counts of the stage.
 
     Raises:
-        StylesimError: As `Stage.begin` does, or where a list is not there.
+        ConfigError: If a list is missing, or as `Stage.begin` does.
     """
-    recipe = Recipe(matching, surnames, artists, mediums, movements, aliases, cued, stop)
-    text = json.dumps(recipe.lists(), sort_keys=True)
-    if (done := stage.begin(lists=hashlib.sha256(text.encode()).hexdigest())) is not None:
+    settings = MatcherSettings(matching, surnames, artists, mediums, movements, aliases, cued, stop)
+    lists = sha256_of_text(json.dumps(settings.lists(), sort_keys=True))
+    if (done := stage.begin(lists=lists)) is not None:
         return done
-    counts = stage.map(partial(_match, recipe=recipe, given=given))
-    images = _count(stage)
+    counts = stage.map_parts(partial(_match_part, settings=settings, given=given))
+    images = _images_per_tag(stage)
     per_kind = Counter(tag.partition(":")[0] for tag in images)
-    _write(stage, images)
+    _write_previews(stage, images)
     kinds = {name.removesuffix(".txt"): per_kind[kind] for kind, name in KINDS.items()}
     return stage.finish({**counts, "tags": len(images), **kinds})
 
 
 @lru_cache(maxsize=1)
-def matcher(recipe: Recipe) -> ExactMatcher | ReferenceMatcher:
-    """The matcher of a recipe; a process makes it once."""
-    kind = ExactMatcher if recipe.matching == "exact" else ReferenceMatcher
-    return kind(vocabulary(recipe.lists(), recipe.surnames))
+def load_matcher(settings: MatcherSettings) -> ExactMatcher | ReferenceMatcher:
+    """Build a matcher, once per process."""
+    matcher = ExactMatcher if settings.matching == "exact" else ReferenceMatcher
+    return matcher(build_vocabulary(settings.lists(), settings.surnames))
 
 
-def _match(table: pa.Table, recipe: Recipe, given: Given) -> Piece:
-    tags, captions = table["tags"].to_pylist(), table["caption"].fill_null("").to_pylist()
-    asked = [n for n, row in enumerate(tags) if row is None or given != "keep"]
-    rows = [row or [] for row in tags]
-    for n, found in zip(asked, matcher(recipe).find_all([captions[n] for n in asked]), strict=True):
-        rows[n] = list(dict.fromkeys([*rows[n], *found])) if given == "add" else found
+def _match_part(table: pa.Table, settings: MatcherSettings, given: Given) -> Part:
+    source_tags, captions = table["tags"].to_pylist(), table["caption"].fill_null("").to_pylist()
+    searched = [n for n, tags in enumerate(source_tags) if tags is None or given != "keep"]
+    tags = [row or [] for row in source_tags]
+    for n, matched in zip(searched, load_matcher(settings).find_all([captions[n] for n in searched]), strict=True):
+        tags[n] = list(dict.fromkeys([*tags[n], *matched])) if given == "add" else matched
     counts: Counter[str] = Counter()
-    counts["images"] = len(rows)
-    counts["untagged"] = sum(not row for row in rows)
+    counts["images"] = len(tags)
+    counts["untagged"] = sum(not row for row in tags)
     counts["without_caption"] = captions.count("")
     counts["tagged_by_source"] = len(table) - table["tags"].null_count
-    column = pa.array(rows, pa.list_(pa.string()))
-    return Piece(table.set_column(table.column_names.index("tags"), "tags", column), counts)
+    column = pa.array(tags, pa.list_(pa.string()))
+    return Part(table.set_column(table.column_names.index("tags"), "tags", column), counts)
 
 
-def _count(stage: Stage) -> dict[str, int]:
-    """Images of each tag, the most frequent first."""
+def _images_per_tag(stage: Stage) -> dict[str, int]:
+    """Return the number of images of each tag, the most frequent tag first."""
     images: Counter[str] = Counter()
-    for part in parts(stage.folder):
+    for part in part_paths(stage.folder):
         tags = pc.list_flatten(pq.read_table(part, columns=["tags"])["tags"])
         images.update({entry["values"]: entry["counts"] for entry in tags.value_counts().to_pylist()})
     return dict(sorted(images.items(), key=lambda item: (-item[1], item[0])))
 
 
-def _write(stage: Stage, images: dict[str, int]) -> None:
-    frequencies = pa.table({"tag": pa.array(images, pa.string()), "images": pa.array(images.values(), pa.int64())})
-    pyarrow.csv.write_csv(frequencies, stage.folder / "tags.csv")
+def _write_previews(stage: Stage, images: Mapping[str, int]) -> None:
+    frequencies = {"tag": pa.array(images, pa.string()), "images": pa.array(images.values(), pa.int64())}
+    write_csv(pa.table(frequencies), stage.folder / "tags.csv")
     if images:
         curve = {"tags": (range(1, len(images) + 1), list(images.values()))}
-        plot(stage.folder / "tags.png", curve, x="tag, by its rank", y="images")
-    pyarrow.csv.write_csv(_samples(parts(stage.folder)), stage.folder / "samples.csv")
+        plot_curves(stage.folder / "tags.png", curve, x="tag, by its rank", y="images")
+    write_csv(_sample_captions(part_paths(stage.folder)), stage.folder / "samples.csv")
 
 
-def _samples(found: list[Path]) -> pa.Table:
-    """The first captions of each part, as many as make up SAMPLES, for the eye to check."""
-    some = -(-SAMPLES // max(len(found), 1))
-    tables = [pq.read_table(part, columns=["id", "caption", "tags"]).slice(0, some) for part in found[:SAMPLES]]
+def _sample_captions(paths: Sequence[Path]) -> pa.Table:
+    """Return the first captions of each part, SAMPLES in total, for inspection by eye."""
+    per_part = -(-SAMPLES // max(len(paths), 1))
+    tables = [pq.read_table(path, columns=["id", "caption", "tags"]).slice(0, per_part) for path in paths[:SAMPLES]]
     table = pa.concat_tables([t.replace_schema_metadata() for t in tables])
     return table.set_column(2, "tags", pc.binary_join(table["tags"], "; "))

@@ -1,7 +1,7 @@
-"""The tags of a table as pairs of row and tag, which is how they are counted, thinned and merged."""
+"""The tags of a table as (row, tag) pairs: the form in which they are counted, filtered and merged."""
 
 # pyright: reportAttributeAccessIssue=false
-# pyarrow makes its compute functions when it is imported.
+# pyarrow generates its compute functions when it is imported.
 
 from __future__ import annotations
 
@@ -11,33 +11,36 @@ import pyarrow.compute as pc
 from jaxtyping import Int
 
 
-def tags_of(table: pa.Table) -> tuple[Int[np.ndarray, " t"], pa.Array]:
-    """Row and tag of everything that is tagged, row by row; a tag that a row names twice counts once."""
+def tag_pairs(table: pa.Table) -> tuple[Int[np.ndarray, " t"], pa.Array]:
+    """Return the row and the tag of every distinct (row, tag) pair, in row order."""
     column = table["tags"].combine_chunks()
     rows, tags = pc.list_parent_indices(column), pc.list_flatten(column)
-    named = tags.is_valid()  # a list may hold null
-    return once(rows.filter(named).to_numpy(), tags.filter(named))
+    valid = tags.is_valid()  # a list may contain null
+    return unique_pairs(rows.filter(valid).to_numpy(), tags.filter(valid))
 
 
-def once(rows: Int[np.ndarray, " t"], tags: pa.Array) -> tuple[Int[np.ndarray, " u"], pa.Array]:
-    """The pairs without those that have come before."""
+def unique_pairs(rows: Int[np.ndarray, " t"], tags: pa.Array) -> tuple[Int[np.ndarray, " u"], pa.Array]:
+    """Return the first occurrence of each pair, in the order of the input."""
     encoded = tags.dictionary_encode()
     codes = rows * np.int64(len(encoded.dictionary)) + encoded.indices.to_numpy()
     first = np.sort(np.unique(codes, return_index=True)[1])
     return rows[first], tags.take(pa.array(first))
 
 
-def with_tags(table: pa.Table, rows: Int[np.ndarray, " t"], tags: pa.Array) -> pa.Table:
-    """The table with these tags; `rows` ascend."""
+def set_tags(table: pa.Table, rows: Int[np.ndarray, " t"], tags: pa.Array) -> pa.Table:
+    """Return the table with these tags instead of its own; `rows` must be sorted."""
     ends = np.bincount(rows, minlength=len(table)).cumsum()
     column = pa.ListArray.from_arrays(pa.array(np.concatenate([[0], ends]), pa.int32()), tags)
     return table.set_column(table.column_names.index("tags"), "tags", column)
 
 
-def merged_tags(table: pa.Table, targets: Int[np.ndarray, " n"]) -> pa.Table:
-    """The table with the tags of each row handed to its target, whose own come first; those of target -1 are lost."""
-    rows, tags = tags_of(table)
-    goes = targets[rows]
-    order = np.lexsort((rows, rows != goes, goes))
-    order = order[goes[order] >= 0]
-    return with_tags(table, *once(goes[order], tags.take(pa.array(order))))
+def merge_tags(table: pa.Table, targets: Int[np.ndarray, " n"]) -> pa.Table:
+    """Move the tags of each row to its target row.
+
+    A target's own tags come first. The tags of a row whose target is -1 are removed.
+    """
+    rows, tags = tag_pairs(table)
+    target_rows = targets[rows]
+    order = np.lexsort((rows, rows != target_rows, target_rows))
+    order = order[target_rows[order] >= 0]
+    return set_tags(table, *unique_pairs(target_rows[order], tags.take(pa.array(order))))

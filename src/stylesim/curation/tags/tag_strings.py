@@ -1,4 +1,4 @@
-"""The tags of a table's column, however they are written: lists, text of JSON or Python lists, or separated words."""
+"""Read tags from a column in whatever form it has: lists, JSON or Python lists as text, or separated names."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from stylesim.core.errors import StylesimError
-from stylesim.curation.sources.columns import offenders
-from stylesim.curation.tags.names import bare
+from stylesim.core.errors import DataError
+from stylesim.curation.sources.standard_columns import describe_rows
+from stylesim.curation.tags.caption_words import published_form
 
 SEPARATORS = {"|": "|", ";": ";", "\t": "tab", "\n": "line break", ",": "comma"}
 _UNSEPARATED = re.compile(r"""['"]\s+['"]""")  # ['a' 'b'], as NumPy prints it, is ['ab'] to Python
@@ -20,59 +20,65 @@ _UNSEPARATED = re.compile(r"""['"]\s+['"]""")  # ['a' 'b'], as NumPy prints it, 
 Row = str | list[str] | None
 
 
-class Writing(NamedTuple):
+class TagFormat(NamedTuple):
     """How the tags of a column are written."""
 
     separator: str
-    """Of the rows that are no lists."""
+    """For the rows that are not lists."""
     counts: dict[str, int]
-    """Rows by what was found in them."""
+    """How many rows have which form."""
 
     def __str__(self) -> str:
-        return ", ".join(f"{count:,} rows of {kind}" for kind, count in self.counts.items()) or "no tags"
+        return ", ".join(f"{count:,} rows of {form}" for form, count in self.counts.items()) or "no tags"
 
 
-def recognise(rows: Iterable[Row], known: Mapping[str, str], what: str) -> Writing:
-    """Look through a whole column.
+def detect_tag_format(rows: Iterable[Row], known: Mapping[str, str], column: str) -> TagFormat:
+    """Determine how the tags of a whole column are written.
 
-    Text is separated by whichever sign gives most names that are `known` (by their `bare` form); rows may differ in
-    whether they are lists.
+    Of all separators, the one that yields the most `known` names is used for text. Rows may differ in whether they are
+    lists.
+
+    Args:
+        rows: The values of the column.
+        known: The tags by the `published_form` of their names.
+        column: What the error message calls the column.
 
     Raises:
-        StylesimError: If rows are neither, with the first of them; or text has no known name however it is separated.
+        DataError: If rows are neither lists nor text (the message quotes the first of them), or if no separator yields
+            a known name.
     """
     counts: Counter[str] = Counter()
     hits: Counter[str] = Counter()
-    wrong: list[tuple[int, str]] = []
+    damaged: list[tuple[int, str]] = []
     texts: list[tuple[int, str]] = []
     for number, row in enumerate(rows):
-        kind, tags = _read_list(row)
-        if kind == "text":
+        form, tags = _read_list(row)
+        if form == "text":
             texts += [(number, str(row))] * (len(texts) < 3)
-            hits.update(sign for sign in SEPARATORS for name in tags[0].split(sign) if bare(name) in known)
-        elif kind == "damaged":
-            wrong.append((number, str(row)))
-        counts[kind] += 1
-    if wrong or (texts and not hits):
-        raise StylesimError(
-            f"{what}: {len(wrong) or counts['text']:,} rows hold no tags that could be read: neither a JSON list, nor a"
-            f" Python list, nor names of the lists separated by {', '.join(SEPARATORS.values())}."
-            f" First {offenders(iter(wrong or texts))}"
+            hits.update(sign for sign in SEPARATORS for name in tags[0].split(sign) if published_form(name) in known)
+        elif form == "damaged":
+            damaged.append((number, str(row)))
+        counts[form] += 1
+    if damaged or (texts and not hits):
+        raise DataError(
+            f"{column}: {len(damaged) or counts['text']:,} rows hold no tags that can be read: expected a JSON list, a"
+            f" Python list, or names from the lists separated by {', '.join(SEPARATORS.values())}."
+            f" First {describe_rows(iter(damaged or texts))}"
         )
     separator = max(SEPARATORS, key=lambda sign: hits[sign]) if hits else ","
-    named = {f"text separated by {SEPARATORS[separator]}" if kind == "text" else kind: n for kind, n in counts.items()}
-    return Writing(separator, dict(sorted(named.items())))
+    named = {f"text separated by {SEPARATORS[separator]}" if form == "text" else form: n for form, n in counts.items()}
+    return TagFormat(separator, dict(sorted(named.items())))
 
 
 def read_tags(row: Row, separator: str) -> list[str]:
-    """The tags of one row of a column that has been recognised."""
-    kind, tags = _read_list(row)
-    found = tags[0].split(separator) if kind == "text" else tags
-    return [stripped for name in found if (stripped := name.strip())]
+    """Return the tags of one row of a column whose format is known."""
+    form, tags = _read_list(row)
+    names = tags[0].split(separator) if form == "text" else tags
+    return [stripped for name in names if (stripped := name.strip())]
 
 
 def _read_list(row: Row) -> tuple[str, list[str]]:
-    """What a row is, and its tags; those of a text stay together."""
+    """Return the form of a row and its tags; a text is returned undivided."""
     if isinstance(row, list):  # the column holds lists, and no text
         names = [name for name in row if isinstance(name, str)]
         return ("damaged", []) if len(names) < len(row) else ("lists" if row else "nothing", names)
@@ -82,11 +88,12 @@ def _read_list(row: Row) -> tuple[str, list[str]]:
         return "nothing", []
     if text[0] not in "[({":
         return "text", [text]
-    for kind, read in (("JSON lists", json.loads), ("Python lists", ast.literal_eval)):
+    for form, parse in (("JSON lists", json.loads), ("Python lists", ast.literal_eval)):
         try:
-            found = read(text)
+            value = parse(text)
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             continue
-        if isinstance(found, list | tuple) and all(isinstance(name, str) for name in found):
-            return ("damaged", []) if kind[0] == "P" and _UNSEPARATED.search(text) else (kind, list(found))
+        if isinstance(value, list | tuple) and all(isinstance(name, str) for name in value):
+            unseparated = form == "Python lists" and _UNSEPARATED.search(text)
+            return ("damaged", []) if unseparated else (form, list(value))
     return "damaged", []

@@ -1,4 +1,4 @@
-"""How each name may be written, and which tag it stands for."""
+"""Derive the spellings of each name, and the tag that each spelling stands for."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from stylesim.curation.tags.names import COMMA, bare, phrase, tag, words
+from stylesim.curation.tags.caption_words import COMMA, phrase, published_form, words
+from stylesim.curation.tags.name_lists import make_tag
 
 Surnames = Literal["always", "cued", "never"]
 
@@ -15,27 +16,28 @@ PARTICLES = frozenset(
 )
 SUFFIXES = frozenset(("elder", "younger", "jr", "sr", "ii", "iii"))
 CUES = (("by ", ""), ("after ", ""), ("style of ", ""), ("", " style"), ("", " inspired"))
-"""What stands in front of a name, or behind, that is an author's."""
+"""Words before or after a name that mark it as the name of an author."""
 POSSESSIVE = ("", " s")
 
 
 class Spelling(NamedTuple):
-    """What some words of a caption mean."""
+    """What a sequence of words in a caption stands for."""
 
     tag: str
-    """Empty where they mean nothing, and hide the names within."""
+    """Empty for a stop phrase: it stands for nothing, and hides the names inside it."""
     before: int = 0
-    """How many of the words are no part of the name, in front of it: the "by" of "by Mucha"."""
-    behind: int = 0
+    """How many words at the start are not part of the name: 1 for the "by" of "by Mucha"."""
+    after: int = 0
+    """How many words at the end are not part of the name."""
 
 
 class Vocabulary(NamedTuple):
-    """What is looked for in captions."""
+    """What captions are searched for."""
 
     spellings: dict[str, Spelling]
-    """By words as `names.words_of` gives them, joined by single spaces."""
-    bare: dict[str, str]
-    """Tag by what the published tag strings call it."""
+    """By the words of the spelling (see `caption_words.words_of`), joined with single spaces."""
+    published: dict[str, str]
+    """The tag of each name in the form of the published tag strings."""
 
     @property
     def tags(self) -> set[str]:
@@ -43,118 +45,126 @@ class Vocabulary(NamedTuple):
 
 
 class Lists(NamedTuple):
-    """Lines of text files: the names, and what is known about how they are written."""
+    """Lines of text files: the names, and how they may be spelled."""
 
     names: Mapping[str, Sequence[str]]
     """By kind."""
     aliases: Sequence[str] = ()
-    """Lines `name: another, and another`; where no list has the name, the line is left out."""
+    """Lines `name: another, and another`. A line whose name is on no list is ignored."""
     cued: Sequence[str] = ()
-    """The same for spellings that are words as well: they count only as an author's (CUES, POSSESSIVE)."""
+    """The same for spellings that are also ordinary words: they count only as an author's name (CUES, POSSESSIVE)."""
     stop: Sequence[str] = ()
-    """Spellings of nothing. Several words hide the names within: of "van gogh museum" nothing is found."""
+    """Spellings that stand for nothing. One of several words hides the names inside it: nothing is found in "van gogh
+    museum"."""
 
 
-def vocabulary(lists: Lists, surnames: Surnames) -> Vocabulary:
-    """The names and all their spellings.
+def build_vocabulary(lists: Lists, surnames: Surnames) -> Vocabulary:
+    """Return all names with all their spellings.
 
-    Spellings that follow by rule are added where they are nobody else's: the plural of a medium; "JMW Turner", "J.
-    Turner" and "William Turner" for artists of such names; "Herring, Jr." with its comma; and an artist's surname as
-    `surnames` says: always, never, or `cued` (CUES).
+    Spellings that follow by rule are added if no other tag claims them: the plural of a medium; "JMW Turner", "J.
+    Turner" and "William Turner" for an artist with these names; "Herring, Jr." with its comma; and the surname of an
+    artist.
+
+    Args:
+        lists: The names, aliases and stop phrases.
+        surnames: When a surname alone counts: always, never, or only next to one of CUES (`cued`).
     """
-    tags = _names(lists)
+    tags = _tags_by_name(lists)
     cued = dict(_aliases(lists.cued, tags))
     stopped = {phrase(text) for text in lists.stop}
     known = tags.keys() | stopped
     claims: dict[str, set[Spelling]] = defaultdict(set)
-    for spelt, found in tags.items():
-        for variant, spelling in _variants(spelt, cued.get(spelt, found), known, surnames):
+    for name, tag in tags.items():
+        for variant, spelling in _variants(name, cued.get(name, tag), known, surnames):
             claims[variant].add(spelling)
-    spellings = {variant: next(iter(found)) for variant, found in claims.items() if len(found) == 1}
-    spellings |= {spelt: Spelling(found) for spelt, found in tags.items()}
-    for spelt, found in cued.items():
-        spellings.pop(spelt, None)
-        spellings |= dict(_cued(spelt, found, (*CUES, POSSESSIVE)))
-    for spelt in stopped:
-        spellings.pop(spelt, None)
-    spellings |= {spelt: Spelling("") for spelt in stopped if " " in spelt}
+    spellings = {variant: next(iter(claimed)) for variant, claimed in claims.items() if len(claimed) == 1}
+    spellings |= {name: Spelling(tag) for name, tag in tags.items()}
+    for name, tag in cued.items():
+        spellings.pop(name, None)
+        spellings |= dict(_with_cues(name, tag, (*CUES, POSSESSIVE)))
+    for name in stopped:
+        spellings.pop(name, None)
+    spellings |= {name: Spelling("") for name in stopped if " " in name}
     spellings.pop("", None)
-    names = {bare(text): tags[phrase(text)] for listed in reversed([*lists.names.values()]) for text in listed}
-    return Vocabulary(spellings, {name: found for name, found in names.items() if name})
+    published = {
+        published_form(text): tags[phrase(text)] for listed in reversed([*lists.names.values()]) for text in listed
+    }
+    return Vocabulary(spellings, {name: tag for name, tag in published.items() if name})
 
 
-def _names(lists: Lists) -> dict[str, str]:
-    """Tags by the names of the lists and their aliases."""
+def _tags_by_name(lists: Lists) -> dict[str, str]:
+    """Return the tag of each name and alias."""
     tags: dict[str, str] = {}
     for kind, listed in lists.names.items():
-        # Of two spellings of the same words, the one with more accents is the careful one.
+        # Of two spellings with the same words, the one with more accents is the more careful one.
         for text in sorted(listed, key=lambda text: sum(c.isalpha() and not c.isascii() for c in text), reverse=True):
-            tags.setdefault(phrase(text), tag(kind, text))
-    for line in lists.aliases:  # the careful spelling of a name is that of its line
+            tags.setdefault(phrase(text), make_tag(kind, text))
+    for line in lists.aliases:  # the line of an alias has the preferred spelling of the name
         name = line.partition(":")[0]
-        if found := tags.get(phrase(name)):
-            tags[phrase(name)] = tag(found.partition(":")[0], name)
+        if tag := tags.get(phrase(name)):
+            tags[phrase(name)] = make_tag(tag.partition(":")[0], name)
     tags |= dict(_aliases(lists.aliases, tags))
-    for spelt, found in list(tags.items()):  # MC Escher is M. C. Escher
-        if (joined := _joined(spelt.split())) != spelt and joined in tags:
-            tags[joined] = found
+    for name, tag in list(tags.items()):  # "MC Escher" is "M. C. Escher"
+        if (joined := _join_initials(name.split())) != name and joined in tags:
+            tags[joined] = tag
     return tags
 
 
 def _aliases(lines: Sequence[str], tags: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     for line in lines:
         name, _, others = line.partition(":")
-        if found := tags.get(phrase(name)):
-            yield from ((phrase(other), found) for other in (others or name).split(","))
+        if tag := tags.get(phrase(name)):
+            yield from ((phrase(other), tag) for other in (others or name).split(","))
 
 
-def _variants(spelt: str, found: str, known: set[str], surnames: Surnames) -> Iterator[tuple[str, Spelling]]:
-    """Other ways to write one spelling of a tag; nobody's surname is what is `known` as something else."""
-    if "color" in spelt:
-        yield spelt.replace("color", "colour"), Spelling(found)
-    if found.startswith("medium:") and not spelt.endswith("s"):
-        yield f"{spelt}s", Spelling(found)
-    given, surname = _surname(spelt, found)
-    if not found.startswith("artist:") or not given:
+def _variants(name: str, tag: str, known: set[str], surnames: Surnames) -> Iterator[tuple[str, Spelling]]:
+    """Yield other ways to write one name of a tag. A surname that is `known` as something else is not used alone."""
+    if "color" in name:
+        yield name.replace("color", "colour"), Spelling(tag)
+    if tag.startswith("medium:") and not name.endswith("s"):
+        yield f"{name}s", Spelling(tag)
+    first_names, surname = _split_surname(name, tag)
+    if not tag.startswith("artist:") or not first_names:
         return
     if surname in SUFFIXES:  # "Herring, Jr.", and "Bruegel, the Elder"
-        article = given[-1] == "the"
-        yield " ".join([*given[: len(given) - article], COMMA, *["the"] * article, surname]), Spelling(found)
+        article = first_names[-1] == "the"
+        start = first_names[: len(first_names) - article]
+        yield " ".join([*start, COMMA, *["the"] * article, surname]), Spelling(tag)
         return
-    yield f"{_joined(given)} {surname}", Spelling(found)
-    if any(len(word) == 1 for word in given[1:]) and len(given[0]) > 1:
-        yield " ".join([*(word for word in given if len(word) > 1), surname]), Spelling(found)
+    yield f"{_join_initials(first_names)} {surname}", Spelling(tag)
+    if any(len(word) == 1 for word in first_names[1:]) and len(first_names[0]) > 1:
+        yield " ".join([*(word for word in first_names if len(word) > 1), surname]), Spelling(tag)
     if surname in known:
         return
-    initials = [word[0] for word in given]
-    for start in {(initials[0],), tuple(initials), tuple(given[1:])} - {()}:
-        yield f"{' '.join(start)} {surname}", Spelling(found)
-        yield f"{_joined(start)} {surname}", Spelling(found)
+    initials = [word[0] for word in first_names]
+    for start in {(initials[0],), tuple(initials), tuple(first_names[1:])} - {()}:
+        yield f"{' '.join(start)} {surname}", Spelling(tag)
+        yield f"{_join_initials(start)} {surname}", Spelling(tag)
     if surnames == "always" or (surnames == "cued" and " " in surname):
-        yield surname, Spelling(found)
+        yield surname, Spelling(tag)
     elif surnames == "cued":
-        yield from _cued(surname, found, CUES)
+        yield from _with_cues(surname, tag, CUES)
 
 
-def _surname(spelt: str, found: str) -> tuple[list[str], str]:
-    """Given names, and the surname with its particles and what a hyphen joins to it."""
-    *given, surname = spelt.split()
-    if "-" in (last := found.split()[-1]) and spelt.endswith(f" {' '.join(words(last))}"):
+def _split_surname(name: str, tag: str) -> tuple[list[str], str]:
+    """Return the first names, and the surname with its particles and hyphenated parts."""
+    *first_names, surname = name.split()
+    if "-" in (last := tag.split()[-1]) and name.endswith(f" {' '.join(words(last))}"):
         surname = " ".join(words(last))
-        given = spelt.removesuffix(f" {surname}").split()
-    while given and given[-1] in PARTICLES:
-        surname = f"{given.pop()} {surname}"
-    return given, surname
+        first_names = name.removesuffix(f" {surname}").split()
+    while first_names and first_names[-1] in PARTICLES:
+        surname = f"{first_names.pop()} {surname}"
+    return first_names, surname
 
 
-def _joined(names: Sequence[str]) -> str:
-    """The initials among names written as one word: "jmw turner"."""
+def _join_initials(names: Sequence[str]) -> str:
+    """Join consecutive initials into one word: "jmw turner" for "j m w turner"."""
     out = ""
     for before, name in zip(["", *names], names, strict=False):
         out += name if len(before) == 1 == len(name) else f" {name}"
     return out.strip()
 
 
-def _cued(spelt: str, found: str, cues: Sequence[tuple[str, str]]) -> Iterator[tuple[str, Spelling]]:
-    for before, behind in cues:
-        yield f"{before}{spelt}{behind}", Spelling(found, len(before.split()), len(behind.split()))
+def _with_cues(name: str, tag: str, cues: Sequence[tuple[str, str]]) -> Iterator[tuple[str, Spelling]]:
+    for before, after in cues:
+        yield f"{before}{name}{after}", Spelling(tag, len(before.split()), len(after.split()))
