@@ -43,7 +43,7 @@ class Root:
 
 
 @contextmanager
-def opened(url: str) -> Iterator[Any]:
+def open_url(url: str) -> Iterator[Any]:
     """The file behind `url`, closed afterwards."""
     if url.startswith(REMOTE):
         from webdataset.gopen import gopen  # imports torch, which an index of local files can do without

@@ -49,7 +49,7 @@ def test_an_interrupted_writer_leaves_no_half_shard(tmp_path: Path):
 
 @pytest.mark.parametrize("key", ["", "a.b", "/etc/x", "__x"])
 def test_a_key_that_would_not_come_back_is_refused(tmp_path: Path, key: str):
-    with pytest.raises(StylesimError, match="cannot be a sample"), ShardWriter(tmp_path) as writer:
+    with pytest.raises(StylesimError, match="The key of a sample must have no dot"), ShardWriter(tmp_path) as writer:
         writer.write(key, b"", {})
 
 
@@ -102,7 +102,7 @@ def test_problems_are_told_when_indexing(tmp_path: Path):
     problems = index_shards(tmp_path, show=False)
     assert any("1 samples with no labels" in problem for problem in problems)
     assert any("1 samples with no image" in problem for problem in problems)
-    assert any("keys stand there more than once, such as 0/a" in problem for problem in problems)
+    assert any("keys occur more than once, such as 0/a" in problem for problem in problems)
 
 
 def test_items_come_in_order_and_are_shared_among_ranks(tmp_path: Path):

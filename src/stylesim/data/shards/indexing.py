@@ -2,38 +2,50 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
+import tarfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
+from itertools import takewhile
 from multiprocessing import get_context
 from pathlib import Path
 
-from stylesim.core.errors import StylesimError
+from stylesim.core.errors import DataError
+from stylesim.core.files import sha256_of_file, write_text
 from stylesim.core.progress import progress
-from stylesim.data.roots import opened
-from stylesim.data.shards.shard_index import INDEX, Shard, shard_files, stem
-from stylesim.data.shards.tar_reader import as_sample, group
+from stylesim.data.roots import open_url
+from stylesim.data.shards.shard_index import BLOCK, INDEX, Shard, shard_files, stem
+from stylesim.data.shards.tar_reader import as_sample, group_members
 
 
 def index_shards(folder: str | Path, *, processes: int | None = None, show: bool = True) -> list[str]:
-    """Write `index.json` for the shards of a folder, several at once; return a sentence for each problem.
+    """Write `index.json` for the shards of a folder: names, sizes, SHA-256, counts, tags, where samples begin.
 
-    `count` of a truncated shard is what can be read of it. Interrupted and called again, it goes on with
-    the shards that are not done. Raises `StylesimError` if there is no shard.
+    Of a truncated shard, what can be read of it is counted. A call that was interrupted is continued by the next one.
+
+    Args:
+        folder: The folder that holds the shards.
+        processes: Number of processes; by default as many as the machine has cores and the shards are worth.
+        show: Whether to show progress.
+
+    Returns:
+        A sentence for each problem in the shards.
+
+    Raises:
+        DataError: If there is no shard.
     """
     folder = Path(folder)
     paths = shard_files(folder) if folder.is_dir() else []
     if not paths:
-        raise StylesimError(
-            f"there is no shard (.tar, .tar.gz) in {folder.absolute()}: give the folder that holds them"
+        raise DataError(
+            f"There is no shard (.tar, .tar.gz) in {folder.absolute()}: give the folder that holds the shards."
         )
     journal = folder / f".{INDEX}.part"
-    kept = _journal(journal)
-    done = {path.name: kept[_stamp(path)] for path in paths if _stamp(path) in kept}
+    known = _read_journal(journal)
+    done = {path.name: known[_stamp(path)] for path in paths if _stamp(path) in known}
     todo = [path for path in paths if path.name not in done]
     with journal.open("a") as log, progress("indexing", len(paths), unit="shards", show=show) as advance:
         advance(len(done))
@@ -47,20 +59,18 @@ def index_shards(folder: str | Path, *, processes: int | None = None, show: bool
     problems = [problem for entry in entries for problem in entry.pop("problems")]
     index = {
         "format": 1,
-        "count": sum(e["count"] for e in entries),
+        "count": sum(entry["count"] for entry in entries),
         "shards": entries,
         "tags": dict(sorted(tags.items())),
     }
-    part = folder / f"{INDEX}.part"
-    part.write_text(json.dumps(index, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    os.replace(part, folder / INDEX)
+    write_text(folder / INDEX, json.dumps(index, ensure_ascii=False, indent=1) + "\n")
     journal.unlink()
     return problems
 
 
 def _examine_all(paths: list[Path], processes: int | None) -> Iterator[tuple[Path, dict]]:
-    """Entries of shards as they are done."""
-    # Starting a process costs seconds (webdataset imports torch): a few small shards do not repay it.
+    """Yield the entry of each shard as soon as it is done."""
+    # Starting a process takes seconds (WebDataset imports torch), which a few small shards do not repay.
     useful = 1 + sum(path.stat().st_size for path in paths) // (64 << 20)
     processes = processes or min(os.cpu_count() or 1, len(paths), useful)
     if processes <= 1:
@@ -78,8 +88,8 @@ def _stamp(path: Path) -> str:
     return f"{path.name} {stat.st_size} {stat.st_mtime_ns}"
 
 
-def _journal(path: Path) -> dict[str, dict]:
-    """Finished shards of an interrupted run, by their stamps; its last line may be cut off."""
+def _read_journal(path: Path) -> dict[str, dict]:
+    """Return the finished shards of an interrupted call, by their stamps; the last line may be cut off."""
     entries = {}
     for line in path.read_text().splitlines() if path.exists() else []:
         try:
@@ -91,26 +101,46 @@ def _journal(path: Path) -> dict[str, dict]:
 
 
 def _examine(path: Path) -> dict:
-    """The index entry of one shard, its tag counts, and its problems."""
+    """Return the index entry of one shard, with its tag counts and its problems."""
     tags: Counter[str] = Counter()
-    keys: Counter[str] = Counter()
-    reasons: Counter[str] = Counter()
+    ids: Counter[str] = Counter()
+    unreadable: Counter[str] = Counter()
+    offsets: list[int | None] = []
     ending = ""
     try:
-        with opened(str(path)) as stream:
-            for members in group(stream):
+        with open_url(str(path)) as stream:
+            for members in group_members(stream):
                 sample = as_sample(members, stem(path.name))
-                keys[sample.id] += 1
+                ids[sample.id] += 1
+                offsets.append(members["__url__"])
                 if sample.problem:
-                    reasons[sample.problem] += 1
+                    unreadable[sample.problem] += 1
                 tags.update(set(sample.tags))
-    except Exception as error:  # a stranger's file
-        ending = f"{path.name} breaks off after {keys.total()} samples ({error})"
+    except Exception as error:  # tarfile, zlib and others raise errors of many kinds for a damaged shard
+        ending = f"{path.name} breaks off after {ids.total()} samples ({error})"
     problems = [ending] if ending else []
-    problems += [f"{path.name}: {count} samples with {reason}" for reason, count in reasons.items()]
-    if doubles := [key for key, count in keys.items() if count > 1]:
-        problems.append(f"{path.name}: {len(doubles)} keys stand there more than once, such as {doubles[0]}")
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    entry = asdict(Shard(path.name, keys.total(), path.stat().st_size, digest))
+    problems += [f"{path.name}: {count} samples with {problem}" for problem, count in unreadable.items()]
+    if doubles := [id for id, count in ids.items() if count > 1]:
+        problems.append(f"{path.name}: {len(doubles)} keys occur more than once, such as {doubles[0]}")
+    entry = asdict(Shard(path.name, ids.total(), path.stat().st_size, sha256_of_file(path)))
+    if _is_plain_tar(path):
+        entry["starts"] = _starts(offsets)
+    else:
+        del entry["starts"]
     return entry | {"tags": tags, "problems": problems}
+
+
+def _starts(offsets: Sequence[int | None]) -> str:
+    """Return `Shard.starts` of samples that begin at these byte offsets, up to the first that is not known."""
+    blocks = [offset // BLOCK for offset in takewhile(lambda offset: offset is not None, offsets) if offset is not None]
+    return " ".join(str(block - before) for before, block in zip([0, *blocks], blocks, strict=False))
+
+
+def _is_plain_tar(path: Path) -> bool:
+    """Return whether a file begins with the header of a tar: a compressed one, whatever its name, does not."""
+    with path.open("rb") as file:
+        try:
+            tarfile.TarInfo.frombuf(file.read(BLOCK), "utf-8", "replace")
+        except tarfile.TarError:
+            return False
+    return True

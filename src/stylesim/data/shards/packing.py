@@ -1,4 +1,4 @@
-"""Packing a folder or a table of images into shards."""
+"""Pack a folder or a table of images into shards."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ from typing import Any
 
 from PIL import Image
 
-from stylesim.core.errors import StylesimError
+from stylesim.core.errors import CorruptSampleError, DataError
+from stylesim.core.files import write_text
 from stylesim.core.images import open_image
 from stylesim.core.progress import progress
 from stylesim.data.datasets.folder import find_samples
 from stylesim.data.sample import Sample
 from stylesim.data.shards.indexing import index_shards
 from stylesim.data.shards.shard_writer import ShardWriter
-from stylesim.data.shards.tar_reader import EXTENSIONS
+from stylesim.data.shards.tar_reader import IMAGE_EXTENSIONS
 
 PLAN = "pack.json"
-"""What the shards of an unfinished folder are made of; gone when all is packed."""
+"""File that says what the shards of an unfinished folder are made of; removed when all is packed."""
 DAMAGED = "damaged-"
-"""Before the number of a shard: the images that it had to leave out; gone when all is packed."""
+"""Prefix of the files that list the images each shard had to leave out; removed when all is packed."""
 
 
 def pack(source: str | Path, out: str | Path, **options: Any) -> list[tuple[str, str]]:
@@ -38,15 +39,19 @@ def pack(source: str | Path, out: str | Path, **options: Any) -> list[tuple[str,
 
 
 def read_file(path: str) -> bytes:
-    """Raises `StylesimError` where it cannot be read."""
+    """Read an image file.
+
+    Raises:
+        CorruptSampleError: If it cannot be read.
+    """
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        raise StylesimError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise CorruptSampleError(f"{path} cannot be read: {error.strerror or error}.") from error
 
 
 def pack_samples(
-    items: Sequence[Sample],
+    samples: Sequence[Sample],
     out: str | Path,
     *,
     shard_size: int = 5000,
@@ -57,52 +62,65 @@ def pack_samples(
     show: bool = True,
     read: Callable[[str], bytes] = read_file,
 ) -> list[tuple[str, str]]:
-    """Pack images into indexed shards in `out`; `read` fetches the bytes of an `Sample.image`, in other processes.
+    """Pack images into indexed shards, in an order that is shuffled by their ids.
 
-    The images are shuffled (always alike), `shard_size` of them to a shard. A file goes in as it is, unless
-    its short side is over `max_size` px (then it is scaled down, as JPEG of quality 95) or its format is
-    none of a shard's (then it becomes PNG). Tags that no glob of `tags` matches are left out.
+    A file is packed as it is, unless its short side exceeds `max_size` (then it is scaled down, as JPEG of quality 95),
+    or shards hold no images of its format (then it becomes PNG). A call that was interrupted is continued by the next
+    one with the same arguments.
 
-    Interrupted and called again, it goes on with the shards that are not done. Returns (id, reason) of the
-    images that were left out as damaged. Raises `StylesimError` if `out` holds anything else, or no image
-    can be packed.
+    Args:
+        samples: Images to pack.
+        out: An empty or new folder, or one that an interrupted call has left.
+        shard_size: Images of a shard.
+        max_size: Greatest short side in px.
+        tags: Globs; tags that match none of them are left out.
+        suffix: `.tar` or `.tar.gz`.
+        processes: Number of processes; by default one for each core.
+        show: Whether to show progress.
+        read: Returns the bytes of a `Sample.image`, given as text; it runs in other processes.
+
+    Returns:
+        (id, reason) of the images that were left out because they are damaged.
+
+    Raises:
+        DataError: If `out` holds anything else, or no image can be packed.
     """
-    items, out = sorted(items, key=lambda item: hashlib.sha1(item.id.encode()).digest()), Path(out)
+    samples, out = sorted(samples, key=lambda sample: hashlib.sha1(sample.id.encode()).digest()), Path(out)
     plan = {
-        "images": _digest(items),
+        "images": _digest(samples),
         "size": shard_size,
         "max_size": max_size,
         "tags": [*tags],
         "suffix": suffix,
     }
-    _enter(out, plan)
+    _begin_or_continue(out, plan)
     pieces = {
-        number: items[first : first + shard_size] for number, first in enumerate(range(0, len(items), shard_size))
+        number: samples[first : first + shard_size] for number, first in enumerate(range(0, len(samples), shard_size))
     }
     todo = {number: piece for number, piece in pieces.items() if not (out / f"{number:05d}{suffix}").exists()}
     job = partial(_pack_shard, out=out, size=shard_size, max_size=max_size, tags=tags, suffix=suffix, read=read)
-    with progress("packing", len(items), show=show) as advance:
-        advance(len(items) - sum(map(len, todo.values())))
-        for number in _all(job, todo, processes):
+    with progress("packing", len(samples), show=show) as advance:
+        advance(len(samples) - sum(map(len, todo.values())))
+        for number in _pack_all(job, todo, processes):
             advance(len(todo[number]))
     notes = sorted(out.glob(f"{DAMAGED}*"))
     damaged = [(name, reason) for note in notes for name, reason in json.loads(note.read_text())]
-    if len(damaged) == len(items):
-        first = f"; first {': '.join(damaged[0])}" if damaged else ""
-        raise StylesimError(f"none of the {len(items)} images for {out} can be packed{first}")
+    if len(damaged) == len(samples):
+        first = f"; the first is {': '.join(damaged[0])}" if damaged else ""
+        raise DataError(f"None of the {len(samples)} images for {out} can be packed{first}.")
     index_shards(out, show=show)
     for note in (*notes, out / PLAN):
         note.unlink()
     return damaged
 
 
-def _digest(items: Sequence[Sample]) -> str:
-    text = json.dumps([(item.id, item.tags, item.content) for item in items])
+def _digest(samples: Sequence[Sample]) -> str:
+    text = json.dumps([(sample.id, sample.tags, sample.content) for sample in samples])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _enter(out: Path, plan: dict) -> None:
-    """Begin with this plan, or go on where `out` holds the beginning of this very one."""
+def _begin_or_continue(out: Path, plan: dict) -> None:
+    """Note the plan in an empty folder, or check that the folder was begun with this very plan."""
     out.mkdir(parents=True, exist_ok=True)
     if not any(out.iterdir()):
         (out / PLAN).write_text(json.dumps(plan))
@@ -111,11 +129,13 @@ def _enter(out: Path, plan: dict) -> None:
     except (OSError, ValueError):
         begun = {}
     if begun != plan:
-        raise StylesimError(f"{out} holds something else already: give an empty folder, or a new one")
+        raise DataError(f"{out} holds something else already: give an empty folder, or a new one.")
+    for leftover in out.glob(".*.partial"):  # of a process that was killed
+        leftover.unlink()
 
 
-def _all(job: partial, pieces: dict[int, list[Sample]], processes: int | None) -> Iterator[int]:
-    """The numbers of the pieces, each when it is done."""
+def _pack_all(job: partial, pieces: dict[int, list[Sample]], processes: int | None) -> Iterator[int]:
+    """Yield the number of each piece when it is packed."""
     processes = processes or min(os.cpu_count() or 1, len(pieces))
     if processes <= 1:
         for number, piece in pieces.items():
@@ -134,7 +154,7 @@ def _all(job: partial, pieces: dict[int, list[Sample]], processes: int | None) -
 
 def _pack_shard(
     number: int,
-    items: Sequence[Sample],
+    samples: Sequence[Sample],
     *,
     out: Path,
     size: int,
@@ -143,38 +163,36 @@ def _pack_shard(
     suffix: str,
     read: Callable[[str], bytes],
 ) -> None:
-    """Write one shard, and before it gets its name a note of the images that are damaged: (id, reason)."""
+    """Write one shard, and before it gets its name a list of the images that it leaves out: (id, reason)."""
     damaged = []
     with ShardWriter(out, size=size, suffix=suffix, first=number) as writer:
-        for place, item in enumerate(items, number * size):
+        for position, sample in enumerate(samples, number * size):
             try:
-                image, extension = _encoded(read(str(item.image)), Path(str(item.image)).suffix, max_size)
-            except (StylesimError, OSError, MemoryError) as error:  # a strip scaled down may be too long for a JPEG
-                damaged.append((item.id, str(error) or type(error).__name__))
+                image, extension = _encode(read(str(sample.image)), Path(str(sample.image)).suffix, max_size)
+            except (CorruptSampleError, OSError, MemoryError) as error:  # scaled down, a strip may be too long for JPEG
+                damaged.append((sample.id, str(error) or type(error).__name__))
                 continue
-            chosen = [tag for tag in item.tags if any(fnmatchcase(tag, glob) for glob in tags)]
-            labels = {"tags": chosen, "name": item.id} | ({"content": item.content} if item.content else {})
-            # A key must be one of a kind and free of dots; the name stays readable in it.
-            key = f"{place:09d}_{re.sub(r'[^0-9A-Za-z_-]+', '-', Path(item.id).stem)[:60]}"
+            chosen = [tag for tag in sample.tags if any(fnmatchcase(tag, glob) for glob in tags)]
+            labels = {"tags": chosen, "name": sample.id} | ({"content": sample.content} if sample.content else {})
+            # A key is unique and has no dot; the name stays readable in it.
+            key = f"{position:09d}_{re.sub(r'[^0-9A-Za-z_-]+', '-', Path(sample.id).stem)[:60]}"
             writer.write(key, image, labels, extension=extension)
         if damaged:
-            note = out / f".{number:05d}.part"
-            note.write_text(json.dumps(damaged))
-            note.replace(out / f"{DAMAGED}{number:05d}.json")
+            write_text(out / f"{DAMAGED}{number:05d}.json", json.dumps(damaged))
 
 
-def _encoded(data: bytes, suffix: str, max_size: int | None) -> tuple[bytes, str]:
-    """Bytes and extension with which an image goes into a shard; it is decoded once, to be sure of it."""
+def _encode(data: bytes, suffix: str, max_size: int | None) -> tuple[bytes, str]:
+    """Return the bytes and the extension with which an image is packed; it is decoded once, to be sure of it."""
     image = open_image(data)
     extension = suffix.lower().removeprefix(".")
     if max_size and min(image.size) > max_size:
         scale = max_size / min(image.size)
         image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS)
-        return _bytes(image, "JPEG", quality=95), "jpg"
-    return (data, extension) if extension in EXTENSIONS else (_bytes(image, "PNG"), "png")
+        return _save(image, "JPEG", quality=95), "jpg"
+    return (data, extension) if extension in IMAGE_EXTENSIONS else (_save(image, "PNG"), "png")
 
 
-def _bytes(image: Image.Image, kind: str, **options: int) -> bytes:
+def _save(image: Image.Image, format: str, **options: int) -> bytes:
     out = io.BytesIO()
-    image.save(out, kind, **options)
+    image.save(out, format, **options)
     return out.getvalue()

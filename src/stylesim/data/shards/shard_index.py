@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stylesim.core.errors import StylesimError
+import numpy as np
+from jaxtyping import Int
+
+from stylesim.core.errors import DataError
+from stylesim.core.files import sha256_of_file
 from stylesim.core.progress import progress
-from stylesim.data.roots import Root, opened
+from stylesim.data.roots import Root, open_url
 from stylesim.data.sample import Sample
-from stylesim.data.shards.tar_reader import read_shard
+from stylesim.data.shards.tar_reader import read_positions
 
 INDEX = "index.json"
-SHARD = re.compile(r"[\w+=,-][\w.+=,-]*\.tar(\.gz)?")  # a plain name: an index from elsewhere cannot point outside
+SHARD = re.compile(r"[\w+=,-][\w.+=,-]*\.tar(\.gz)?")
+"""A plain file name, so that an index from elsewhere cannot point outside its folder."""
+BLOCK = 512
+"""Bytes of a block of a tar; every member begins at a multiple of it."""
 
 
 @dataclass(frozen=True)
@@ -27,69 +33,96 @@ class Shard:
     count: int
     bytes: int
     sha256: str
+    starts: str = ""
+    """Where its samples begin, in blocks of 512 bytes, each number counted from the one before, separated by blanks.
+
+    Empty for a compressed shard, and in an index that an earlier version wrote: such a shard is read from its start.
+    """
+
+    def offsets(self) -> Int[np.ndarray, " n"]:
+        """Return the byte offsets at which samples begin, those of the first n samples of the shard.
+
+        Raises:
+            DataError: If `starts` holds anything but numbers.
+        """
+        try:
+            return np.cumsum(np.array(self.starts.split(), dtype=np.int64)) * BLOCK
+        except (ValueError, OverflowError) as error:
+            raise DataError(
+                f"The index does not say where the samples of {self.name} begin ({error}): make it again with"
+                " `python -m stylesim.index folder=FOLDER`."
+            ) from error
 
 
 @dataclass(frozen=True)
 class Index:
-    """What `index.json` says about a root."""
+    """The `index.json` of a root."""
 
     root: Root
     shards: tuple[Shard, ...]
     tags: dict[str, int]
+    """Number of images with each tag."""
 
     @property
     def count(self) -> int:
+        """Number of samples in all shards."""
         return sum(self.counts)
 
     @property
     def counts(self) -> tuple[int, ...]:
-        """Samples of each shard."""
+        """Number of samples in each shard."""
         return tuple(shard.count for shard in self.shards)
 
     def __str__(self) -> str:
         return f"{self.count:,} images with {len(self.tags):,} tags in {len(self.shards)} shards"
 
-    def read(self, number: int, places: Sequence[int]) -> Iterator[Sample]:
-        """The samples at these places of shard `number`, as `read_shard` gives them."""
+    def read(self, number: int, positions: Sequence[int]) -> Iterator[Sample]:
+        """Yield the samples at these ascending positions of shard `number`, as `read_positions` does."""
         shard = self.shards[number]
-        return read_shard(self.root.url(shard.name), f"{self.root.name}/{stem(shard.name)}", places)
+        offsets = shard.offsets().tolist() if self.root.folder is not None else ()
+        return read_positions(self.root.url(shard.name), f"{self.root.name}/{stem(shard.name)}", positions, offsets)
 
 
 def stem(shard: str) -> str:
-    """The name of a shard without `.tar` or `.tar.gz`."""
+    """Return the name of a shard without `.tar` or `.tar.gz`."""
     return shard.removesuffix(".gz").removesuffix(".tar")
 
 
 def load_index(root: Root) -> Index:
-    """Read the `index.json` of a root and compare it with the files of a local one, by name and size.
+    """Read the `index.json` of a root; that of a local folder is compared with its files, by name and size.
 
-    Raises `StylesimError` if the root or its index is missing or empty, or if the two disagree.
+    Raises:
+        DataError: If the root or its index is missing or empty, or if index and files disagree.
     """
     if root.folder is not None:
         if not root.folder.is_dir():
-            raise StylesimError(f"there is no folder {root.folder.absolute()}: set data.root to a folder of shards")
+            raise DataError(f"There is no folder {root.folder.absolute()}: set data.root to a folder of shards.")
         if not (root.folder / INDEX).is_file():
             found = "is empty" if not shard_files(root.folder) else f"holds shards, but no {INDEX}"
-            raise StylesimError(
+            raise DataError(
                 f"{root.folder} {found}: put shards (.tar, .tar.gz) there and run "
-                f"`python -m stylesim.index folder={root.folder}`"
+                f"`python -m stylesim.index folder={root.folder}`."
             )
     try:
-        with opened(root.url(INDEX)) as stream:
+        with open_url(root.url(INDEX)) as stream:
             raw = json.loads(stream.read())
-        shards = tuple(Shard(s["name"], int(s["count"]), int(s["bytes"]), s["sha256"]) for s in raw["shards"])
+        shards = tuple(
+            Shard(s["name"], int(s["count"]), int(s["bytes"]), s["sha256"], str(s.get("starts", "")))
+            for s in raw["shards"]
+        )
         index = Index(root, shards, {str(tag): int(count) for tag, count in raw["tags"].items()})
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StylesimError(
+        raise DataError(
             f"{root.url(INDEX)} cannot be read ({type(error).__name__}: {error}): check the address, or make "
-            f"the index with `python -m stylesim.index folder=FOLDER` where the shards lie"
+            f"the index with `python -m stylesim.index folder=FOLDER` where the shards are."
         ) from error
     if not index.count:
-        raise StylesimError(f"{root.location} is empty: its {INDEX} lists no image")
+        raise DataError(f"{root.location} is empty: its {INDEX} lists no image.")
     for shard in index.shards:
         if not SHARD.fullmatch(shard.name) or shard.count < 0:
-            raise StylesimError(
-                f"{root.url(INDEX)} lists {shard.name!r} with {shard.count} images: no shard is like that"
+            raise DataError(
+                f"{root.url(INDEX)} lists a shard {shard.name!r} with {shard.count} images: expected a file name that"
+                " ends in .tar or .tar.gz, and a count of at least 0."
             )
     if root.folder is not None:
         _compare(index, root.folder)
@@ -97,38 +130,38 @@ def load_index(root: Root) -> Index:
 
 
 def _compare(index: Index, folder: Path) -> None:
-    """Refuse an index that disagrees with the files beside it."""
+    """Raise DataError if an index disagrees with the files beside it."""
     found = {path.name: path.stat().st_size for path in shard_files(folder)}
     listed = {shard.name: shard.bytes for shard in index.shards}
-    wrong = [f"{name} is missing" for name in sorted(listed.keys() - found.keys())]
-    wrong += [f"{name} is not listed" for name in sorted(found.keys() - listed.keys())]
-    wrong += [
+    differences = [f"{name} is missing" for name in sorted(listed.keys() - found.keys())]
+    differences += [f"{name} is not listed" for name in sorted(found.keys() - listed.keys())]
+    differences += [
         f"{name} has {found[name]:,} bytes instead of {listed[name]:,}"
         for name in sorted(listed.keys() & found.keys())
         if found[name] != listed[name]
     ]
-    if wrong:
-        more = f", and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise StylesimError(
-            f"{folder / INDEX} disagrees with the files beside it: {'; '.join(wrong[:3])}{more}. "
-            f"Restore them, or run `python -m stylesim.index folder={folder}` again"
+    if differences:
+        more = f", and {len(differences) - 3} more" if len(differences) > 3 else ""
+        raise DataError(
+            f"{folder / INDEX} disagrees with the files beside it: {'; '.join(differences[:3])}{more}. "
+            f"Restore them, or run `python -m stylesim.index folder={folder}` again."
         )
 
 
 def shard_files(folder: Path) -> list[Path]:
+    """List the shards of a folder, ordered by name."""
     return sorted(path for path in folder.iterdir() if SHARD.fullmatch(path.name) and path.is_file())
 
 
 def verify_digests(index: Index, *, show: bool = True) -> None:
-    """Read the shards of a local root through and compare their SHA-256 with the index.
+    """Read the shards of a local root to their end and compare their SHA-256 with the index.
 
-    Raises `StylesimError` naming the first one that differs.
+    Raises:
+        DataError: For the first shard that differs.
     """
     with progress("verifying", len(index.shards), unit="shards", show=show) as advance:
         for shard in index.shards:
-            with Path(index.root.url(shard.name)).open("rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != shard.sha256:
-                    raise StylesimError(
-                        f"{index.root.url(shard.name)} is not the file that was indexed: its SHA-256 differs"
-                    )
+            file = index.root.url(shard.name)
+            if sha256_of_file(file) != shard.sha256:
+                raise DataError(f"{file} is not the file that was indexed: its SHA-256 differs. Fetch it again.")
             advance(1)

@@ -5,21 +5,27 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import os
 import tarfile
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
 from stylesim.core.errors import DataError
-from stylesim.data.shards.tar_reader import EXTENSIONS
+from stylesim.core.files import atomic_path
+from stylesim.data.shards.tar_reader import IMAGE_EXTENSIONS
 
 
 class ShardWriter:
-    """Writes samples into shards `<prefix>00000.tar`, ...: the same samples give the same bytes.
+    """Write samples into shards `<prefix>00000.tar`, ...; the same samples give the same bytes.
 
-    A shard is closed after `size` samples, and gets its name only when it is complete. `suffix` is `.tar` or
-    `.tar.gz`. Raises `DataError` on a key that webdataset would not read back as it is.
+    A shard is closed after `size` samples, and gets its name only when it is complete.
+
+    Args:
+        folder: Where the shards go; it is made if it does not exist.
+        size: Samples of a shard.
+        prefix: Begins the names of the shards.
+        suffix: `.tar` or `.tar.gz`.
+        first: Number of the first shard.
     """
 
     def __init__(
@@ -39,13 +45,25 @@ class ShardWriter:
 
     @property
     def path(self) -> Path:
-        """The shard being written, or the next one."""
+        """The shard that is being written, or else the next one."""
         return self.folder / f"{self.prefix}{self.number:05d}{self.suffix}"
 
     def write(self, key: str, image: bytes, labels: dict, *, extension: str = "jpg") -> None:
-        """Add one encoded image with its labels."""
-        if not key or "." in key or key.startswith(("/", "__")) or extension not in EXTENSIONS:
-            raise DataError(f"{key!r} with .{extension} cannot be a sample: a key has no dot, an image is {EXTENSIONS}")
+        """Add one encoded image with its labels.
+
+        Args:
+            key: Names the members of the sample; WebDataset takes what follows a dot in it for an extension.
+            image: The bytes of an image file.
+            labels: What becomes the `.json` of the sample: `tags`, a list of strings, `content`, and anything else.
+            extension: Of the image file, without a dot.
+
+        Raises:
+            DataError: If WebDataset would not read the key back as it is, or shards hold no images of this extension.
+        """
+        if not key or "." in key or key.startswith(("/", "__")):
+            raise DataError(f"The key of a sample must have no dot and not begin with / or __, got {key!r}.")
+        if extension not in IMAGE_EXTENSIONS:
+            raise DataError(f"The image of a sample must be one of {', '.join(IMAGE_EXTENSIONS)}, got .{extension}.")
         tar = self._tar or self._open()
         self._add(tar, f"{key}.{extension}", image)
         self._add(tar, f"{key}.json", json.dumps(labels, ensure_ascii=False, sort_keys=True).encode())
@@ -54,20 +72,15 @@ class ShardWriter:
             self.close()
 
     def close(self) -> None:
-        """Finish the shard that is being written."""
+        """Finish the shard that is being written, if there is one."""
         if self._tar is not None:
             self._stack.close()
-            os.replace(self._part, self.path)
             self._tar, self.number, self.count = None, self.number + 1, 0
 
-    @property
-    def _part(self) -> Path:
-        return self.path.with_name(f"{self.path.name}.part")
-
     def _open(self) -> tarfile.TarFile:
-        file = self._stack.enter_context(self._part.open("wb"))
+        file = self._stack.enter_context(self._stack.enter_context(atomic_path(self.path)).open("wb"))
         if self.suffix.endswith(".gz"):
-            # No name and no time in the header, or the same samples give other bytes.
+            # With a name or a time in the header, the same samples would give other bytes.
             file = self._stack.enter_context(gzip.GzipFile("", "wb", fileobj=file, mtime=0))
         self._tar = self._stack.enter_context(tarfile.TarFile(fileobj=file, mode="w"))
         return self._tar
@@ -86,6 +99,5 @@ class ShardWriter:
     ) -> None:
         if kind is None:
             self.close()
-        else:
-            self._stack.close()
-            self._part.unlink(missing_ok=True)
+        else:  # the shard that is being written is removed
+            self._stack.__exit__(kind, error, trace)

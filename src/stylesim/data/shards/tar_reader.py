@@ -1,4 +1,4 @@
-"""Reading the samples of one shard, whatever state it is in."""
+"""Read the samples of one shard, whatever its state."""
 
 from __future__ import annotations
 
@@ -6,74 +6,86 @@ import json
 import tarfile
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from pathlib import Path
 from typing import BinaryIO, Self
 
-from stylesim.data.roots import REMOTE, opened
+from stylesim.data.roots import open_url
 from stylesim.data.sample import Sample
-from stylesim.data.shards.offsets import sample_offsets
 
-EXTENSIONS = ("jpg", "jpeg", "png", "webp")
-MAX_MEMBER = 1 << 28  # bytes; a larger member is skipped unread: no image or label file of a shard is that big
-GAP = 8  # samples that are rather read through than sought over
+IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
+MAX_MEMBER = 1 << 28
+"""Largest member in bytes; a larger one is skipped unread, since no image or label file of a shard is that big."""
+MIN_GAP = 8
+"""Unwanted samples between two wanted ones above which seeking is used; fewer are read through."""
 
 
-def read_shard(url: str, name: str, places: Sequence[int]) -> Iterator[Sample]:
-    """The samples number `places` (ascending, from 0) of the shard behind `url`: exactly one slot for each.
+def read_positions(url: str, name: str, positions: Sequence[int], offsets: Sequence[int] = ()) -> Iterator[Sample]:
+    """Yield the samples at some positions of a shard: exactly one for each position.
 
-    Keys get `name` in front. What cannot be read is a slot with a reason, to the last one of a truncated shard.
-    What lies between is not looked at; in a plain tar on a local disk it is not even read.
+    A sample that cannot be read has a `problem`. Where offsets are known, only the damaged samples are lost, and those
+    between the wanted ones are not even read; elsewhere everything behind the first damaged place is lost.
+
+    Args:
+        url: What `open_url` opens.
+        name: `<root>/<name of the shard>`, the first part of the ids.
+        positions: Ascending positions in the shard, from 0.
+        offsets: Byte offsets at which the first samples of the shard begin, for a plain tar on a local disk.
     """
-    given = seen = 0
+    done, problem = 0, ""
     try:
-        with opened(url) as stream:
-            offsets = _offsets(url) if len(places) and places[-1] >= len(places) else []
-            for run in _runs(places, len(offsets)):
-                seen = min(run[0], max(len(offsets) - 1, 0))
-                if seen:
-                    stream.seek(offsets[seen])
-                wanted = set(run)
-                for number, sample in enumerate(islice(group(stream), run[-1] + 1 - seen), seen):
-                    seen = number + 1
-                    if number in wanted:
-                        given += 1
-                        yield as_sample(sample, name)
-        reason = f"the shard ends after {seen} samples: it is not the one that was indexed"
-    except Exception as error:  # a stranger's file: whatever it makes tarfile, zlib or a pipe say, the run goes on
-        reason = f"the shard cannot be read beyond {seen} samples ({_sentence(error)})"
-    for _ in range(given, len(places)):
-        yield Sample(name, None, source=name, problem=reason)
+        with open_url(url) as stream:
+            while done < len(positions):
+                start, end = done, _end_of_run(positions, done, len(offsets))
+                reached = min(positions[start], len(offsets) - 1) if len(offsets) else 0
+                try:
+                    if len(offsets):
+                        stream.seek(offsets[reached])
+                    wanted = set(positions[start:end])
+                    samples = islice(group_members(stream), positions[end - 1] + 1 - reached)
+                    for position, members in enumerate(samples, reached):
+                        reached = position + 1
+                        if position in wanted:
+                            done += 1
+                            yield as_sample(members, name)
+                    problem = f"the shard ends before sample {reached}: it is not the one that was indexed"
+                except Exception as error:  # tarfile, zlib and pipes raise errors of many kinds for a damaged shard
+                    problem = f"the shard cannot be read at sample {reached} ({_first_line(error)})"
+                if done == start:  # not even the sample that was sought
+                    done += 1
+                    yield Sample(name, None, source=name, problem=problem)
+                if done < end and positions[done] >= len(offsets):
+                    break
+    except Exception as error:
+        problem = f"the shard cannot be opened ({_first_line(error)})"
+    for _ in range(done, len(positions)):
+        yield Sample(name, None, source=name, problem=problem)
 
 
-def _offsets(url: str) -> list[int]:
-    if url.startswith(REMOTE):
-        return []
-    stat = Path(url).stat()
-    return sample_offsets(url, (stat.st_size, stat.st_mtime_ns), MAX_MEMBER)
+def _end_of_run(positions: Sequence[int], start: int, known: int) -> int:
+    """Return where the positions end that are read from `positions[start]` on without seeking.
+
+    Another run begins at a position among the first `known`, behind a gap.
+    """
+    for i in range(start + 1, len(positions)):
+        if positions[i] < known and positions[i] - positions[i - 1] > MIN_GAP:
+            return i
+    return len(positions)
 
 
-def _runs(places: Sequence[int], known: int) -> Iterator[Sequence[int]]:
-    """Places that are read at one go: neighbours, as far as it is `known` where they begin, and all of the others."""
-    first = 0
-    for i in range(1, len(places)):
-        if places[i] < known and places[i] - places[i - 1] > GAP:
-            yield places[first:i]
-            first = i
-    if len(places):
-        yield places[first:]
+def group_members(stream: BinaryIO) -> Iterator[dict]:
+    """Yield the samples of a tar as WebDataset groups its members.
 
-
-def group(stream: BinaryIO) -> Iterator[dict]:
-    """The samples of a tar as webdataset groups them: `__key__`, and each member's bytes by its extension."""
+    Each is a dict of the members' bytes by their extension, with the key as `__key__` and the byte offset at which the
+    first member begins as `__url__` (None if the member depends on a header somewhere before it).
+    """
     from webdataset.tariterators import group_by_keys  # imports torch
 
-    return group_by_keys(_members(stream), handler=lambda error: True)  # of two equal names the first counts
+    return group_by_keys(_members(stream), handler=lambda error: True)  # of members with one name the first is taken
 
 
-class _Header(tarfile.TarInfo):
-    """A member that must be followed by another one or by the mark of the end.
+class _StrictHeader(tarfile.TarInfo):
+    """A header that must be followed by another one or by the end mark.
 
-    tarfile itself takes whatever else comes after the first member, or nothing, for the end.
+    tarfile itself takes anything else behind the first member, also nothing, for the end.
     """
 
     @classmethod
@@ -87,12 +99,13 @@ class _Header(tarfile.TarInfo):
 
 
 def _members(stream: BinaryIO) -> Iterator[dict]:
-    """Webdataset's own loop over members has no limit on their size."""
-    with tarfile.open(fileobj=stream, mode="r|*", bufsize=1 << 16, tarinfo=_Header, errors="replace") as archive:
+    """Yield the regular members as `group_by_keys` takes them; WebDataset's own loop does not limit their size."""
+    with tarfile.open(fileobj=stream, mode="r|*", bufsize=1 << 16, tarinfo=_StrictHeader, errors="replace") as archive:
         for member in archive:
             if member.isreg() and member.size <= MAX_MEMBER:
                 file = archive.extractfile(member)
-                yield {"fname": member.name, "data": file.read() if file else b"", "__url__": ""}
+                offset = None if archive.pax_headers else member.offset
+                yield {"fname": member.name, "data": file.read() if file else b"", "__url__": offset}
             archive.members = []  # pyright: ignore[reportAttributeAccessIssue]  # or the list grows with the shard
 
 
@@ -100,7 +113,7 @@ def as_sample(members: dict, shard: str) -> Sample:
     """Check the members of one sample and parse its labels; the image stays encoded.
 
     Args:
-        members: The bytes of each member by its extension, and the key as `__key__`.
+        members: One item of `group_members`.
         shard: `<root>/<name of the shard>`, the first part of the id.
     """
     id = f"{shard}/{members['__key__']}"
@@ -108,20 +121,20 @@ def as_sample(members: dict, shard: str) -> Sample:
     def unreadable(problem: str) -> Sample:
         return Sample(id, None, source=shard, problem=problem)
 
-    image = next((data for name, data in members.items() if name.rpartition(".")[2] in EXTENSIONS), None)
+    image = next((data for name, data in members.items() if name.rpartition(".")[2] in IMAGE_EXTENSIONS), None)
     if image is None:
-        return unreadable(f"no image: none of its members ends in {', '.join(EXTENSIONS)}")
+        return unreadable(f"no image: none of its members ends in {', '.join(IMAGE_EXTENSIONS)}")
     if "json" not in members:
         return unreadable("no labels: there is no .json beside the image")
     try:
         labels = json.loads(members["json"])
         tags, content = labels.get("tags") or [], labels.get("content")  # img2dataset writes no tags
     except (ValueError, AttributeError, RecursionError) as error:
-        return unreadable(f"its .json cannot be read ({_sentence(error)})")
+        return unreadable(f"its .json cannot be read ({_first_line(error)})")
     if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
         return unreadable(f"`tags` in its .json must be a list of strings, got {str(tags)[:60]}")
     return Sample(id, image, tags, None if content is None else str(content), shard)
 
 
-def _sentence(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
