@@ -18,7 +18,8 @@ from stylesim.core.images import open_image
 from stylesim.core.targets import embedded
 from stylesim.curation.stage import SCHEMA, Part, Stage, conform
 from stylesim.data.shards.shard_samples import read_shards
-from stylesim.encoders.base import Preprocessing, Provenance, StyleEncoder
+from stylesim.encoders.preprocessing import Preprocessing
+from stylesim.encoders.style_encoder import Provenance, StyleEncoder
 
 
 @cache

@@ -26,5 +26,5 @@ def test_what_was_exported_describes_alike(tmp_path: Path, composed: Callable[..
 
 
 def test_a_checkpoint_that_is_not_there_is_a_sentence(tmp_path: Path, composed: Callable[..., DictConfig]):
-    with pytest.raises(StylesimError, match="There is no file of weights at"):
+    with pytest.raises(StylesimError, match="There is no weight file at"):
         export.main(composed("checkpoint=none", f"out={tmp_path / 'csd.pth'}", config="export"))

@@ -207,7 +207,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_names_step_and_images_and_keeps
 def test_running_out_of_memory_names_a_batch_size(
     composed: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from stylesim.encoders.csd import CSDEncoder
+    from stylesim.encoders.csd_encoder import CSDEncoder
 
     def exhausted(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")

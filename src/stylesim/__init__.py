@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stylesim.core.errors import StylesimError as StylesimError
-    from stylesim.encoders.base import StyleEncoder as StyleEncoder
+    from stylesim.encoders.style_encoder import StyleEncoder as StyleEncoder
     from stylesim.encoders.load import load_encoder as load_encoder
     from stylesim.encoders.weights.checkpoint import load_checkpoint as load_checkpoint
     from stylesim.evaluation.metrics import retrieval_metrics as retrieval_metrics
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "DescriptorSet": "retrieval.descriptor_set",
     "RetrievalSpec": "evaluation.retrieval_spec",
-    "StyleEncoder": "encoders.base",
+    "StyleEncoder": "encoders.style_encoder",
     "StyleSimilarity": "scoring.style_similarity",
     "StylesimError": "core.errors",
     "csd_loss": "learning.losses",

@@ -22,7 +22,7 @@ from stylesim.runtime.launch import run
 from stylesim.runtime.rank_monitor import stop_watching, watch_started_ranks
 
 if TYPE_CHECKING:
-    from stylesim.encoders.base import Provenance
+    from stylesim.encoders.style_encoder import Provenance
 
 
 def main(cfg: DictConfig) -> dict[str, float]:

@@ -85,9 +85,9 @@ def test_half_precision_describes_nearly_alike():
         ("no/such.safetensors", {}, "no file and no model named 'no/such.safetensors'"),
         ("color_histogram", {"binz": 3}, "model.binz is unknown to .* Did you mean 'bins'"),
         ("color_histogram", {"bins": "many"}, "model.bins='many' does not fit"),
-        ("csd_vitb", {}, "published no weights for the architecture ViT-B-16, only for ViT-L-14"),
+        ("csd_vitb", {}, "weights=official is published only for ViT-L-14, not for the architecture ViT-B-16"),
         ("csd_vitl", {}, "hf download tomg-group-umd/CSD-ViT-L pytorch_model.bin"),
-        ("dino_vitb16", {}, "fetch https://dl.fbaipublicfiles.com/dino/"),
+        ("dino_vitb16", {}, "download https://dl.fbaipublicfiles.com/dino/"),
         ("csd_lite0", {}, "head of csd_lite0 is random .* weights='imagenet'"),
     ],
 )

@@ -13,7 +13,8 @@ from PIL import Image
 
 from stylesim.core.errors import StylesimError
 from stylesim.data.sample import Sample
-from stylesim.encoders.base import Preprocessing, Provenance, StyleEncoder
+from stylesim.encoders.preprocessing import Preprocessing
+from stylesim.encoders.style_encoder import Provenance, StyleEncoder
 from stylesim.evaluation.embed import embed, gather_descriptor_set
 from stylesim.evaluation.evaluate_descriptors import evaluate_descriptors
 from stylesim.evaluation.retrieval_spec import RetrievalSpec

@@ -11,7 +11,8 @@ import torch.multiprocessing as mp
 from PIL import Image
 
 from stylesim.core.errors import StylesimError
-from stylesim.encoders.base import Preprocessing, Provenance, StyleEncoder
+from stylesim.encoders.preprocessing import Preprocessing
+from stylesim.encoders.style_encoder import Provenance, StyleEncoder
 from stylesim.evaluation.evaluate import evaluate
 from stylesim.evaluation.retrieval_spec import RetrievalSpec
 from stylesim.retrieval.readouts import Csls

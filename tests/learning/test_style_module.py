@@ -23,8 +23,9 @@ from torch.utils._pytree import tree_leaves
 from stylesim import train
 from stylesim.core.errors import ConfigError
 from stylesim.data.batch import Batch
-from stylesim.encoders.base import Preprocessing, Provenance
-from stylesim.encoders.csd import CSDEncoder
+from stylesim.encoders.csd_encoder import CSDEncoder
+from stylesim.encoders.preprocessing import Preprocessing
+from stylesim.encoders.style_encoder import Provenance
 from stylesim.learning.grad_clip import clip_gradients
 from stylesim.learning.losses import CSDLoss, csd_loss
 from stylesim.learning.style_module import StyleModule

@@ -9,8 +9,8 @@ from rich.progress import track
 from rules import Features
 from styles import Style
 
-from stylesim.encoders.base import StyleEncoder
 from stylesim.encoders.controls import color_histogram, frozen_lite0
+from stylesim.encoders.style_encoder import StyleEncoder
 
 BATCH = 64
 Table = dict[str, tuple[float, float, float]]

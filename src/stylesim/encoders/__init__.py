@@ -1,6 +1,6 @@
-"""Images to descriptors: the encoders, their weights, and the files that hold them.
+"""Encoders, which map images to descriptors, and their weights.
 
-Names load on first use, so that `stylesim.encoders.weights.locate` can be asked without importing torch.
+Names are imported on first use, so that `stylesim.encoders.weights.locate` can be used without torch.
 """
 
 from __future__ import annotations
@@ -9,18 +9,18 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
-    "CSDEncoder": "csd",
-    "Preprocessing": "base",
-    "Provenance": "base",
-    "StyleEncoder": "base",
-    "clip_vit": "baselines.clip",
+    "CSDEncoder": "csd_encoder",
+    "Preprocessing": "preprocessing",
+    "Provenance": "style_encoder",
+    "StyleEncoder": "style_encoder",
+    "clip_vit": "baselines.clip_baseline",
     "color_histogram": "controls",
     "csd_clip": "csd_factories",
     "csd_lite0": "csd_factories",
     "csd_on": "csd_on_baselines",
     "csd_timm": "csd_factories",
-    "dino_vitb16": "baselines.self_supervised",
-    "dino_vitb8": "baselines.self_supervised",
+    "dino_vitb16": "baselines.dino_and_moco",
+    "dino_vitb8": "baselines.dino_and_moco",
     "export_csd": "weights.checkpoint",
     "frozen_lite0": "controls",
     "gda_clip": "baselines.gda",
@@ -29,13 +29,13 @@ _HOMES = {
     "ink_box": "controls",
     "load_checkpoint": "weights.checkpoint",
     "load_encoder": "load",
-    "moco_vitb": "baselines.self_supervised",
+    "moco_vitb": "baselines.dino_and_moco",
     "palette": "controls",
     "random_lite0": "controls",
-    "random_vit": "baselines.clip",
+    "random_vit": "controls",
     "save_weights": "weights.checkpoint",
     "sscd_rn50": "baselines.sscd",
-    "vgg_gram": "baselines.vgg",
+    "vgg_gram": "baselines.vgg_gram",
 }
 __all__ = list(_HOMES)  # type: ignore[reportUnsupportedDunderAll]
 

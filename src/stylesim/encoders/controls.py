@@ -1,47 +1,44 @@
-"""Controls: encoders that learn nothing, which every table needs beside the trained one.
+"""Controls: encoders without training on style, which every comparison needs beside a trained one.
 
-A frozen network shows what training adds, a random one what the architecture alone gives, and a colour
-histogram and the ink box how far the palette and the margins betray the style.
+A frozen network shows what training adds, a random network what the architecture alone gives, and the colour
+histogram, the palette and the ink box how much colours and layout alone reveal about the style.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stylesim.core.errors import StylesimError
+from stylesim.core.errors import ConfigError
+from stylesim.encoders.backbones.clip_tower import clip_preprocessing, clip_tower
 from stylesim.encoders.backbones.lite0 import imagenet_weights, lite0_network, lite0_preprocessing
-from stylesim.encoders.backbones.stage_statistics import Palette, PooledFeatures, StageGram, StageStatistics
-from stylesim.encoders.base import Preprocessing, Provenance, StyleEncoder
+from stylesim.encoders.backbones.palette import Palette
+from stylesim.encoders.backbones.stage_statistics import PooledFeatures, StageGram, StageStatistics
+from stylesim.encoders.backbones.vit_shapes import check_image_size, vit_shape
+from stylesim.encoders.frozen_encoder import FrozenEncoder
+from stylesim.encoders.preprocessing import Preprocessing
 from stylesim.encoders.rebuild import rebuildable
-from stylesim.encoders.weights.locate import LITE0
-
-
-class FrozenEncoder(StyleEncoder):
-    """A network's features, L2-normalised; nothing in it is trainable."""
-
-    def __init__(self, network: nn.Module, preprocessing: Preprocessing, provenance: Provenance) -> None:
-        with torch.no_grad():
-            dim = network.eval()(torch.zeros(1, 3, preprocessing.size, preprocessing.size)).shape[1]
-        super().__init__(dim, preprocessing, provenance)
-        self.network = network.requires_grad_(False)
-
-    def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
-        return F.normalize(self.network(images).float(), dim=-1)
+from stylesim.encoders.style_encoder import Provenance, StyleEncoder
+from stylesim.encoders.weights.published import LITE0
 
 
 class ColourHistogram(StyleEncoder):
-    """Joint RGB histogram of `bins` per channel, d = bins^3; the root of each share, so that the length is 1.
+    """Square roots of a joint RGB histogram, d = bins^3, so that descriptors have length 1.
 
-    The inner product of two is the Bhattacharyya coefficient of the palettes.
+    The inner product of two descriptors is the Bhattacharyya coefficient of the histograms.
+
+    Args:
+        bins: Number of bins per channel.
+        image_size: Image size in pixels.
     """
 
     def __init__(self, bins: int = 8, image_size: int = 96) -> None:
-        # Nearest, because an interpolating resize mixes colours that the image does not have.
+        # Nearest neighbour, because interpolation creates colours that the image does not contain.
         super().__init__(
             bins**3,
             Preprocessing(image_size, interpolation="nearest"),
@@ -50,7 +47,7 @@ class ColourHistogram(StyleEncoder):
         self.bins = bins
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
-        levels = self.preprocessing.unit_range(images).mul(self.bins).long().clamp(0, self.bins - 1).flatten(2)
+        levels = self.preprocessing.denormalise(images).mul(self.bins).long().clamp(0, self.bins - 1).flatten(2)
         cells = (levels[:, 0] * self.bins + levels[:, 1]) * self.bins + levels[:, 2]
         counts = torch.zeros(len(images), self.dim, device=images.device)
         counts.scatter_add_(1, cells, torch.ones_like(cells, dtype=counts.dtype))
@@ -58,11 +55,11 @@ class ColourHistogram(StyleEncoder):
 
 
 class InkBox(StyleEncoder):
-    """Where the ink stands, with no look at what it draws: margins, box and share of ink; d = 9.
+    """Position and amount of ink, whatever it depicts; d = 9.
 
-    Ink is what differs from the top left pixel by more than 1/8 of the range in a channel. Features: the four
-    margins, width and height of the box, its area, the share of ink in the image and in the box; all in [0,
-    1]. Each is centred on one half, for the angle between all-positive vectors says little.
+    Ink is each pixel that differs from the top left pixel by more than 1/8 of the range in any channel. Features: the
+    four margins, width and height of the bounding box, its area, and the share of ink in the image and in the box, all
+    in [0, 1]. One half is subtracted from each, because the cosine of vectors with only positive entries varies little.
     """
 
     THRESHOLD = 1 / 8
@@ -71,19 +68,19 @@ class InkBox(StyleEncoder):
         super().__init__(9, Preprocessing(image_size, interpolation="bilinear"), Provenance("ink box", "none"))
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
-        pixels = self.preprocessing.unit_range(images)
+        pixels = self.preprocessing.denormalise(images)
         ink = ((pixels - pixels[..., :1, :1]).abs() > self.THRESHOLD).any(dim=1)
         left, right = _margins(ink.any(dim=1))
         top, bottom = _margins(ink.any(dim=2))
         width, height, share = 1 - left - right, 1 - top - bottom, ink.float().mean(dim=(1, 2))
         area = width * height
         inside = share / area.clamp_min(1e-6)
-        numbers = torch.stack([left, right, top, bottom, width, height, area, share, inside], dim=1)
-        return F.normalize(numbers - 0.5, dim=-1)
+        features = torch.stack([left, right, top, bottom, width, height, area, share, inside], dim=1)
+        return F.normalize(features - 0.5, dim=-1)
 
 
-def _margins(occupied: Tensor) -> tuple[Tensor, Tensor]:
-    """Shares of the side `[b n]` before the first and behind the last True; (1, 0) without any."""
+def _margins(occupied: Bool[Tensor, "b n"]) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
+    """Return the shares of the side before the first and after the last True; (1, 0) if there is none."""
     length = occupied.shape[1]
     first = occupied.int().argmax(dim=1) / length
     last = occupied.flip(1).int().argmax(dim=1) / length
@@ -93,10 +90,16 @@ def _margins(occupied: Tensor) -> tuple[Tensor, Tensor]:
 
 @rebuildable
 def frozen_lite0(*, readout: Literal["stages", "pooled", "gram"] = "stages", image_size: int = 96) -> FrozenEncoder:
-    """EfficientNet-Lite0 on ImageNet weights.
+    """Build EfficientNet-Lite0 with ImageNet weights.
 
-    Read-outs: `stages` (means and deviations at strides 2, 4, 8, 16; 384-d), `pooled` (the classifier's
-    features; 1280-d), `gram` (Gram matrix at stride 8, signed roots; 820-d).
+    Args:
+        readout: `stages` (channel means and standard deviations at strides 2, 4, 8, 16; 384-d), `pooled` (the features
+            before the classifier; 1280-d), or `gram` (signed square roots of the Gram matrix at stride 8; 820-d).
+        image_size: Image size in pixels.
+
+    Raises:
+        ConfigError: If the readout is unknown.
+        WeightsError: If the package with the weights is not installed.
     """
     provenance = Provenance(f"lite0 {readout}", "imagenet", LITE0.sha256, LITE0.licence)
     return FrozenEncoder(_lite0(readout, image_size, pretrained=True), lite0_preprocessing(image_size), provenance)
@@ -106,7 +109,7 @@ def frozen_lite0(*, readout: Literal["stages", "pooled", "gram"] = "stages", ima
 def random_lite0(
     *, readout: Literal["stages", "pooled", "gram"] = "stages", image_size: int = 96, seed: int = 0
 ) -> FrozenEncoder:
-    """The same network with random weights drawn from `seed`: what the architecture alone gives."""
+    """Build EfficientNet-Lite0 with random weights drawn from `seed`; the other arguments as for `frozen_lite0`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = _lite0(readout, image_size, pretrained=False)
@@ -115,21 +118,46 @@ def random_lite0(
 
 
 @rebuildable
+def random_vit(
+    *, architecture: str | Mapping[str, int] = "ViT-B-16", image_size: int | None = None, seed: int = 0
+) -> FrozenEncoder:
+    """Build CLIP's image encoder with random weights.
+
+    Args:
+        architecture: `ViT-B-32`, `ViT-B-16`, `ViT-L-14`, or the sizes of a `ViTShape`.
+        image_size: Image size in pixels; None means the native size.
+        seed: Seed of the weights. The global random state is not changed.
+
+    Raises:
+        ConfigError: If the architecture is unknown, or the image size is not a multiple of the patch size.
+    """
+    shape = vit_shape(architecture)
+    size = image_size or shape.image
+    check_image_size(shape, size)
+    tower: Any
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        tower, proj = clip_tower(shape, size)
+    tower.proj = nn.Parameter(proj)
+    return FrozenEncoder(tower, clip_preprocessing(size), Provenance(f"random {shape.name}, seed {seed}", "random"))
+
+
+@rebuildable
 def color_histogram(*, bins: int = 8, image_size: int = 96) -> ColourHistogram:
-    """A joint RGB histogram, `bins`^3-d: the control that no frozen network beats on clean sets."""
+    """Build a joint RGB histogram, `bins`^3-d: the control that no frozen network beats on clean sets."""
     return ColourHistogram(bins, image_size)
 
 
 @rebuildable
 def palette(*, levels: int = 64, image_size: int = 96) -> FrozenEncoder:
-    """How often each level of each channel comes, 3 `levels`-d: finer than the joint histogram, in grey above all."""
+    """Build histograms of the single channels, 3 x `levels`-d: finer than the joint histogram, above all for greys."""
     preprocessing = Preprocessing(image_size, interpolation="bicubic")
     return FrozenEncoder(Palette(levels, preprocessing), preprocessing, Provenance(f"palette 3 x {levels}", "none"))
 
 
 @rebuildable
 def ink_box(*, image_size: int = 96) -> InkBox:
-    """Margins and share of ink, 9-d: a style that it tells apart is told by the layout alone."""
+    """Build margins and amount of ink, 9-d: styles that it separates differ in layout alone."""
     return InkBox(image_size)
 
 
@@ -141,4 +169,4 @@ def _lite0(readout: str, image_size: int, pretrained: bool) -> nn.Module:
         return StageGram(network, 2)
     if readout == "pooled":
         return PooledFeatures(network)
-    raise StylesimError(f"readout={readout} is none of stages, pooled, gram.")
+    raise ConfigError(f"readout must be one of stages, pooled, gram, got {readout!r}.")

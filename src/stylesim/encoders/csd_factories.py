@@ -1,26 +1,27 @@
-"""The CSD encoders that a config can name as its `_target_`.
+"""Factories of the CSD encoders on CLIP, timm and EfficientNet-Lite0 backbones.
 
-`weights` is a word (see each) or the path of a file, whose kind is told by its content
-(`stylesim.encoders.weights.formats`).
+`weights` is a keyword (see each factory) or the path of a file, whose format is detected from its content.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from torch import nn
 
-from stylesim.encoders.backbones.clip_tower import clip_preprocessing, clip_tower, resize_positions
+from stylesim.encoders.backbones.clip_tower import clip_preprocessing, clip_tower
 from stylesim.encoders.backbones.lite0 import lite0_network, lite0_preprocessing
 from stylesim.encoders.backbones.stage_statistics import PooledFeatures, StageStatistics
 from stylesim.encoders.backbones.timm_backbone import timm_network, timm_preprocessing
 from stylesim.encoders.backbones.vit_shapes import check_image_size, vit_shape
-from stylesim.encoders.base import Preprocessing, Provenance
-from stylesim.encoders.csd import CSDEncoder, semi_orthogonal, width_of
+from stylesim.encoders.csd_encoder import CSDEncoder, semi_orthogonal
+from stylesim.encoders.frozen_encoder import feature_count
+from stylesim.encoders.preprocessing import Preprocessing
 from stylesim.encoders.rebuild import rebuildable
-from stylesim.encoders.weights.formats import WeightFile, load_strictly, read_weights
+from stylesim.encoders.style_encoder import Provenance
 from stylesim.encoders.weights.locate import find_weights
+from stylesim.encoders.weights.published import KNOWN_WORDS
+from stylesim.encoders.weights.weight_formats import WeightFile, load_strictly, read_weights
 
 
 @rebuildable
@@ -32,22 +33,30 @@ def csd_clip(
     content_head: bool = False,
     cache_dir: str | None = None,
 ) -> CSDEncoder:
-    """CSD as published, on CLIP's visual tower: `ViT-B-16` (768 to 512) or `ViT-L-14` (1024 to 768 numbers).
+    """Build CSD as published, on CLIP's visual tower.
 
-    `weights`: `clip` (OpenAI's, both heads copies of its `proj`), `official` (CSD as released, ViT-L-14
-    only), `random`, or a file. `architecture` may also give the sizes of `ViTShape`. Position embeddings are
-    interpolated where `image_size` asks for it. Raises StylesimError for weights that are not to be had or do
-    not fit.
+    Args:
+        architecture: `ViT-B-16` (768 features, 512-d descriptors), `ViT-L-14` (1024 features, 768-d descriptors), or
+            the sizes of a `ViTShape`.
+        weights: `clip` (OpenAI's weights, both heads initialised as copies of its `proj`), `official` (the released
+            CSD weights, ViT-L-14 only), `random`, or a file.
+        image_size: Image size in pixels, a multiple of the patch size. Position embeddings are interpolated if needed.
+        content_head: Whether to add the adversarial content head.
+        cache_dir: Folder of downloaded weights.
+
+    Raises:
+        WeightsError: If the weights cannot be obtained or do not fit.
+        ConfigError: If the architecture or the image size is invalid.
     """
     shape = vit_shape(architecture)
     check_image_size(shape, image_size)
-    found = find_weights("csd_clip", weights, architecture, cache_dir)
+    found = find_weights(KNOWN_WORDS["csd_clip"], weights, architecture, cache_dir)
     file = read_weights(found.path) if found.path else None
     tower, proj = clip_tower(shape, image_size)
     provenance = Provenance(f"CSD {shape.name}", weights, found.digest, found.licence, trained_head=False)
     encoder = CSDEncoder(tower, proj, proj if content_head else None, clip_preprocessing(image_size), provenance)
     if file:
-        _load(encoder, file)
+        encoder.load_weight_file(file)
     return encoder
 
 
@@ -61,13 +70,22 @@ def csd_timm(
     dim: int = 512,
     content_head: bool = False,
 ) -> CSDEncoder:
-    """CSD on any backbone of timm, with random semi-orthogonal heads; size, mean and deviation as timm says.
+    """Build CSD on any backbone of timm, with random semi-orthogonal heads and the preprocessing that timm states.
 
-    `stages` reads channel means and deviations of several feature maps instead of the pooled features: a list
-    of indices, or true for all but the last. `weights`: `pretrained` (timm's, from the hub), `random`, or a
-    file.
+    Args:
+        name: Name of a timm model, such as `convnext_tiny`.
+        weights: `pretrained` (timm's, from the Hugging Face hub), `random`, or a file.
+        stages: Read channel means and standard deviations of these feature maps instead of the pooled features; true
+            means all but the last.
+        image_size: Image size in pixels; None means that of timm's configuration.
+        dim: Length of a descriptor.
+        content_head: Whether to add the adversarial content head.
+
+    Raises:
+        WeightsError: If the weights cannot be obtained or do not fit.
+        ConfigError: If timm has no such model, or the model has no such stages.
     """
-    found = find_weights("csd_timm", weights)
+    found = find_weights(KNOWN_WORDS["csd_timm"], weights)
     network = timm_network(name, weights == "pretrained", image_size)
     preprocessing = timm_preprocessing(network, image_size)
     file = read_weights(found.path) if found.path else None
@@ -91,13 +109,21 @@ def csd_lite0(
     dim: int = 512,
     content_head: bool = False,
 ) -> CSDEncoder:
-    """CSD on EfficientNet-Lite0, read at several stages; small enough to train on a CPU.
+    """Build CSD on several stages of EfficientNet-Lite0, which is small enough to be trained on a CPU.
 
-    `stages` 0 to 4 lie at strides 2, 4, 8, 16, 32 with 16, 24, 40, 112, 320 channels; each channel gives its
-    mean and its deviation. `palette`: so many levels of each colour channel, whose counts the head sees as
-    well. `weights`: `imagenet` (from an installed package), `random`, or a checkpoint of this encoder.
+    Args:
+        weights: `imagenet` (from an installed package), `random`, or a checkpoint of this encoder.
+        stages: Stages to read. Stages 0 to 4 have strides 2, 4, 8, 16, 32 and 16, 24, 40, 112, 320 channels; each
+            channel contributes its mean and its standard deviation.
+        palette: Number of levels per colour channel, whose pixel shares are added to the features; None for none.
+        image_size: Image size in pixels.
+        dim: Length of a descriptor.
+        content_head: Whether to add the adversarial content head.
+
+    Raises:
+        WeightsError: If the weights cannot be obtained or do not fit.
     """
-    found = find_weights("csd_lite0", weights)
+    found = find_weights(KNOWN_WORDS["csd_lite0"], weights)
     preprocessing = lite0_preprocessing(image_size)
     file = read_weights(found.path) if found.path else None
     network = lite0_network(file.state if file and file.kind == "backbone" else None)
@@ -114,22 +140,10 @@ def _with_random_heads(
     provenance: Provenance,
     file: WeightFile | None,
 ) -> CSDEncoder:
-    """Heads on any backbone; a file that holds more than the backbone replaces all of it."""
-    features = width_of(backbone, preprocessing.size)
+    """Add random heads to a backbone; a file that contains heads then replaces all weights."""
+    features = feature_count(backbone, preprocessing.size)
     style, content = (semi_orthogonal(features, dim) for _ in range(2))
     encoder = CSDEncoder(backbone, style, content if content_head else None, preprocessing, provenance)
     if file and file.kind != "backbone":
-        _load(encoder, file)
+        encoder.load_weight_file(file)
     return encoder
-
-
-def _load(encoder: CSDEncoder, file: WeightFile) -> None:
-    """Fit a file's state to the encoder and load it strictly."""
-    state = dict(file.state)
-    if encoder.content_head is None:
-        state.pop("content_head", None)
-    key, own = "backbone.positional_embedding", encoder.state_dict()
-    if key in state and key in own:
-        state[key] = resize_positions(state[key], len(own[key]))
-    load_strictly(encoder, state, file.path)
-    encoder.provenance = replace(encoder.provenance, trained_head=file.trained_head)

@@ -1,4 +1,4 @@
-"""Gradient reversal (Ganin and Lempitsky 2015): identity forwards, times -alpha backwards."""
+"""Gradient reversal (Ganin and Lempitsky 2015): the identity in the forward pass, times -alpha in the backward pass."""
 
 from __future__ import annotations
 
@@ -21,5 +21,5 @@ class _Reversal(torch.autograd.Function):
 
 
 def reverse_gradient(features: Float[Tensor, "*n"], alpha: float) -> Float[Tensor, "*n"]:
-    """Give `features` on unchanged; what flows back through them is multiplied by `-alpha`."""
+    """Return `features` unchanged; the gradient that flows back through them is multiplied by `-alpha`."""
     return _Reversal.apply(features, alpha)  # type: ignore[return-value]

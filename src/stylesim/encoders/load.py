@@ -14,7 +14,7 @@ from stylesim.encoders.weights.locate import check_model_weights
 if TYPE_CHECKING:
     import torch
 
-    from stylesim.encoders.base import StyleEncoder
+    from stylesim.encoders.style_encoder import StyleEncoder
 
 
 def load_encoder(
@@ -82,7 +82,7 @@ def _build(name: str, options: dict[str, Any]) -> StyleEncoder:
 def _place(encoder: StyleEncoder, device: str | torch.device, dtype: str | torch.dtype | None) -> StyleEncoder:
     import torch
 
-    from stylesim.encoders.base import pick_device
+    from stylesim.core.devices import pick_device
 
     if isinstance(dtype, str):
         wanted = getattr(torch, dtype, None)

@@ -1,4 +1,4 @@
-"""An encoder remembers which factory built it and how, so that a file of its weights can be read alone."""
+"""Record in an encoder which factory built it with which arguments, so that its checkpoint is self-contained."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import inspect
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
-from stylesim.encoders.base import StyleEncoder
+from stylesim.encoders.style_encoder import StyleEncoder
 
 Arguments = ParamSpec("Arguments")
 Built = TypeVar("Built", bound=StyleEncoder)
 
 
 def rebuildable(factory: Callable[Arguments, Built]) -> Callable[Arguments, Built]:
-    """Note `_target_` and all arguments of a factory in the encoder's `config`, as Hydra writes them."""
+    """Decorate a factory to record its `_target_` and all arguments in the encoder's `config`, as Hydra writes them."""
     signature = inspect.signature(factory)
 
     @functools.wraps(factory)
@@ -26,12 +26,12 @@ def rebuildable(factory: Callable[Arguments, Built]) -> Callable[Arguments, Buil
         encoder.config = {"_target_": f"{factory.__module__}.{factory.__qualname__}", **arguments}
         return encoder
 
-    build.builds_encoder = True  # type: ignore[attr-defined]  what a checkpoint may name as its model
+    build.builds_encoder = True  # type: ignore[attr-defined]  a checkpoint may name it as its model
     return build
 
 
 def plain(value: object) -> object:
-    """Mappings, sequences and paths (OmegaConf's too) as dicts, lists and strings that JSON can write."""
+    """Convert mappings, sequences and paths (OmegaConf's included) to dicts, lists and strings that JSON can write."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if hasattr(value, "items"):

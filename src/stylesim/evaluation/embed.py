@@ -24,12 +24,13 @@ from stylesim.core.errors import CorruptSampleError, StylesimError
 from stylesim.core.images import open_image
 from stylesim.core.progress import progress as show_progress
 from stylesim.data.sample import Sample
-from stylesim.encoders.base import pick_device
+from stylesim.core.devices import pick_device
 from stylesim.retrieval.descriptor_set import DescriptorSet, bad_descriptors, item_table
 from stylesim.retrieval.descriptor_writer import DescriptorBuffer, DescriptorWriter
 
 if TYPE_CHECKING:
-    from stylesim.encoders.base import Preprocessing, StyleEncoder
+    from stylesim.encoders.preprocessing import Preprocessing
+    from stylesim.encoders.style_encoder import StyleEncoder
 
 AHEAD = 3
 """Batches that are decoded while the model is busy with one."""

@@ -24,7 +24,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forwar
 from torch.distributed.tensor import DTensor
 
 from stylesim.core.errors import StylesimError
-from stylesim.encoders.base import StyleEncoder
+from stylesim.encoders.style_encoder import StyleEncoder
 
 
 class ShardedStrategy(ModelParallelStrategy):

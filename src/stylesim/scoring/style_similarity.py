@@ -13,7 +13,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_cat
 
 from stylesim.core.errors import StylesimError
-from stylesim.encoders.base import StyleEncoder
+from stylesim.encoders.style_encoder import StyleEncoder
 from stylesim.encoders.load import load_encoder
 from stylesim.scoring.gss import image_scores, mean_scores, neighbourhood_similarities
 

@@ -1,4 +1,4 @@
-"""The embedded backbone: the weights of the package in timm's network."""
+"""EfficientNet-Lite0: the weights of the Python package in timm's network."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import timm
 import torch
 from torch import nn
 
-from stylesim.core.errors import StylesimError
+from stylesim.core.errors import WeightsError
 from stylesim.encoders.backbones.lite0 import TIMM_NAME, from_lite_package, imagenet_weights, lite0_network
 
 
@@ -16,11 +16,11 @@ def network() -> nn.Module:
     return lite0_network(imagenet_weights())
 
 
-def test_logits_are_those_of_the_packages_own_implementation(network: nn.Module):
+def test_logits_equal_those_of_the_packages_own_implementation(network: nn.Module):
     ramp = torch.linspace(-1, 1, 3 * 224 * 224).reshape(1, 3, 224, 224)
     with torch.no_grad():
         logits = network(ramp)[0]
-    # Measured with efficientnet-lite-pytorch 0.1.0 on the same file; on random images too they differ by 0.
+    # Measured with efficientnet-lite-pytorch 0.1.0 on the same file; on random images the difference is 0 too.
     measured = [
         0.26600108,
         0.59058219,
@@ -35,7 +35,7 @@ def test_logits_are_those_of_the_packages_own_implementation(network: nn.Module)
     assert logits.topk(5).indices.tolist() == [701, 437, 540, 405, 744]
 
 
-def test_it_is_the_network_of_4_65_million_parameters_with_its_batch_norms_absorbed(network: nn.Module):
+def test_network_has_4_65_million_parameters_and_fused_batch_norms(network: nn.Module):
     plain = timm.create_model(TIMM_NAME).eval()
     norms = [module for module in plain.modules() if isinstance(module, nn.BatchNorm2d)]
     assert sum(p.numel() for p in plain.parameters()) == 4_652_008
@@ -43,12 +43,12 @@ def test_it_is_the_network_of_4_65_million_parameters_with_its_batch_norms_absor
     assert not any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
 
 
-def test_a_file_of_another_network_is_refused():
+def test_file_of_another_network_is_refused():
     network = timm.create_model(TIMM_NAME)
     state = dict(imagenet_weights())
     short = dict(list(state.items())[:-1])
-    with pytest.raises(StylesimError, match="holds 295 tensors where 296 are needed"):
+    with pytest.raises(WeightsError, match="must hold 296 tensors, got 295"):
         from_lite_package(short, network)
     state["_blocks.3._bn1.weight"] = torch.zeros(7)
-    with pytest.raises(StylesimError, match=r"does not fit: _blocks\.3\._bn1\.weight \[7\]"):
+    with pytest.raises(WeightsError, match=r"does not fit: _blocks\.3\._bn1\.weight has shape \[7\]"):
         from_lite_package(state, network)

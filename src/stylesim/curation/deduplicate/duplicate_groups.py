@@ -22,7 +22,7 @@ def rows_near_any(
     query: Float[np.ndarray, "n d"], gallery: Float[np.ndarray, "m d"], threshold: float
 ) -> Bool[np.ndarray, " n"]:
     """Return which rows of `query` have an inner product above the threshold with any row of `gallery`."""
-    from stylesim.encoders.base import pick_device
+    from stylesim.core.devices import pick_device
     from stylesim.retrieval.similar_pairs import pairs_above
 
     near = np.zeros(len(query), dtype=bool)
@@ -66,7 +66,7 @@ def group_duplicates(
         state_file: Where to save the state of an exact search, which an interrupted run continues from.
         show: Whether to show progress.
     """
-    from stylesim.encoders.base import pick_device
+    from stylesim.core.devices import pick_device
     from stylesim.retrieval.similar_pairs import confirm_pairs, indexed_pairs, pairs_above
 
     sets, histogram, done = _load_state(state_file, len(descriptors))

@@ -17,7 +17,7 @@ from stylesim.curation.image_locator import read_image_bytes
 from stylesim.data.sample import Sample
 
 if TYPE_CHECKING:
-    from stylesim.encoders.base import StyleEncoder
+    from stylesim.encoders.style_encoder import StyleEncoder
     from stylesim.retrieval.descriptor_set import DescriptorSet
 
 

@@ -28,7 +28,7 @@ from stylesim.curation.stage import Part, Stage, part_paths, read_stage
 from stylesim.curation.tags.tag_pairs import merge_tags
 
 if TYPE_CHECKING:
-    from stylesim.encoders.base import StyleEncoder
+    from stylesim.encoders.style_encoder import StyleEncoder
     from stylesim.retrieval.descriptor_set import DescriptorSet
 
 logger = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""CLIP's visual tower with `proj` taken off: its output is `ln_post` of the class token, as CSD reads it."""
+"""CLIP's visual tower without its projection `proj`: the output is `ln_post` of the class token, as CSD uses it."""
 
 from __future__ import annotations
 
@@ -7,16 +7,20 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stylesim.core.errors import StylesimError
+from stylesim.core.errors import WeightsError
 from stylesim.encoders.backbones.vit_shapes import ViTShape
-from stylesim.encoders.base import Preprocessing
+from stylesim.encoders.preprocessing import Preprocessing
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 def clip_tower(shape: ViTShape, image_size: int) -> tuple[nn.Module, Float[Tensor, "f d"]]:
-    """open_clip's tower with QuickGELU and random weights, and the `proj` that was taken off it."""
+    """Build open_clip's tower with QuickGELU and random weights.
+
+    Returns:
+        The tower without its projection, and the projection.
+    """
     from open_clip.transformer import LayerNorm, QuickGELU, VisionTransformer
 
     tower = VisionTransformer(
@@ -37,20 +41,28 @@ def clip_tower(shape: ViTShape, image_size: int) -> tuple[nn.Module, Float[Tenso
 
 
 def clip_preprocessing(image_size: int) -> Preprocessing:
-    """CLIP's own: short side and centre crop of `image_size`, bicubic."""
+    """Return CLIP's preprocessing: bicubic resize of the short side to `image_size`, then a centre crop."""
     return Preprocessing(image_size, interpolation="bicubic", mean=MEAN, std=STD)
 
 
 def resize_positions(positions: Float[Tensor, "n f"], count: int) -> Float[Tensor, "m f"]:
-    """Interpolate (bicubic, antialiased) the embeddings of a class token and a square grid to `count` rows.
+    """Interpolate (bicubic, antialiased) the embeddings of a class token and a square grid of patches.
 
-    Raises StylesimError when either grid is not square.
+    Args:
+        positions: Position embeddings, the class token first.
+        count: Number of embeddings to return.
+
+    Raises:
+        WeightsError: If either grid is not square.
     """
     if len(positions) == count:
         return positions
     old, new = round((len(positions) - 1) ** 0.5), round((count - 1) ** 0.5)
     if old * old + 1 != len(positions) or new * new + 1 != count:
-        raise StylesimError(f"{len(positions)} position embeddings cannot be interpolated to {count}: no square grid.")
+        raise WeightsError(
+            f"{len(positions)} position embeddings cannot be interpolated to {count}: without the class token, both "
+            f"must be a square grid."
+        )
     grid = positions[1:].float().T.reshape(1, -1, old, old)
     grid = F.interpolate(grid, size=(new, new), mode="bicubic", antialias=True, align_corners=False)
     return torch.cat([positions[:1].float(), grid[0].flatten(1).T])

@@ -1,23 +1,33 @@
-"""Any backbone of timm, whole, with the preprocessing that timm publishes for its weights."""
+"""Backbones of timm with the preprocessing that timm publishes for their weights."""
 
 from __future__ import annotations
 
 import difflib
 from typing import Any
 
-from stylesim.core.errors import StylesimError
-from stylesim.encoders.base import Preprocessing
+from stylesim.core.errors import ConfigError, WeightsError
+from stylesim.encoders.preprocessing import Preprocessing
 
 
 def timm_network(name: str, pretrained: bool, image_size: int | None) -> Any:
-    """Build `name`, in evaluation mode; raises StylesimError for an unknown name or missing weights."""
+    """Build a timm model in evaluation mode.
+
+    Args:
+        name: Name of the model.
+        pretrained: Load timm's weights from the Hugging Face hub or its cache.
+        image_size: Image size in pixels, for models that are built for one size; None means timm's default.
+
+    Raises:
+        ConfigError: If timm has no such model.
+        WeightsError: If the weights cannot be obtained.
+    """
     import timm
 
     if not timm.is_model(name):
         close = ", ".join(difflib.get_close_matches(name, timm.list_models(), n=5))
-        raise StylesimError(f"timm knows no model {name!r}.{f' Did you mean one of {close}?' if close else ''}")
+        raise ConfigError(f"timm has no model {name!r}.{f' Did you mean one of {close}?' if close else ''}")
     cfg = timm.get_pretrained_cfg(name)
-    # Vision transformers are built for one image size; others take any, and know no such argument.
+    # Vision transformers are built for one image size; other models do not have this argument.
     size: dict[str, Any] = {"img_size": image_size} if image_size and cfg and cfg.fixed_input_size else {}
     try:
         return timm.create_model(name, pretrained=pretrained, **size).eval()
@@ -25,15 +35,15 @@ def timm_network(name: str, pretrained: bool, image_size: int | None) -> Any:
         if not pretrained:
             raise
         repo = cfg.hf_hub_id if cfg else None
-        how = f"Where there is a network, run `hf download {repo}` and pass its file as weights=<path>."
-        raise StylesimError(
+        how = f"On a machine with network access, run `hf download {repo}`, then pass its file as weights=<path>."
+        raise WeightsError(
             f"The pretrained weights of timm's {name} are not in the cache and cannot be downloaded. "
-            f"{how if repo else 'None are published.'} Or take weights=random."
+            f"{how if repo else 'None are published.'} Or use weights=random."
         ) from error
 
 
 def timm_preprocessing(network: Any, image_size: int | None) -> Preprocessing:
-    """timm's evaluation transform: short side to size / crop_pct, centre crop."""
+    """Return timm's evaluation transform: short side to size / crop_pct, then a centre crop."""
     cfg = network.pretrained_cfg
     size = image_size or cfg["input_size"][-1]
     resize = int(size / cfg.get("crop_pct", 1.0))

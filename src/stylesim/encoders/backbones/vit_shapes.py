@@ -1,16 +1,26 @@
-"""The sizes of the vision transformers that CSD is built on; imports no torch."""
+"""The sizes of vision transformers. Imports no torch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 
-from stylesim.core.errors import StylesimError
+from stylesim.core.errors import ConfigError
 
 
 @dataclass(frozen=True)
 class ViTShape:
-    """CLIP's visual tower: width, layers, heads, patch and native image size in px; the width of `proj`."""
+    """Sizes of a vision transformer.
+
+    Args:
+        width: Number of features of a token.
+        layers: Number of transformer blocks.
+        heads: Number of attention heads.
+        patch: Side of a patch in pixels.
+        image: Native image size in pixels.
+        embed: Output width of CLIP's projection.
+        name: Name of the architecture.
+    """
 
     width: int
     layers: int
@@ -20,12 +30,6 @@ class ViTShape:
     embed: int
     name: str = "custom ViT"
 
-    def as_config(self) -> str | dict[str, int]:
-        """What `vit_shape` reads back: the name, or the sizes of a shape without one."""
-        if self.name in SHAPES:
-            return self.name
-        return {key: value for key, value in asdict(self).items() if key != "name"}
-
 
 SHAPES = {
     shape.name: shape
@@ -33,33 +37,35 @@ SHAPES = {
         ViTShape(768, 12, 12, 32, 224, 512, "ViT-B-32"),
         ViTShape(768, 12, 12, 16, 224, 512, "ViT-B-16"),
         ViTShape(1024, 24, 16, 14, 224, 768, "ViT-L-14"),
-        ViTShape(64, 2, 2, 8, 32, 32, "ViT-test"),  # the same code in milliseconds; no weights are published
+        ViTShape(64, 2, 2, 8, 32, 32, "ViT-test"),  # runs in milliseconds; no weights are published for it
     )
 }
 
 
-def vit_shape(architecture: str | Mapping[str, int] | ViTShape) -> ViTShape:
-    """The shape behind a name or a mapping of all six sizes; raises StylesimError for anything else."""
-    if isinstance(architecture, ViTShape):
-        return architecture
+def vit_shape(architecture: str | Mapping[str, int]) -> ViTShape:
+    """Return the shape for a name or for a mapping of all six sizes.
+
+    Raises:
+        ConfigError: If the name is unknown, or the mapping does not have exactly the six sizes.
+    """
     if isinstance(architecture, str):
         if architecture not in SHAPES:
-            raise StylesimError(f"There is no architecture {architecture!r}: choose one of {', '.join(SHAPES)}.")
+            raise ConfigError(f"architecture must be one of {', '.join(SHAPES)}, got {architecture!r}.")
         return SHAPES[architecture]
-    wanted = {field.name for field in fields(ViTShape)} - {"name"}
-    if set(architecture) != wanted:
-        raise StylesimError(
-            f"An architecture given by its sizes needs exactly {', '.join(sorted(wanted))}; got "
-            f"{', '.join(sorted(map(str, architecture))) or 'nothing'}."
+    sizes = {field.name for field in fields(ViTShape)} - {"name"}
+    if set(architecture) != sizes:
+        raise ConfigError(
+            f"An architecture given by its sizes needs exactly {', '.join(sorted(sizes))}; got "
+            f"{', '.join(sorted(map(str, architecture))) or 'none of them'}."
         )
-    return ViTShape(**{key: int(architecture[key]) for key in wanted})  # type: ignore[arg-type]
+    return ViTShape(**{key: int(architecture[key]) for key in sizes})  # type: ignore[arg-type]
 
 
 def check_image_size(shape: ViTShape, image_size: int) -> None:
-    """Refuse in a sentence an image size that the patches do not tile."""
+    """Raise a ConfigError if the image size is not a multiple of the patch size."""
     if image_size < shape.patch or image_size % shape.patch:
-        below = max(image_size // shape.patch, 1) * shape.patch
-        raise StylesimError(
-            f"image_size={image_size} is no multiple of the {shape.patch} px patches of {shape.name}: "
-            f"take {below} or {below + shape.patch}."
+        smaller = max(image_size // shape.patch, 1) * shape.patch
+        raise ConfigError(
+            f"image_size={image_size} is not a multiple of {shape.patch}, the patch size of {shape.name} in pixels: "
+            f"use {smaller} or {smaller + shape.patch}."
         )

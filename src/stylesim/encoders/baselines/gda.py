@@ -1,29 +1,33 @@
-"""GDA: linear maps that were tuned to attribute generated images to the works they came from (Wang et al. 2023)."""
+"""GDA: linear maps tuned to attribute generated images to the works they were made from (Wang et al. 2023)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from stylesim.core.errors import StylesimError
+from stylesim.core.errors import ConfigError
+from stylesim.encoders.backbones.vision_transformer import headless_state, vit
 from stylesim.encoders.backbones.vit_shapes import ViTShape
-from stylesim.encoders.base import Preprocessing, Provenance
-from stylesim.encoders.baselines.clip import clip_vit
-from stylesim.encoders.baselines.common import frozen_baseline
-from stylesim.encoders.baselines.self_supervised import dino_vitb16, fit_positions, vit
-from stylesim.encoders.controls import FrozenEncoder
+from stylesim.encoders.baselines.clip_baseline import clip_vit
+from stylesim.encoders.baselines.dino_and_moco import dino_vitb16
+from stylesim.encoders.baselines.frozen_baseline import frozen_baseline
+from stylesim.encoders.frozen_encoder import FrozenEncoder
+from stylesim.encoders.preprocessing import Preprocessing
 from stylesim.encoders.rebuild import rebuildable
-from stylesim.encoders.weights.formats import State, load_strictly, read_weights
+from stylesim.encoders.style_encoder import Provenance
 from stylesim.encoders.weights.locate import find_weights
-from stylesim.encoders.weights.published import VIT_B_384
+from stylesim.encoders.weights.published import KNOWN_WORDS, VIT_B_384
+from stylesim.encoders.weights.weight_formats import load_strictly, read_weights
 
 VIT_B_16_384 = ViTShape(width=768, layers=12, heads=12, patch=16, image=384, embed=768, name="ViT-B-16 384")
 
 
 class MappedFeatures(nn.Module):
-    """`network`, then one linear layer with a bias; not normalised."""
+    """Apply a linear layer with a bias to the features of a network; not normalised."""
 
     def __init__(self, network: nn.Module, mapper: nn.Module) -> None:
         super().__init__()
@@ -43,17 +47,23 @@ def gda_clip(
     image_size: int | None = None,
     cache_dir: str | None = None,
 ) -> FrozenEncoder:
-    """GDA on CLIP ViT-B/32's image embedding, 512-d.
+    """Build GDA on the image embedding of CLIP ViT-B/32, 512-d, with the preprocessing of CLIP.
 
-    A file holds two mappers: `real`, for works of art, the default because a benchmark's queries and galleries
-    are such; and `synth`, for generated images that are to be compared with `real` ones. `weights`: `official`
-    (CC BY-NC-SA 4.0: no commercial use), a file of mappers, or `random`, which the backbone then is too; `backbone`:
-    `official`, or its file. The preprocessing is the backbone's own. Raises StylesimError for weights that are
-    not to be had or do not fit.
+    Args:
+        weights: `official` (CC BY-NC-SA 4.0: no commercial use), a file of mappers, or `random`, which makes the
+            backbone random too.
+        mapper: Each file holds two mappers: `real` for works of art, the default because the queries and galleries of
+            benchmarks are real, and `synth` for generated images that are compared with `real` ones.
+        backbone: `official`, or a file of the backbone.
+        image_size: Image size in pixels; None means that of the backbone.
+        cache_dir: Folder of downloaded weights.
+
+    Raises:
+        WeightsError: If the weights cannot be obtained or do not fit.
+        ConfigError: If the mapper is unknown.
     """
-    backbone = "random" if weights == "random" else backbone
-    start = clip_vit(architecture="ViT-B-32", weights=backbone, image_size=image_size, cache_dir=cache_dir)
-    return mapped(start, "gda_clip", weights, mapper, cache_dir)
+    build = partial(clip_vit, architecture="ViT-B-32", image_size=image_size, cache_dir=cache_dir)
+    return mapped("gda_clip", build, weights, mapper, backbone, cache_dir)
 
 
 @rebuildable
@@ -65,10 +75,9 @@ def gda_dino(
     image_size: int | None = None,
     cache_dir: str | None = None,
 ) -> FrozenEncoder:
-    """GDA on DINO ViT-B/16, 768-d; the rest as `gda_clip`."""
-    backbone = "random" if weights == "random" else backbone
-    start = dino_vitb16(weights=backbone, image_size=image_size, cache_dir=cache_dir)
-    return mapped(start, "gda_dino", weights, mapper, cache_dir)
+    """Build GDA on DINO ViT-B/16, 768-d. Arguments as for `gda_clip`."""
+    build = partial(dino_vitb16, image_size=image_size, cache_dir=cache_dir)
+    return mapped("gda_dino", build, weights, mapper, backbone, cache_dir)
 
 
 @rebuildable
@@ -80,21 +89,34 @@ def gda_vit(
     image_size: int | None = None,
     cache_dir: str | None = None,
 ) -> FrozenEncoder:
-    """GDA on the ImageNet classifier ViT-B/16 at 384 px, 768-d; the rest as `gda_clip`."""
-    backbone = "random" if weights == "random" else backbone
-    size = image_size or VIT_B_16_384.image
-    preprocessing = Preprocessing(size, interpolation="bilinear")
-    network = vit(VIT_B_16_384, size)
-    start = frozen_baseline(VIT_B_384, network, preprocessing, backbone, cache_dir, _without_classifier)
-    return mapped(start, "gda_vit", weights, mapper, cache_dir)
+    """Build GDA on the ImageNet classifier ViT-B/16 at 384 px, 768-d. Arguments as for `gda_clip`."""
+    build = partial(_imagenet_vit, image_size=image_size, cache_dir=cache_dir)
+    return mapped("gda_vit", build, weights, mapper, backbone, cache_dir)
 
 
-def mapped(start: FrozenEncoder, factory: str, weights: str, mapper: str, cache_dir: str | None) -> FrozenEncoder:
-    """`start` with a linear layer behind it, one of the two in the file that `weights` of `factory` stands for."""
-    found = find_weights(factory, weights, cache_dir=cache_dir)
+def mapped(
+    factory: str,
+    build_backbone: Callable[..., FrozenEncoder],
+    weights: str,
+    mapper: str,
+    backbone: str,
+    cache_dir: str | None,
+) -> FrozenEncoder:
+    """Put one of the two linear layers of a mapper file behind a backbone.
+
+    Args:
+        factory: Name of the GDA factory in KNOWN_WORDS.
+        build_backbone: Takes `weights` and returns the backbone as an encoder.
+        weights: Keyword of the factory, or a file of mappers.
+        mapper: `real` or `synth`.
+        backbone: `weights` of the backbone; ignored with random mappers.
+        cache_dir: Folder of downloaded weights.
+    """
+    if mapper not in ("real", "synth"):
+        raise ConfigError(f"mapper must be real or synth, got {mapper!r}.")
+    start = build_backbone(weights="random" if weights == "random" else backbone)
+    found = find_weights(KNOWN_WORDS[factory], weights, cache_dir=cache_dir)
     pair = nn.ModuleDict({f"{name}_mapper": nn.Linear(start.dim, start.dim) for name in ("real", "synth")})
-    if f"{mapper}_mapper" not in pair:
-        raise StylesimError(f"mapper={mapper} is none of real, synth.")
     if found.path:
         load_strictly(pair, read_weights(found.path).state, found.path)
     provenance = Provenance(
@@ -103,5 +125,6 @@ def mapped(start: FrozenEncoder, factory: str, weights: str, mapper: str, cache_
     return FrozenEncoder(MappedFeatures(start.network, pair[f"{mapper}_mapper"]), start.preprocessing, provenance)
 
 
-def _without_classifier(state: State, network: nn.Module) -> State:
-    return fit_positions({key: value for key, value in state.items() if not key.startswith("head.")}, network)
+def _imagenet_vit(weights: str, image_size: int | None, cache_dir: str | None) -> FrozenEncoder:
+    preprocessing = Preprocessing(image_size or VIT_B_16_384.image, interpolation="bilinear")
+    return frozen_baseline(VIT_B_384, vit(VIT_B_16_384, image_size), preprocessing, weights, cache_dir, headless_state)

@@ -1,4 +1,4 @@
-"""An encoder as one file: safetensors that rebuild it alone, or the published CSD format for others' code."""
+"""Save an encoder as one self-contained safetensors file, load it, and export the published CSD format."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stylesim.core.errors import StylesimError
-from stylesim.core.files import sha256_of_file
-from stylesim.encoders.base import StyleEncoder
-from stylesim.encoders.csd import CSDEncoder
-from stylesim.encoders.weights.formats import load_strictly, read_weights
+from stylesim.core.errors import WeightsError
+from stylesim.core.files import atomic_path, sha256_of_file
+from stylesim.encoders.csd_encoder import CSDEncoder
+from stylesim.encoders.style_encoder import StyleEncoder
+from stylesim.encoders.weights.weight_formats import load_strictly, read_weights
 
 
 def save_weights(
@@ -28,19 +28,24 @@ def save_weights(
     metadata: Mapping[str, str] | None = None,
     state: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Write weights, model config, preprocessing and provenance as safetensors for `load_checkpoint`.
+    """Write weights, model configuration, preprocessing and provenance as safetensors for `load_checkpoint`.
 
-    The weights are those of `state`, or else the encoder's own. `metadata` is noted as it is. With a `step` above 0 in
-    it, the head counts as trained from then on. Raises StylesimError for an encoder that no factory built, since
-    nothing would tell how to rebuild it.
+    Args:
+        encoder: An encoder built by a factory of `stylesim.encoders`.
+        path: The file to write.
+        metadata: Text to store with the weights. A `step` above 0 marks the head as trained.
+        state: State dict to store instead of the encoder's own, for example that of an EMA.
+
+    Raises:
+        WeightsError: If the encoder was not built by a factory, so that it could not be rebuilt from the file.
     """
     from safetensors.torch import save_file
 
     metadata = dict(metadata or {})
     if encoder.config is None:
-        raise StylesimError(
-            f"{encoder.provenance.name} was built by hand, so no config could rebuild it from a file: build "
-            f"it with a factory of stylesim.encoders."
+        raise WeightsError(
+            f"{encoder.provenance.name} was not built by a factory, so it could not be rebuilt from a file: build it "
+            f"with a factory of stylesim.encoders."
         )
     provenance = encoder.provenance
     if int(metadata.get("step", 0)) > 0:
@@ -57,22 +62,31 @@ def save_weights(
 
 
 def load_checkpoint(path: str | Path) -> StyleEncoder:
-    """The encoder that `save_weights` wrote, in evaluation mode; Lightning is not needed.
+    """Load an encoder that `save_weights` wrote, such as the `checkpoints/best.safetensors` of a training run.
 
-    Its provenance names the file and the file's digest. Raises StylesimError when the file is no such
-    checkpoint, or names a model outside `stylesim.encoders`.
+    The file states how to build the model, so nothing else is needed. No code in it is run.
+
+    Args:
+        path: The .safetensors file.
+
+    Returns:
+        The encoder in evaluation mode, on the CPU. Its provenance names the file and its digest.
+
+    Raises:
+        WeightsError: If the file is not such a checkpoint, names a model outside `stylesim.encoders`, or was written
+            with a different preprocessing.
     """
     file = read_weights(path)
     if "model" not in file.metadata:
-        raise StylesimError(
-            f"{path} holds weights ({file.kind}) but not the model they belong to: pass it as weights=<path> "
-            f"to a model, or take the .safetensors that training leaves beside its .ckpt."
+        raise WeightsError(
+            f"{path} contains weights ({file.kind}) but does not state their model: pass it as weights=<path> to a "
+            f"model, or use the .safetensors file that training writes beside its .ckpt."
         )
     encoder = _build(dict(file.metadata["model"]), path)
     load_strictly(encoder, file.state, path)
     if file.metadata["preprocessing"] != json.loads(json.dumps(asdict(encoder.preprocessing))):
-        raise StylesimError(
-            f"{path} was written with another preprocessing than its model has in this version of stylesim: "
+        raise WeightsError(
+            f"{path} was written with a different preprocessing than its model has in this version of stylesim: "
             f"{file.metadata['preprocessing']}, now {asdict(encoder.preprocessing)}."
         )
     saved = {**file.metadata["provenance"], "weights": str(path), "digest": sha256_of_file(Path(path))}
@@ -81,14 +95,20 @@ def load_checkpoint(path: str | Path) -> StyleEncoder:
 
 
 def export_csd(encoder: StyleEncoder, path: str | Path) -> None:
-    """Write a CLIP-backed CSD encoder as the published checkpoint, `module.` and all.
+    """Write a CSD encoder on CLIP in the format of the published checkpoint, for the published code.
 
     A missing content head is written as a copy of the style head, because the published loader expects one.
-    Raises StylesimError for any other encoder: the format knows no other backbone.
+
+    Args:
+        encoder: A CSD encoder with a CLIP backbone.
+        path: The file to write.
+
+    Raises:
+        WeightsError: If the encoder is another one, because the format has no other backbone.
     """
     if not isinstance(encoder, CSDEncoder) or "backbone.class_embedding" not in encoder.state_dict():
-        raise StylesimError(
-            f"The published CSD format holds CLIP backbones only; {encoder.provenance.name} has another."
+        raise WeightsError(
+            f"The published CSD format supports only CLIP backbones; {encoder.provenance.name} has another one."
         )
     heads = {"style_head": "last_layer_style", "content_head": "last_layer_content"}
     state = {heads.get(key, key): value.detach().cpu() for key, value in encoder.state_dict().items()}
@@ -100,19 +120,19 @@ def export_csd(encoder: StyleEncoder, path: str | Path) -> None:
         "iter": 0,
         "args": argparse.Namespace(**(encoder.config or {})),
     }
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    torch.save(content, path)
+    with atomic_path(path) as partial:
+        torch.save(content, partial)
 
 
 def _build(config: dict[str, Any], path: str | Path) -> StyleEncoder:
     module, _, name = str(config.pop("_target_", "")).rpartition(".")
     if not module.startswith("stylesim.encoders."):
-        raise StylesimError(f"{path} names {module}.{name} as its model: refused, it is none of stylesim.encoders.")
+        raise WeightsError(f"{path} names {module}.{name} as its model, which is not part of stylesim.encoders.")
     factory = getattr(import_module(module), name, None) if find_spec(module) else None
     if factory is None or not hasattr(factory, "builds_encoder"):
-        raise StylesimError(f"{path} was written for the model {name}, which this version of stylesim has not.")
+        raise WeightsError(f"{path} was written for the model {name}, which this version of stylesim does not have.")
     if "weights" in config:
-        config["weights"] = "random"  # they are about to be overwritten: no file and no network are needed
+        config["weights"] = "random"  # they will be overwritten, so neither a file nor the network is needed
     return factory(**config)
 
 

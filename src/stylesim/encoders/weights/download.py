@@ -1,8 +1,7 @@
-"""Fetch a published file over HTTP: resumed after an interruption, and in its place only when it is whole."""
+"""Download a published file over HTTP: resumable, and moved into place only when it is complete."""
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import shutil
 import tarfile
@@ -13,21 +12,30 @@ from urllib.request import Request, urlopen
 
 from filelock import FileLock
 
-from stylesim.core.errors import StylesimError
+from stylesim.core.errors import WeightsError
+from stylesim.core.files import atomic_path, sha256_of_file
 from stylesim.core.progress import progress
 
-PIECE = 2**20
+CHUNK = 2**20
 ATTEMPTS = 5
-"""How often in a row a connection may break without one more byte before that is an error."""
+"""Number of consecutive connections that may break without a single new byte before that is an error."""
 TIMEOUT_S = 30
 
 
 def download(url: str, path: Path, *, title: str, sha256: str | None = None) -> None:
-    """Bring `url` to `path`. What has arrived waits in `<path>.partial`, from where the next call goes on.
+    """Download a file. An incomplete download stays in `<path>.partial`, which the next call continues.
 
-    Several processes may ask for one file at once: one downloads, the others wait. Raises OSError with a sentence
-    when the server refuses or the connection breaks for good, and StylesimError for a file whose digest does not
-    begin with `sha256` (it is deleted).
+    If several processes request the same file at once, one downloads it and the others wait.
+
+    Args:
+        url: Address of the file.
+        path: Where to put it. Nothing is done if it exists.
+        title: Name of the file in messages and in the progress bar.
+        sha256: Hex digits of its SHA-256, or the first ones.
+
+    Raises:
+        OSError: If the server refuses, or the connection breaks repeatedly.
+        WeightsError: If the digest is another one; the download is then deleted.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.partial")
@@ -37,51 +45,61 @@ def download(url: str, path: Path, *, title: str, sha256: str | None = None) -> 
         _fetch(url, partial, title)
         try:
             check_digest(partial, sha256, title)
-        except StylesimError:
+        except WeightsError:
             partial.unlink()
             raise
         partial.replace(path)
 
 
 def check_digest(path: Path, expected: str | None, title: str) -> str:
-    """The file's sha256; StylesimError where it does not begin with the hex digits `expected`."""
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if expected and not found.startswith(expected):
-        raise StylesimError(
-            f"{path} is not the published file of {title}: its sha256 is {found}, not {expected}. "
-            f"The download was cut short or the file was changed: delete it, if it is still there, and try again."
+    """Return the SHA-256 of a file.
+
+    Raises:
+        WeightsError: If it does not begin with the hex digits `expected`.
+    """
+    digest = sha256_of_file(path)
+    if expected and not digest.startswith(expected):
+        raise WeightsError(
+            f"{path} is not the published file of {title}: its SHA-256 is {digest}, expected {expected}. "
+            f"The download is incomplete or the file was changed: delete it, if it still exists, and try again."
         )
-    return found
+    return digest
 
 
 def extract_member(archive: Path, member: str, path: Path) -> None:
-    """Write the one file `member` of a tar archive to `path`, and nothing else.
+    """Write one file of a tar archive to `path`, and nothing else.
 
-    Folders above `member` in the archive do not matter. Raises StylesimError for a damaged archive, and for one
-    that has the name only as a link, or outside its own folder.
+    Args:
+        archive: The archive.
+        member: Path of the file in the archive. It may be inside further folders.
+        path: Where to write it.
+
+    Raises:
+        WeightsError: If the archive is damaged or has no such file. Links, and paths that lead out of the archive's
+            folder, do not count.
     """
     wanted = PurePosixPath(member).parts
-    partial = path.with_name(f"{path.name}.partial")
     try:
         with tarfile.open(archive) as tar:
             for entry in tar:
                 parts = PurePosixPath(entry.name).parts
                 inside = ".." not in parts and not entry.name.startswith("/")
                 if entry.isreg() and inside and parts[-len(wanted) :] == wanted:
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    with tar.extractfile(entry) as source, partial.open("wb") as out:  # type: ignore[union-attr]
-                        shutil.copyfileobj(source, out, PIECE)
-                    partial.replace(path)
+                    with (
+                        tar.extractfile(entry) as source,  # type: ignore[union-attr]
+                        atomic_path(path) as partial,
+                        partial.open("wb") as out,
+                    ):
+                        shutil.copyfileobj(source, out, CHUNK)
                     return
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
         reason = str(error).partition("\n")[0].rstrip(":")
-        raise StylesimError(f"The archive {archive} cannot be read ({reason}): delete it and try again.") from error
-    raise StylesimError(f"The archive {archive} holds no file {member}: it is not the published one.")
+        raise WeightsError(f"The archive {archive} cannot be read ({reason}): delete it and try again.") from error
+    raise WeightsError(f"The archive {archive} has no file {member}: it is not the published one.")
 
 
 def _fetch(url: str, partial: Path, title: str) -> None:
-    """Append to `partial` until it is whole, over as many connections as it takes."""
+    """Append to `partial` until it is complete, over as many connections as necessary."""
     failures = 0
     while True:
         before = partial.stat().st_size if partial.is_file() else 0
@@ -90,39 +108,39 @@ def _fetch(url: str, partial: Path, title: str) -> None:
                 return
             reason = "the connection was closed"
         except HTTPError as error:
-            raise OSError(f"{url} cannot be downloaded: the server says {error.code} {error.reason}.") from error
+            raise OSError(f"{url} cannot be downloaded: the server answered {error.code} {error.reason}.") from error
         except (OSError, http.client.HTTPException) as error:
             reason = str(error) or type(error).__name__
         now = partial.stat().st_size if partial.is_file() else 0
         failures = 0 if now > before else failures + 1
         if failures == ATTEMPTS or not now:
-            kept = f" {now:,} bytes of it wait in {partial}, and the next attempt goes on from there." if now else ""
-            raise OSError(f"{url} cannot be downloaded: {reason}.{kept}")
+            rest = f" {now:,} bytes of it are in {partial}; the next attempt continues from there." if now else ""
+            raise OSError(f"{url} cannot be downloaded: {reason}.{rest}")
 
 
 def _receive(url: str, partial: Path, start: int, title: str) -> bool:
-    """One connection; whether the file is whole now."""
-    asked = {"Range": f"bytes={start}-"} if start else {}
+    """Receive what one connection sends, and return whether the file is complete."""
+    headers = {"Range": f"bytes={start}-"} if start else {}
     try:
-        response = urlopen(Request(url, headers=asked), timeout=TIMEOUT_S)
+        response = urlopen(Request(url, headers=headers), timeout=TIMEOUT_S)
     except HTTPError as error:
         if not (start and error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE):
             raise
         if error.headers.get("Content-Range", "").endswith(f"/{start}"):
             return True
-        partial.unlink()  # longer than the file, so not its beginning
+        partial.unlink()  # longer than the file, so it is not its beginning
         return _receive(url, partial, 0, title)
     with response:
-        # A server that knows no ranges sends the whole file again.
+        # A server without support for ranges sends the whole file again.
         resumed = start and response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
         size = start if resumed else 0
-        rest = response.headers.get("Content-Length")
-        whole = size + int(rest) if rest else None
-        pieces = -(-whole // PIECE) if whole else None
-        with partial.open("ab" if resumed else "wb") as file, progress(title, pieces, unit="MiB") as advance:
-            advance(size // PIECE)
-            while piece := response.read(PIECE):
-                file.write(piece)
-                size += len(piece)
+        remaining = response.headers.get("Content-Length")
+        total = size + int(remaining) if remaining else None
+        chunks = -(-total // CHUNK) if total else None
+        with partial.open("ab" if resumed else "wb") as file, progress(title, chunks, unit="MiB") as advance:
+            advance(size // CHUNK)
+            while chunk := response.read(CHUNK):
+                file.write(chunk)
+                size += len(chunk)
                 advance(1)
-    return whole is None or size == whole
+    return total is None or size == total

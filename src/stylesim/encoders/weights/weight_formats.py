@@ -1,7 +1,7 @@
-"""Weight files of every kind, told by what is in them: one state dict in CSD's own names comes out.
+"""Read weight files of every known format, detected from their content, into one state dict with CSD's names.
 
-`backbone.*`, `style_head` and, where there is one, `content_head`. Nothing is unpickled but tensors, plain
-containers and the `argparse.Namespace` of the published CSD checkpoint.
+The names are `backbone.*`, `style_head` and, if there is one, `content_head`. Only tensors, plain containers and the
+`argparse.Namespace` of the published CSD checkpoint are unpickled.
 """
 
 from __future__ import annotations
@@ -17,17 +17,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stylesim.core.errors import StylesimError
+from stylesim.core.errors import WeightsError
 
 State = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class WeightFile:
-    """A state dict in CSD's names, what kind of file it came from, and the metadata that stood beside it.
+    """The content of a weight file.
 
-    `kind` is `stylesim`, `lightning`, `csd` (the published training checkpoint), `clip`, `gda` (a pair of
-    mappers), or `backbone` (a bare network).
+    Args:
+        path: The file.
+        state: State dict with CSD's names.
+        kind: `stylesim`, `lightning`, `csd` (the published training checkpoint), `clip`, `gda` (a pair of mappers), or
+            `backbone` (a network without heads).
+        metadata: What a file of kind `stylesim` or `lightning` states about the model.
     """
 
     path: Path
@@ -37,22 +41,24 @@ class WeightFile:
 
     @property
     def trained_head(self) -> bool:
-        """Whether a style head was trained; a CLIP file only brings the projection that heads start from."""
+        """Whether the style head was trained. A CLIP file has only the projection that initialises the heads."""
         provenance = self.metadata.get("provenance") or {}
         return self.kind in ("csd", "lightning") or bool(provenance.get("trained_head"))
 
 
 def read_weights(path: str | Path) -> WeightFile:
-    """Read a file of weights, whatever its extension.
+    """Read a weight file, whatever its extension.
 
-    Known: our safetensors, our Lightning checkpoints, the published CSD checkpoint (`module.` in front, with
-    its optimisers), CLIP as OpenAI's TorchScript archive, as an open_clip checkpoint or as Hugging Face
-    safetensors, the mappers of GDA, and the state dict of a bare backbone. Raises StylesimError for a missing,
-    truncated or foreign file.
+    Known formats: the safetensors and the Lightning checkpoints of stylesim, the published CSD checkpoint (keys with
+    the prefix `module.`, with optimisers), CLIP as OpenAI's TorchScript archive, as an open_clip checkpoint or as
+    Hugging Face safetensors, the mappers of GDA, and the state dict of a backbone.
+
+    Raises:
+        WeightsError: If the file is missing, truncated, or in an unknown format.
     """
     path = Path(path)
     if not path.is_file():
-        raise StylesimError(f"There is no file of weights at {path}: mend the path.")
+        raise WeightsError(f"There is no weight file at {path}: check the path.")
     content, metadata = _read(path)
     if "pytorch-lightning_version" in content:
         state = {k.removeprefix("encoder."): v for k, v in content["state_dict"].items() if k.startswith("encoder.")}
@@ -68,14 +74,18 @@ def read_weights(path: str | Path) -> WeightFile:
             break
     state = {str(k).removeprefix("module."): v for k, v in content.items() if isinstance(v, Tensor)}
     if not state and not metadata:
-        raise StylesimError(f"{path} holds no tensors, only {', '.join(map(str, list(content)[:8])) or 'nothing'}.")
-    return _sort_out(path, state, metadata)
+        raise WeightsError(f"{path} contains no tensors, only {', '.join(map(str, list(content)[:8])) or 'nothing'}.")
+    return _detect_kind(path, state, metadata)
 
 
 def load_strictly(module: nn.Module, state: Mapping[str, Tensor], path: str | Path) -> None:
-    """Load `state` into `module`; any missing, unexpected or misshapen key raises StylesimError."""
+    """Load a state dict into a module.
+
+    Raises:
+        WeightsError: If a key is missing or unexpected, or a tensor has another shape. The message lists them.
+    """
     own = module.state_dict()
-    misshapen = [
+    wrong_shapes = [
         f"{key} {list(state[key].shape)} for {list(value.shape)}"
         for key, value in own.items()
         if key in state and state[key].shape != value.shape
@@ -83,39 +93,39 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], path: str | Pa
     differences = {
         "missing": [key for key in own if key not in state],
         "unexpected": [key for key in state if key not in own],
-        "of another shape": misshapen,
+        "of another shape": wrong_shapes,
     }
-    told = [f"{what}: {_some(keys)}" for what, keys in differences.items() if keys]
-    if told:
-        raise StylesimError(
-            f"{path} does not fit this encoder, its keys differ: {'; '.join(told)}. Choose the model that "
-            f"the file was made with."
+    listed = [f"{what}: {_first(keys)}" for what, keys in differences.items() if keys]
+    if listed:
+        raise WeightsError(
+            f"{path} does not fit this encoder, because its keys differ: {'; '.join(listed)}. Choose the model and the "
+            f"options that the file was made with."
         )
     module.load_state_dict(dict(state))
 
 
-def _some(keys: list[str], most: int = 5) -> str:
-    return ", ".join(keys[:most]) + (f" and {len(keys) - most} more" if len(keys) > most else "")
+def _first(keys: list[str], limit: int = 5) -> str:
+    return ", ".join(keys[:limit]) + (f" and {len(keys) - limit} more" if len(keys) > limit else "")
 
 
 def _read(path: Path) -> tuple[Mapping[str, Any], dict[str, Any]]:
     with path.open("rb") as file:
         head = file.read(9)
     try:
-        if head[8:9] == b"{":  # eight bytes of length, then JSON: safetensors
+        if head[8:9] == b"{":  # safetensors: eight bytes of length, then JSON
             return _read_safetensors(path)
         if _is_torchscript(path, head):
             return torch.jit.load(str(path), map_location="cpu").state_dict(), {}
         with torch.serialization.safe_globals([argparse.Namespace]):
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch, zipfile and safetensors each have their own for a damaged file
+    except Exception as error:  # torch, zipfile and safetensors raise different classes for a damaged file
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise StylesimError(
-            f"{path} cannot be read as weights: {reason} The file is truncated, or none of the kinds known "
-            f"here (safetensors, torch checkpoints, TorchScript)."
+        raise WeightsError(
+            f"{path} cannot be read as weights ({reason.rstrip('.')}): it is truncated, or in an unknown format. Known "
+            f"formats: safetensors, torch checkpoints, TorchScript."
         ) from error
     if not isinstance(content, Mapping):
-        raise StylesimError(f"{path} holds a {type(content).__name__} and no dictionary of weights.")
+        raise WeightsError(f"{path} must contain a dictionary of weights, got a {type(content).__name__}.")
     return content, {}
 
 
@@ -124,7 +134,7 @@ def _read_safetensors(path: Path) -> tuple[Mapping[str, Any], dict[str, Any]]:
 
     with safe_open(path, "pt") as file:
         metadata = file.metadata() or {}
-        state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  no mapping
+        state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  not a mapping
     return state, json.loads(metadata["stylesim"]) if "stylesim" in metadata else {}
 
 
@@ -137,7 +147,7 @@ def _is_torchscript(path: Path, head: bytes) -> bool:
         return any("/code/" in name for name in archive.namelist())
 
 
-def _sort_out(path: Path, state: State, metadata: dict[str, Any]) -> WeightFile:
+def _detect_kind(path: Path, state: State, metadata: dict[str, Any]) -> WeightFile:
     if "last_layer_style" in state:
         heads = {"last_layer_style": "style_head", "last_layer_content": "content_head"}
         return WeightFile(path, {heads.get(k, k): v for k, v in state.items()}, "csd")
@@ -155,7 +165,7 @@ def _under(prefix: str, state: Mapping[str, Tensor]) -> State:
 
 
 def _from_tower(tower: State) -> State:
-    """CLIP's visual tower: both heads start as copies of its `proj`."""
+    """Rename CLIP's visual tower; both heads become copies of its `proj`."""
     proj = tower.pop("proj")
     backbone = {f"backbone.{key}": value for key, value in tower.items()}
     return {**backbone, "style_head": proj, "content_head": proj.clone()}

@@ -1,4 +1,4 @@
-"""VGG16's Gram matrices from torchvision's file, against convolutions and Gram matrices in plain torch."""
+"""VGG16's Gram matrices, loaded from torchvision's file, equal those of plain torch operations."""
 
 from __future__ import annotations
 
@@ -11,16 +11,22 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.models import vgg16
 
-from stylesim.core.errors import StylesimError
-from stylesim.encoders.backbones.stage_statistics import dead_leaves
-from stylesim.encoders.baselines.vgg import vgg_gram
+from stylesim.core.errors import WeightsError
+from stylesim.encoders.backbones.dead_leaves import dead_leaves
+from stylesim.encoders.baselines.vgg_gram import vgg_gram
 from stylesim.retrieval.readouts import Pca
 
-LAYERS = [(0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28)]  # of `features`; a max pooling behind each group
+LAYERS = [
+    (0, 2),
+    (5, 7),
+    (10, 12, 14),
+    (17, 19, 21),
+    (24, 26, 28),
+]  # of `features`; each group is followed by max pooling
 
 
 def published_state() -> dict[str, Tensor]:
-    """torchvision's keys and shapes; random features, a classifier of one number each, so that the file is small."""
+    """torchvision's keys and shapes: random features, and a classifier of expanded scalars to keep the file small."""
     with torch.device("meta"):
         shapes = {key: value.shape for key, value in vgg16(weights=None).state_dict().items()}
     draw = torch.Generator().manual_seed(0)
@@ -33,7 +39,7 @@ def published_state() -> dict[str, Tensor]:
 
 
 def independent_gram(state: dict[str, Tensor], images: Tensor) -> Tensor:
-    """The published `gram` features before they are normalised: 512 x 512 over the last map, / 512, as a row."""
+    """The published `gram` features before normalisation: the 512 x 512 matrix of the last map / 512, flattened."""
     x = images
     for group in LAYERS:
         for layer in group:
@@ -44,14 +50,14 @@ def independent_gram(state: dict[str, Tensor], images: Tensor) -> Tensor:
     return torch.einsum("bji,bki->bjk", x, x).div(512).flatten(1)
 
 
-def test_inner_products_are_those_of_the_published_grams(tmp_path: Path):
+def test_inner_products_equal_those_of_the_published_grams(tmp_path: Path):
     state, path = published_state(), tmp_path / "vgg16-397923af.pth"
-    torch.save(state, path, _use_new_zipfile_serialization=False)  # the published file is of 2017
+    torch.save(state, path, _use_new_zipfile_serialization=False)  # the published file dates from 2017
     encoder, images = vgg_gram(weights=str(path), image_size=64), dead_leaves(3, 64)
     raw = independent_gram(state, images)
     ours, theirs = encoder(images), F.normalize(raw, dim=1)
     assert ours.shape == (3, encoder.dim) == (3, 512 * 513 // 2)
-    assert (theirs @ theirs.T).min() < 0.999  # or equal descriptors would prove nothing
+    assert (theirs @ theirs.T).min() < 0.999  # otherwise equal descriptors would prove nothing
     torch.testing.assert_close(ours @ ours.T, theirs @ theirs.T, atol=1e-4, rtol=0)
     row, column = torch.triu_indices(512, 512)
     weight = torch.where(row == column, 1.0, 2**0.5)
@@ -62,8 +68,8 @@ def test_inner_products_are_those_of_the_published_grams(tmp_path: Path):
     assert reference.digest() != encoder.digest()
 
 
-def test_the_published_reduction_is_reproduced_to_its_slip(tmp_path: Path):
-    """Fitted on the normalised queries; the database projected at full length, and normalised afterwards alone."""
+def test_published_reduction_is_reproduced_with_its_bug(tmp_path: Path):
+    """PCA is fitted on normalised queries; the gallery is projected unnormalised and normalised only afterwards."""
     state, path = published_state(), tmp_path / "vgg16-397923af.pth"
     torch.save(state, path)
     queries, database = dead_leaves(9, 64).split([6, 3])
@@ -78,16 +84,16 @@ def test_the_published_reduction_is_reproduced_to_its_slip(tmp_path: Path):
     np.testing.assert_allclose(reduced[0] @ reduced[1].T, expected, atol=1e-4)
 
 
-def test_a_file_of_another_network_is_refused_with_the_keys_that_differ(tmp_path: Path):
+def test_file_of_another_network_is_refused_with_the_keys_that_differ(tmp_path: Path):
     state, path = published_state(), tmp_path / "vgg19.pth"
     state["features.30.weight"] = state.pop("features.28.bias")
     torch.save(state, path)
-    with pytest.raises(StylesimError, match=r"missing: features\.28\.bias; unexpected: features\.30\.weight"):
+    with pytest.raises(WeightsError, match=r"missing: features\.28\.bias; unexpected: features\.30\.weight"):
         vgg_gram(weights=str(path), image_size=32)
 
 
 @pytest.mark.parametrize("preset", ["authors", "reference"])
-def test_the_map_is_512_x_7_x_7_at_the_presets_size(preset: str):
+def test_last_map_is_512_x_7_x_7_at_the_presets_size(preset: str):
     encoder = vgg_gram(weights="random", preset=preset)  # type: ignore[arg-type]
     prepare = encoder.preprocessing
     assert (prepare.size, prepare.resize, prepare.interpolation) == (224, 256, "bilinear")
@@ -95,8 +101,8 @@ def test_the_map_is_512_x_7_x_7_at_the_presets_size(preset: str):
     assert features(torch.zeros(1, 3, 224, 224)).shape == (1, 512, 7, 7)
 
 
-def test_random_weights_tell_pictures_apart():
+def test_random_weights_separate_images():
     torch.manual_seed(0)
-    pictures = dead_leaves(4, 64)
-    similarities = (descriptors := vgg_gram(weights="random", image_size=64)(pictures)) @ descriptors.T
+    descriptors = vgg_gram(weights="random", image_size=64)(dead_leaves(4, 64))
+    similarities = descriptors @ descriptors.T
     assert similarities.fill_diagonal_(0).max() < 0.99

@@ -1,4 +1,4 @@
-"""Weight files in their real formats, random numbers in them: told by content, loaded strictly."""
+"""Weight files in their real formats with random weights: detected from their content, loaded strictly."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from clip_files import torchscript, transformers_state
 from safetensors.torch import save_file
 from torch import Tensor
 
-from stylesim.core.errors import StylesimError
-from stylesim.encoders.csd import CSDEncoder
+from stylesim.core.errors import WeightsError
+from stylesim.encoders.csd_encoder import CSDEncoder
 from stylesim.encoders.csd_factories import csd_clip, csd_lite0, csd_timm
-from stylesim.encoders.weights.formats import read_weights
+from stylesim.encoders.weights.weight_formats import read_weights
 
 IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
@@ -25,7 +25,7 @@ def tiny(weights: str | Path = "random", content_head: bool = True, image_size: 
 
 
 def published(encoder: CSDEncoder) -> dict[str, object]:
-    """What the authors' training writes, to the field (reference: the released pytorch_model.bin)."""
+    """The checkpoint that the authors' training writes, with the fields of the released pytorch_model.bin."""
     names = {"style_head": "last_layer_style", "content_head": "last_layer_content"}
     state = OrderedDict((f"module.{names.get(k, k)}", v) for k, v in encoder.state_dict().items())
     optimiser = torch.optim.SGD(encoder.parameters(), lr=0.1, momentum=0.9).state_dict()
@@ -34,7 +34,7 @@ def published(encoder: CSDEncoder) -> dict[str, object]:
 
 
 def clip_state(encoder: CSDEncoder) -> dict[str, Tensor]:
-    """OpenAI's and open_clip's names, with a stub of the text tower."""
+    """State dict with OpenAI's and open_clip's names, and a stub of the text tower."""
     visual = {f"visual.{k}": v.clone() for k, v in encoder.backbone.state_dict().items()}
     text = {
         "logit_scale": torch.tensor(4.6),
@@ -44,7 +44,7 @@ def clip_state(encoder: CSDEncoder) -> dict[str, Tensor]:
     return {**visual, "visual.proj": encoder.style_head.detach().clone(), **text}
 
 
-def test_the_published_checkpoint_gives_the_same_descriptors(tmp_path: Path):
+def test_published_checkpoint_gives_the_same_descriptors(tmp_path: Path):
     encoder = tiny()
     with torch.no_grad():
         encoder.style_head.add_(torch.randn_like(encoder.style_head))
@@ -60,7 +60,7 @@ def test_the_published_checkpoint_gives_the_same_descriptors(tmp_path: Path):
 
 
 @pytest.mark.parametrize("kind", ["open_clip", "open_clip safetensors", "plain", "transformers", "torchscript"])
-def test_clip_files_give_the_backbone_and_heads_that_copy_proj(kind: str, tmp_path: Path):
+def test_clip_files_give_the_backbone_and_copies_of_proj(kind: str, tmp_path: Path):
     encoder, path = tiny(), tmp_path / "clip.bin"
     if kind == "open_clip":
         torch.save({"epoch": 3, "state_dict": {f"module.{k}": v for k, v in clip_state(encoder).items()}}, path)
@@ -82,7 +82,7 @@ def test_clip_files_give_the_backbone_and_heads_that_copy_proj(kind: str, tmp_pa
     assert not loaded.provenance.trained_head
 
 
-def test_a_lightning_checkpoint_of_ours_is_read(tmp_path: Path):
+def test_lightning_checkpoint_is_read(tmp_path: Path):
     encoder, path = tiny(), tmp_path / "last.ckpt"
     state = {f"encoder.{k}": v for k, v in encoder.state_dict().items()}
     torch.save({"pytorch-lightning_version": "2.6.6", "global_step": 3, "state_dict": state}, path)
@@ -90,7 +90,7 @@ def test_a_lightning_checkpoint_of_ours_is_read(tmp_path: Path):
     assert tiny(path).provenance.trained_head
 
 
-def test_position_embeddings_follow_the_image_size(tmp_path: Path):
+def test_position_embeddings_are_interpolated_to_the_image_size(tmp_path: Path):
     path = tmp_path / "csd.bin"
     torch.save(published(tiny()), path)
     loaded = tiny(path, image_size=48)
@@ -98,7 +98,7 @@ def test_position_embeddings_follow_the_image_size(tmp_path: Path):
     assert loaded(torch.randn(1, 3, 48, 48)).isfinite().all()
 
 
-def test_timm_weights_go_into_the_backbone_alone(tmp_path: Path):
+def test_timm_weights_are_loaded_into_the_backbone_only(tmp_path: Path):
     import timm
 
     network, path = timm.create_model("resnet18"), tmp_path / "resnet.safetensors"
@@ -109,11 +109,11 @@ def test_timm_weights_go_into_the_backbone_alone(tmp_path: Path):
     torch.testing.assert_close(pooled.features(images), network(images))
     assert not pooled.provenance.trained_head
     assert pooled.provenance.digest
-    with pytest.raises(StylesimError, match=r"keys differ: missing: .*; unexpected: .* and \d+ more"):
+    with pytest.raises(WeightsError, match=r"keys differ: missing: .*; unexpected: .* and \d+ more"):
         csd_timm(name="convnext_atto", weights=str(path), image_size=32)
 
 
-def test_a_wrong_file_is_refused_with_the_keys_that_differ(tmp_path: Path):
+def test_wrong_file_is_refused_with_the_keys_that_differ(tmp_path: Path):
     content = published(tiny())
     state = content["model_state_dict"]
     assert isinstance(state, dict)
@@ -122,27 +122,27 @@ def test_a_wrong_file_is_refused_with_the_keys_that_differ(tmp_path: Path):
     state["module.last_layer_style"] = torch.zeros(64, 31)
     path = tmp_path / "wrong.bin"
     torch.save(content, path)
-    with pytest.raises(StylesimError) as refusal:
+    with pytest.raises(WeightsError) as refusal:
         tiny(path)
-    sentence = str(refusal.value)
-    assert "missing: backbone.ln_post.bias" in sentence
-    assert "unexpected: backbone.extra" in sentence
-    assert "of another shape: style_head [64, 31] for [64, 32]" in sentence
-    assert str(path) in sentence
-    with pytest.raises(StylesimError, match="keys differ"):
+    message = str(refusal.value)
+    assert "missing: backbone.ln_post.bias" in message
+    assert "unexpected: backbone.extra" in message
+    assert "of another shape: style_head [64, 31] for [64, 32]" in message
+    assert str(path) in message
+    with pytest.raises(WeightsError, match="keys differ"):
         csd_lite0(weights=str(path))
 
 
 @pytest.mark.parametrize("form", ["zip", "safetensors"])
 @pytest.mark.parametrize("keep", [0, 5, 400, -100])
-def test_a_truncated_file_is_refused(form: str, keep: int, tmp_path: Path):
+def test_truncated_file_is_refused(form: str, keep: int, tmp_path: Path):
     path = tmp_path / "cut.bin"
     if form == "zip":
         torch.save(published(tiny()), path)
     else:
         save_file(clip_state(tiny()), path)
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(StylesimError, match=r"cut\.bin cannot be read as weights: .*truncated"):
+    with pytest.raises(WeightsError, match=r"cut\.bin cannot be read as weights \(.*truncated"):
         tiny(path)
 
 
@@ -151,10 +151,10 @@ class Payload:
         return Path.touch, (Path("/tmp/stylesim-was-here"),)  # type: ignore[return-value]
 
 
-def test_a_pickle_that_wants_to_run_code_is_refused(tmp_path: Path):
+def test_pickle_that_runs_code_is_refused(tmp_path: Path):
     path = tmp_path / "evil.bin"
     torch.save({**published(tiny()), "args": Payload()}, path)
-    with pytest.raises(StylesimError, match="cannot be read as weights"):
+    with pytest.raises(WeightsError, match="cannot be read as weights"):
         tiny(path)
     assert not Path("/tmp/stylesim-was-here").exists()
 
@@ -162,10 +162,10 @@ def test_a_pickle_that_wants_to_run_code_is_refused(tmp_path: Path):
 def test_files_without_weights_are_refused(tmp_path: Path):
     path = tmp_path / "a.bin"
     torch.save([torch.zeros(1)], path)
-    with pytest.raises(StylesimError, match="holds a list and no dictionary"):
+    with pytest.raises(WeightsError, match="must contain a dictionary of weights, got a list"):
         read_weights(path)
     torch.save({"loss": 1.0}, path)
-    with pytest.raises(StylesimError, match="holds no tensors, only loss"):
+    with pytest.raises(WeightsError, match="contains no tensors, only loss"):
         read_weights(path)
-    with pytest.raises(StylesimError, match="no file of weights"):
+    with pytest.raises(WeightsError, match="no weight file"):
         read_weights(tmp_path / "none.bin")

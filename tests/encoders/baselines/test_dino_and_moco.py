@@ -1,4 +1,4 @@
-"""DINO and MoCo v3 from files of the published formats, against a vision transformer in plain torch."""
+"""DINO and MoCo v3, loaded from files in the published formats, equal a vision transformer in plain torch."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from stylesim.core.errors import StylesimError
+from stylesim.core.errors import ConfigError, WeightsError
+from stylesim.encoders.backbones.vision_transformer import vit
 from stylesim.encoders.backbones.vit_shapes import ViTShape
-from stylesim.encoders.baselines import self_supervised
-from stylesim.encoders.baselines.self_supervised import dino_vitb8, dino_vitb16, moco_vitb, vit
-from stylesim.encoders.controls import FrozenEncoder
+from stylesim.encoders.baselines import dino_and_moco
+from stylesim.encoders.baselines.dino_and_moco import dino_vitb8, dino_vitb16, moco_vitb
+from stylesim.encoders.frozen_encoder import FrozenEncoder
 from stylesim.encoders.weights.checkpoint import load_checkpoint, save_weights
 
 Factory = Callable[..., FrozenEncoder]
@@ -24,14 +25,14 @@ Factory = Callable[..., FrozenEncoder]
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same factories at a width and depth that run in milliseconds."""
+    """Reduce the width and depth of the factories' networks, so that they run in milliseconds."""
     for name in ("VIT_B_16", "VIT_B_8"):
-        shape = replace(getattr(self_supervised, name), width=48, layers=2, heads=4)
-        monkeypatch.setattr(self_supervised, name, shape)
+        shape = replace(getattr(dino_and_moco, name), width=48, layers=2, heads=4)
+        monkeypatch.setattr(dino_and_moco, name, shape)
 
 
 def published_state(shape: ViTShape) -> dict[str, Tensor]:
-    """Random numbers under the keys of DINO's `vision_transformer.py` (and of the timm 0.4.9 that MoCo v3 uses)."""
+    """Random tensors with the keys of DINO's `vision_transformer.py` (and of timm 0.4.9, which MoCo v3 uses)."""
     width, draw = shape.width, torch.Generator().manual_seed(0)
     sizes = {
         "cls_token": (1, 1, width),
@@ -66,7 +67,7 @@ def mlp(prefix: str, widths: list[int]) -> dict[str, Tensor]:
 
 
 def moco_checkpoint(base: dict[str, Tensor], momentum: dict[str, Tensor]) -> dict[str, object]:
-    """What `main_moco.py` saves: both encoders with their heads, the predictor, the optimiser, the scaler."""
+    """The checkpoint of `main_moco.py`: both encoders with their heads, predictor, optimiser and scaler."""
     width = base["norm.bias"].numel()
     state = {f"base_encoder.{k}": v for k, v in (base | mlp("head", [width, 64, 64, 16])).items()}
     state |= {f"momentum_encoder.{k}": v for k, v in (momentum | mlp("head", [width, 64, 64, 16])).items()}
@@ -82,7 +83,7 @@ def moco_checkpoint(base: dict[str, Tensor], momentum: dict[str, Tensor]) -> dic
 
 
 def independent_vit(state: dict[str, Tensor], images: Tensor, heads: int) -> Tensor:
-    """The class token behind the last norm of a pre-norm transformer with exact GELU, attention written out."""
+    """The class token after the last norm of a pre-norm transformer with exact GELU and explicit attention."""
 
     def norm(x: Tensor, name: str) -> Tensor:
         return F.layer_norm(x, x.shape[-1:], state[f"{name}.weight"], state[f"{name}.bias"], 1e-6)
@@ -108,10 +109,10 @@ def independent_vit(state: dict[str, Tensor], images: Tensor, heads: int) -> Ten
 
 
 @pytest.mark.parametrize(("factory", "name"), [(dino_vitb16, "VIT_B_16"), (dino_vitb8, "VIT_B_8")])
-def test_dinos_file_gives_the_descriptors_of_an_independent_implementation(
+def test_dino_file_gives_the_descriptors_of_an_independent_implementation(
     factory: Factory, name: str, small: None, tmp_path: Path
 ):
-    shape: ViTShape = getattr(self_supervised, name)
+    shape: ViTShape = getattr(dino_and_moco, name)
     state, path = published_state(shape), tmp_path / "dino_pretrain.pth"
     torch.save(state, path)
     encoder = factory(weights=str(path))
@@ -123,10 +124,10 @@ def test_dinos_file_gives_the_descriptors_of_an_independent_implementation(
     assert not any(parameter.requires_grad for parameter in encoder.parameters())
 
 
-def test_dino_at_full_size_and_another_image_size(tmp_path: Path):
+def test_dino_at_full_width_and_another_image_size(tmp_path: Path):
     from timm.layers import resample_abs_pos_embed
 
-    state, path = published_state(self_supervised.VIT_B_16), tmp_path / "dino_vitbase16_pretrain.pth"
+    state, path = published_state(dino_and_moco.VIT_B_16), tmp_path / "dino_vitbase16_pretrain.pth"
     assert len(state) == 150
     assert sum(value.numel() for value in state.values()) == 85_798_656
     torch.save(state, path)
@@ -137,8 +138,8 @@ def test_dino_at_full_size_and_another_image_size(tmp_path: Path):
     assert encoder.dim == 768
 
 
-def test_mocos_training_checkpoint_gives_its_base_encoder(small: None, tmp_path: Path):
-    shape, path = self_supervised.VIT_B_16, tmp_path / "vit-b-300ep.pth.tar"
+def test_moco_training_checkpoint_gives_its_base_encoder(small: None, tmp_path: Path):
+    shape, path = dino_and_moco.VIT_B_16, tmp_path / "vit-b-300ep.pth.tar"
     base = published_state(shape)
     momentum = {key: value + 1 for key, value in base.items()}
     torch.save(moco_checkpoint(base, momentum), path)
@@ -147,27 +148,27 @@ def test_mocos_training_checkpoint_gives_its_base_encoder(small: None, tmp_path:
     torch.testing.assert_close(descriptors, independent_vit(base, images, shape.heads), atol=1e-4, rtol=0)
 
 
-def test_files_of_another_model_are_refused_with_the_keys_that_differ(small: None, tmp_path: Path):
-    dino, moco, beheaded = (tmp_path / name for name in ("dino.pth", "moco.pth.tar", "cut.pth"))
-    state = published_state(self_supervised.VIT_B_16)
+def test_file_of_another_model_is_refused_with_the_keys_that_differ(small: None, tmp_path: Path):
+    dino, moco, with_head = (tmp_path / name for name in ("dino.pth", "moco.pth.tar", "cut.pth"))
+    state = published_state(dino_and_moco.VIT_B_16)
     torch.save(state, dino)
     torch.save(moco_checkpoint(state, state), moco)
     torch.save(
-        {key: value for key, value in state.items() if key != "norm.bias"} | {"head.bias": torch.ones(9)}, beheaded
+        {key: value for key, value in state.items() if key != "norm.bias"} | {"head.bias": torch.ones(9)}, with_head
     )
-    with pytest.raises(StylesimError, match=r"dino\.pth does not fit .* missing: cls_token, pos_embed"):
+    with pytest.raises(WeightsError, match=r"dino\.pth does not fit .* missing: cls_token, pos_embed"):
         moco_vitb(weights=str(dino))
-    with pytest.raises(StylesimError, match=r"moco\.pth\.tar does not fit .* unexpected: base_encoder\.cls_token"):
+    with pytest.raises(WeightsError, match=r"moco\.pth\.tar does not fit .* unexpected: base_encoder\.cls_token"):
         dino_vitb16(weights=str(moco))
-    with pytest.raises(StylesimError, match=r"missing: norm\.bias; unexpected: head\.bias"):
-        dino_vitb16(weights=str(beheaded))
-    with pytest.raises(StylesimError, match=r"patch_embed\.proj\.weight \[48, 3, 16, 16\] for \[48, 3, 8, 8\]"):
+    with pytest.raises(WeightsError, match=r"missing: norm\.bias; unexpected: head\.bias"):
+        dino_vitb16(weights=str(with_head))
+    with pytest.raises(WeightsError, match=r"patch_embed\.proj\.weight \[48, 3, 16, 16\] for \[48, 3, 8, 8\]"):
         dino_vitb8(weights=str(dino))
 
 
-def test_the_networks_have_the_published_keys_and_sizes():
+def test_networks_have_the_published_keys_and_shapes():
     for name in ("VIT_B_16", "VIT_B_8"):
-        shape: ViTShape = getattr(self_supervised, name)
+        shape: ViTShape = getattr(dino_and_moco, name)
         with torch.device("meta"):
             network = vit(shape, None)
         published = {key: value.shape for key, value in published_state(shape).items()}
@@ -175,17 +176,17 @@ def test_the_networks_have_the_published_keys_and_sizes():
 
 
 @pytest.mark.parametrize("factory", [dino_vitb16, dino_vitb8, moco_vitb])
-def test_presets_differ_where_the_authors_do(factory: Factory, small: None):
-    ours, theirs = (factory(weights="random", preset=preset).preprocessing for preset in ("authors", "reference"))
-    assert (theirs.size, theirs.resize, theirs.interpolation) == (224, 256, "bilinear")
-    assert ours == replace(theirs, interpolation="bilinear" if factory is moco_vitb else "bicubic")
-    with pytest.raises(StylesimError, match="preset=mine is none of authors, reference"):
+def test_presets_differ_in_the_interpolation(factory: Factory, small: None):
+    authors, reference = (factory(weights="random", preset=name).preprocessing for name in ("authors", "reference"))
+    assert (reference.size, reference.resize, reference.interpolation) == (224, 256, "bilinear")
+    assert authors == replace(reference, interpolation="bilinear" if factory is moco_vitb else "bicubic")
+    with pytest.raises(ConfigError, match="preset must be one of authors, reference, got 'mine'"):
         factory(weights="random", preset="mine")
-    with pytest.raises(StylesimError, match="image_size=100 is no multiple"):
+    with pytest.raises(ConfigError, match="image_size=100 is not a multiple"):
         factory(weights="random", image_size=100)
 
 
-def test_a_saved_baseline_is_rebuilt_from_its_file_alone(small: None, tmp_path: Path):
+def test_checkpoint_gives_the_same_descriptors(small: None, tmp_path: Path):
     encoder = dino_vitb16(weights="random", preset="reference", image_size=32)
     save_weights(encoder, tmp_path / "dino.safetensors")
     loaded = load_checkpoint(tmp_path / "dino.safetensors")
