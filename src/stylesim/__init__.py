@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stylesim.core.errors import StylesimError as StylesimError
-    from stylesim.encoders.style_encoder import StyleEncoder as StyleEncoder
     from stylesim.encoders.load import load_encoder as load_encoder
+    from stylesim.encoders.style_encoder import StyleEncoder as StyleEncoder
     from stylesim.encoders.weights.checkpoint import load_checkpoint as load_checkpoint
     from stylesim.evaluation.metrics import retrieval_metrics as retrieval_metrics
     from stylesim.evaluation.retrieval_spec import RetrievalSpec as RetrievalSpec

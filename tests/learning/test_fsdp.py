@@ -18,9 +18,9 @@ from torch.distributed.tensor import DTensor
 
 from stylesim.core.errors import StylesimError
 from stylesim.data.batch import Batch
+from stylesim.encoders.csd_encoder import CSDEncoder
 from stylesim.encoders.preprocessing import Preprocessing
 from stylesim.encoders.style_encoder import Provenance
-from stylesim.encoders.csd_encoder import CSDEncoder
 from stylesim.learning.fsdp import full_state_dict, unsharded_weights
 from stylesim.learning.grad_clip import clip_gradients
 from stylesim.learning.losses import CSDLoss

@@ -20,11 +20,11 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from stylesim.core.devices import pick_device
 from stylesim.core.errors import CorruptSampleError, StylesimError
 from stylesim.core.images import open_image
 from stylesim.core.progress import progress as show_progress
 from stylesim.data.sample import Sample
-from stylesim.core.devices import pick_device
 from stylesim.retrieval.descriptor_set import DescriptorSet, bad_descriptors, item_table
 from stylesim.retrieval.descriptor_writer import DescriptorBuffer, DescriptorWriter
 

@@ -13,8 +13,8 @@ from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_cat
 
 from stylesim.core.errors import StylesimError
-from stylesim.encoders.style_encoder import StyleEncoder
 from stylesim.encoders.load import load_encoder
+from stylesim.encoders.style_encoder import StyleEncoder
 from stylesim.scoring.gss import image_scores, mean_scores, neighbourhood_similarities
 
 SIDES = ("generated", "real")
