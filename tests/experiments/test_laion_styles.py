@@ -1,4 +1,4 @@
-"""Every command that the page of the real run shows fits the configuration there is; its arithmetic is right."""
+"""Every command on the page of the full run composes, and its arithmetic is right."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_a_command_composes(command: list[str]) -> None:
+def test_every_command_composes(command: list[str]) -> None:
     module, *arguments = command
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         cfg = compose(module.removeprefix("stylesim."), arguments)
@@ -34,7 +34,7 @@ def test_hours_of_training_follow_from_the_rates(model: str, rate: int) -> None:
     assert f"| train {model} | {hours:.1f} h | {hours / 2:.1f} h | {4 * hours:.0f} | {2 * hours:.0f} USD |" in PAGE
 
 
-def test_the_disk_follows_from_the_size_of_a_picture() -> None:
+def test_disk_space_follows_from_the_size_of_an_image() -> None:
     kilobytes = 240e12 / 5.85e9 / 1e3
     assert f"{kilobytes:.0f} kB each" in PAGE
-    assert f"| 511,921 pictures in shards | {511_921 * kilobytes / 1e6:.0f} GB |" in PAGE
+    assert f"| 511,921 images in shards | {511_921 * kilobytes / 1e6:.0f} GB |" in PAGE
