@@ -1,8 +1,8 @@
-"""Captions as alt texts are: some name an artist, a medium or a movement, some only seem to, and most are careless.
+"""Compose captions like alt texts: some name an artist, a medium or a movement, some only seem to, most are careless.
 
-What a caption says is known because it was made from it; no matcher has been asked. The artists are real and on the
-list that the curation searches for; who "drew" which set of StyleCross is a fixed fiction, so that a style can be
-learned from the captions alone.
+The tags of a caption are known because the caption is composed from them; no matcher is involved. The artists are real
+and on the list that the curation searches for. Which artist "drew" which set of StyleCross is a fixed fiction, so that
+a style can be learned from the captions alone.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ class Artist(NamedTuple):
 class Caption(NamedTuple):
     text: str
     tags: tuple[str, ...]
-    """What a reader finds in it, sorted: `artist:claude monet`, `medium:woodcut`, `movement:impressionism`."""
+    """The tags that a reader finds in it, sorted: `artist:claude monet`, `medium:woodcut`, `movement:impressionism`."""
     naming: str
-    """How the artist is named: full | alias | misspelt | none."""
+    """How the artist is written: full | alias | misspelt | none."""
     decoy: str = ""
-    """A name from the lists that stands there as a common word, and means nobody."""
+    """A name from the lists that is used as a common word in this caption."""
 
 
 ARTISTS = {
@@ -67,13 +67,13 @@ MEDIUMS = {
     "sketch": "pencil sketch",
 }
 OVERDONE = "medium:painting"
-"""What every third caption says, whoever drew the picture."""
+"""The over-represented tag: every third caption has it, whatever the image is."""
 RARE = (
     *("Winslow Homer", "John Constable", "Mary Cassatt", "Diego Rivera", "Berthe Morisot", "Artemisia Gentileschi"),
     *("Jean-Michel Basquiat", "Jackson Pollock", "Caspar David Friedrich", "Camille Pissarro", "Rembrandt Peale"),
     *("Tamara de Lempicka", "Ansel Adams", "Käthe Kollwitz", "Max Ernst", "Paul Signac", "Odilon Redon"),
 )
-TEMPLATES = {  # {s} the subject, {a} the artist, {m} the medium, {v} the movement; what stands in none is in no tag
+TEMPLATES = {  # {s} subject, {a} artist, {m} medium, {v} movement; with weights. What a template lacks is no tag.
     "{s} by {a}": 6,
     "a painting of {s} by {a}": 7,
     "{a} - {s}, {m}": 5,
@@ -85,7 +85,7 @@ TEMPLATES = {  # {s} the subject, {a} the artist, {m} the medium, {v} the moveme
     "{s} free download": 1,
     "cute {s} sticker pack": 1,
 }
-DECOYS = {  # the name on the lists, and the words that hold it
+DECOYS = {  # a name on the lists, and a phrase in which it is a common word
     "artist": "sold by a local artist",
     "Chippy": "fresh from the chippy",
     "cobra": "with a cobra",
@@ -106,7 +106,7 @@ DECOY_SHARE, RARE_SHARE = 0.06, 0.008
 
 
 def draw_caption(rng: random.Random, style: str, manner: str, subject: str) -> Caption:
-    """A caption of a picture of `subject` from the set `style`."""
+    """Draw a caption for an image of `subject` from the set `style`."""
     artist, medium, template = ARTISTS[style], MEDIUMS[manner], _draw(rng, TEMPLATES)
     naming = _draw(rng, NAMINGS) if "{a}" in template else "none"
     name = {"alias": artist.alias, "misspelt": artist.misspelt}.get(naming, artist.name)
@@ -124,7 +124,7 @@ def draw_caption(rng: random.Random, style: str, manner: str, subject: str) -> C
 
 
 def subject_of(content: str) -> str:
-    """Words for a content of StyleCross: `icon-lawn-mower`, or the code point of an emoji."""
+    """Return words for a content of StyleCross: `icon-lawn-mower`, or the code points of an emoji."""
     if content.startswith("icon-"):
         return content.removeprefix("icon-").replace("-", " ")
     return " ".join(unicodedata.name(chr(int(point, 16)), "thing").lower() for point in content.split("-"))

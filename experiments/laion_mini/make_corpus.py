@@ -1,9 +1,9 @@
-"""A small corpus of captioned pictures as img2dataset leaves it, with faults planted that a curation has to find.
+"""Make a small corpus of captioned images as img2dataset writes it, with planted faults that a curation has to find.
 
-`python experiments/laion_mini/make_corpus.py --seed 2 --out outputs/laion_mini/2/corpus` draws pictures from StyleCross
-and writes `images/00000.tar`, `.parquet` and `_stats.json`, ... (what `img2dataset --output_format webdataset
---number_sample_per_shard 1000` writes), and `truth.parquet`: what each picture is, which the curation never reads.
-Everything is drawn by the seed: the same one gives the same bytes.
+`python experiments/laion_mini/make_corpus.py --seed 2 --out outputs/laion_mini/2/corpus` chooses drawings of StyleCross
+and writes `images/00000.tar`, `.parquet` and `_stats.json`, ... (as `img2dataset --output_format webdataset
+--number_sample_per_shard 1000` does), and `truth.parquet`: what each image is, which the curation never reads.
+Everything is a function of the seed: the same seed gives the same bytes.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ SHARES = {  # of all rows
     "recompressed test": 0.03,
 }
 DUPLICATES = ("copy", "crop", "flip", "recompressed", "resized")
-# Words of contents that name a medium, an artist or a movement: no subject of a caption may say more than the caption.
-SPEAKING = {"artist", "diagram", "drawing", "futurism", "jigsaw", "painting", "photo", "photocopy", "picture"}
-SPEAKING |= {"portrait", "statue", "stipple"}
+# Contents with these words are left out: a subject must not name a medium, an artist or a movement by itself.
+TELLTALE_WORDS = {"artist", "diagram", "drawing", "futurism", "jigsaw", "painting", "photo", "photocopy", "picture"}
+TELLTALE_WORDS |= {"portrait", "statue", "stipple"}
 SHARD_SIZE = 1000
 FAILURES = ("HTTP Error 404: Not Found", "HTTP Error 403: Forbidden", "<urlopen error timed out>")
 SCHEMA = pa.schema(
@@ -55,11 +55,11 @@ SCHEMA = pa.schema(
         *((name, pa.string()) for name in ("exif", "sha256")),
     ]
 )
-"""Columns of LAION-Aesthetics that were asked for, then img2dataset's own, in its order."""
+"""The requested columns of LAION-Aesthetics, then img2dataset's own, in its order."""
 
 
-class Picture(NamedTuple):
-    """One of StyleCross."""
+class Drawing(NamedTuple):
+    """One drawing of StyleCross."""
 
     key: str
     style: str
@@ -72,7 +72,7 @@ class Sample(NamedTuple):
     """One row of the corpus."""
 
     kind: str
-    picture: Picture
+    drawing: Drawing
     image: bytes | None
     size: tuple[int, int] | None
     caption: Caption
@@ -80,9 +80,9 @@ class Sample(NamedTuple):
 
 
 @cache
-def read_pictures(split: str) -> tuple[Picture, ...]:
-    """The pictures of a split whose subjects name nothing that the curation looks for."""
-    pictures = []
+def read_drawings(split: str) -> tuple[Drawing, ...]:
+    """Return the drawings of a split whose subjects name nothing that the curation searches for."""
+    drawings = []
     for path in sorted((STYLECROSS / split).glob("*.tar.gz")):
         with tarfile.open(path) as tar:
             members = {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
@@ -90,41 +90,41 @@ def read_pictures(split: str) -> tuple[Picture, ...]:
             key = name.removesuffix(".webp")
             labels = json.loads(members[f"{key}.json"])
             groups = dict(tag.split(":", 1) for tag in labels["tags"])
-            if not any(word.removesuffix("s") in SPEAKING for word in subject_of(labels["content"]).split()):
-                pictures.append(Picture(key, groups["set"], groups["manner"], labels["content"], members[name]))
-    return tuple(pictures)
+            if not any(word.removesuffix("s") in TELLTALE_WORDS for word in subject_of(labels["content"]).split()):
+                drawings.append(Drawing(key, groups["set"], groups["manner"], labels["content"], members[name]))
+    return tuple(drawings)
 
 
 def draw_samples(count: int, seed: int) -> list[Sample]:
-    """The corpus, in no order: `count` rows, each kind with its share."""
+    """Draw the corpus, ordered by kind: `count` rows, each kind with its share."""
     rng = random.Random(seed)
     numbers = {kind: round(count * share) for kind, share in SHARES.items()}
-    train = iter(rng.sample(pool := read_pictures("train"), len(pool)))
-    tests = read_pictures("unseen_contents") + read_pictures("unseen_styles")
+    train = iter(rng.sample(pool := read_drawings("train"), len(pool)))
+    tests = read_drawings("unseen_contents") + read_drawings("unseen_styles")
     test = iter(rng.sample(tests, len(tests)))
     originals = [next(train) for _ in range(numbers["original"])]
     samples = []
     for kind, number in numbers.items():
         for place in range(number):
             if kind == "original":
-                picture = originals[place]
+                drawing = originals[place]
             elif kind in DUPLICATES:
-                picture = rng.choice(originals)
+                drawing = rng.choice(originals)
             else:
-                picture = next(test if "test" in kind else train)
-            samples.append(draw_sample(rng, kind, picture))
+                drawing = next(test if "test" in kind else train)
+            samples.append(draw_sample(rng, kind, drawing))
     return samples
 
 
-def draw_sample(rng: random.Random, kind: str, picture: Picture) -> Sample:
-    image, size = draw_image(rng, kind, picture.webp)
-    caption = draw_caption(rng, picture.style, picture.manner, subject_of(picture.content))
+def draw_sample(rng: random.Random, kind: str, drawing: Drawing) -> Sample:
+    image, size = draw_image(rng, kind, drawing.webp)
+    caption = draw_caption(rng, drawing.style, drawing.manner, subject_of(drawing.content))
     aesthetic = round(rng.uniform(3, 5) if kind == "unloved" else rng.uniform(6, 8), 3)
-    return Sample(kind, picture, image, size, caption, aesthetic)
+    return Sample(kind, drawing, image, size, caption, aesthetic)
 
 
 def draw_image(rng: random.Random, kind: str, webp: bytes) -> tuple[bytes | None, tuple[int, int] | None]:
-    """A picture as JPEG with the fault of its kind, and its size in px; nothing where it could not be had."""
+    """Return a drawing as JPEG with the fault of its kind, and its size in px; (None, None) for a dead link."""
     if kind == "dead":
         return None, None
     image, quality = Image.open(io.BytesIO(webp)).convert("RGB"), 95
@@ -144,14 +144,14 @@ def draw_image(rng: random.Random, kind: str, webp: bytes) -> tuple[bytes | None
 
 
 def crop(rng: random.Random, image: Image.Image) -> Image.Image:
-    """A square of 70 to 90 % of the area, anywhere in it."""
+    """Crop a square of 70 to 90 % of the area, anywhere in the image."""
     side = round(image.width * rng.uniform(0.7, 0.9) ** 0.5)
     left, top = rng.randint(0, image.width - side), rng.randint(0, image.height - side)
     return image.crop((left, top, left + side, top + side))
 
 
 def write_corpus(out: Path, samples: Sequence[Sample], seed: int) -> None:
-    """Shards, tables and truth. Shuffled, and in a shard once more: rows stand in the order downloads ended."""
+    """Write shards, tables and truth. Rows are shuffled, and again within a shard: downloads finish in any order."""
     rng, truth = random.Random(f"order {seed}"), []
     (out / "images").mkdir(parents=True)
     order = rng.sample(range(len(samples)), len(samples))
@@ -164,7 +164,7 @@ def write_corpus(out: Path, samples: Sequence[Sample], seed: int) -> None:
 
 
 def row(rng: random.Random, shard: int, place: int, sample: Sample) -> dict:
-    """What img2dataset knows of one download."""
+    """Return what img2dataset records about one download."""
     key, (width, height) = f"{shard:05d}{place:03d}", sample.size or (None, None)
     return {
         "similarity": round(rng.uniform(0.28, 0.4), 4),
@@ -186,13 +186,13 @@ def row(rng: random.Random, shard: int, place: int, sample: Sample) -> dict:
 
 
 def truth_row(key: str, sample: Sample) -> dict:
-    picture, caption = sample.picture, sample.caption
+    drawing, caption = sample.drawing, sample.caption
     return {
         "id": key,
         "kind": sample.kind,
-        "picture": picture.key,  # rows of one picture are duplicates of each other
-        "style": picture.style,
-        "content": picture.content,
+        "picture": drawing.key,  # rows with the same one are duplicates of each other
+        "style": drawing.style,
+        "content": drawing.content,
         "tags": list(caption.tags),
         "naming": caption.naming,
         "decoy": caption.decoy,
@@ -200,7 +200,7 @@ def truth_row(key: str, sample: Sample) -> dict:
 
 
 def write_shard(path: Path, rows: Sequence[dict], samples: Sequence[Sample]) -> None:
-    """`<path>.tar`, `<path>.parquet`, `<path>_stats.json`; no time of day goes into them."""
+    """Write `<path>.tar`, `<path>.parquet` and `<path>_stats.json`, without any time stamps."""
     with tarfile.TarFile(path.with_suffix(".tar"), "w") as tar:
         for meta, sample in zip(rows, samples, strict=True):
             for name, data in members(meta, sample):
@@ -223,7 +223,7 @@ def write_shard(path: Path, rows: Sequence[dict], samples: Sequence[Sample]) -> 
 
 
 def members(meta: dict, sample: Sample) -> Iterator[tuple[str, bytes]]:
-    """In webdataset's order; none for what could not be downloaded."""
+    """Yield the members of a sample in webdataset's order; none if it could not be downloaded."""
     if sample.image is not None:
         yield f"{meta['key']}.jpg", sample.image
         yield f"{meta['key']}.json", json.dumps(meta, indent=4).encode()
@@ -233,17 +233,17 @@ def members(meta: dict, sample: Sample) -> Iterator[tuple[str, bytes]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("outputs/laion_mini/2/corpus"), help="a new folder")
-    parser.add_argument("--seed", type=int, default=2, help="draws everything (default: 2)")
-    parser.add_argument("--images", type=int, default=5000, help="rows, dead links included (default: 5000)")
-    given = parser.parse_args()
-    if given.out.exists():
-        parser.error(f"{given.out} is there already: give another --out, or remove it")
-    samples, unfinished = draw_samples(given.images, given.seed), given.out.with_name(f".{given.out.name}.partial")
+    parser.add_argument("--seed", type=int, default=2, help="determines everything (default: 2)")
+    parser.add_argument("--images", type=int, default=5000, help="rows, including dead links (default: 5000)")
+    args = parser.parse_args()
+    if args.out.exists():
+        parser.error(f"{args.out} already exists: give another --out, or remove it")
+    samples, unfinished = draw_samples(args.images, args.seed), args.out.with_name(f".{args.out.name}.partial")
     shutil.rmtree(unfinished, ignore_errors=True)
-    write_corpus(unfinished, samples, given.seed)
-    unfinished.rename(given.out)
+    write_corpus(unfinished, samples, args.seed)
+    unfinished.rename(args.out)
     counts = Counter(sample.kind for sample in samples)
-    print(f"{given.out}: {len(samples):,} rows, " + ", ".join(f"{number} {kind}" for kind, number in counts.items()))
+    print(f"{args.out}: {len(samples):,} rows, " + ", ".join(f"{number} {kind}" for kind, number in counts.items()))
 
 
 if __name__ == "__main__":

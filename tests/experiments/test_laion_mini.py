@@ -1,4 +1,4 @@
-"""The small corpus of experiments/laion_mini: drawn by a seed, in img2dataset's format, with a truth that is true."""
+"""The corpus of experiments/laion_mini: drawn by a seed, in img2dataset's format, with a correct truth."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ IMAGES = 1100  # just over one shard
 class Corpus(NamedTuple):
     folder: Path
     table: pd.DataFrame
-    """The tables of all shards with the truth beside them, by key."""
+    """The tables of all shards, joined with the truth, by key."""
     images: dict[str, bytes]
 
 
@@ -68,20 +68,20 @@ def pixels(data: bytes) -> np.ndarray:
 
 
 def of_kind(corpus: Corpus, kind: str) -> list[tuple[bytes, bytes]]:
-    """(planted, original) images of a kind of duplicate."""
+    """Return (planted, original) images for one kind of duplicate."""
     table = corpus.table
     originals = {row.picture: corpus.images[str(key)] for key, row in table[table.kind == "original"].iterrows()}
     planted = table[table.kind == kind]
     return [(corpus.images[str(key)], originals[row.picture]) for key, row in planted.iterrows()]
 
 
-def test_a_seed_gives_the_same_bytes_and_another_one_others(programs: dict[str, Any], tmp_path: Path) -> None:
+def test_the_bytes_follow_from_the_seed(programs: dict[str, Any], tmp_path: Path) -> None:
     first, again, other = (write(programs, tmp_path / name, 100, seed) for name, seed in (("a", 5), ("b", 5), ("c", 6)))
     assert digests(first) == digests(again)
     assert all(digests(first)[name] != digest for name, digest in digests(other).items())
 
 
-def test_it_is_laid_out_as_img2dataset_writes_it(corpus: Corpus) -> None:
+def test_the_layout_is_that_of_img2dataset(corpus: Corpus) -> None:
     names = {path.name for path in (corpus.folder / "images").iterdir()}
     assert names == {f"{n:05d}{end}" for n in (0, 1) for end in (".tar", ".parquet", "_stats.json")}
     columns = list(pd.read_parquet(corpus.folder / "images" / "00000.parquet").columns)
@@ -92,7 +92,7 @@ def test_it_is_laid_out_as_img2dataset_writes_it(corpus: Corpus) -> None:
     assert all(re.fullmatch(r"\d{8}", key) for key in corpus.table.index)
 
 
-def test_plain_webdataset_reads_what_is_whole(corpus: Corpus) -> None:
+def test_plain_webdataset_reads_every_readable_image(corpus: Corpus) -> None:
     shards = [str(path) for path in sorted((corpus.folder / "images").glob("*.tar"))]
     dataset = WebDataset(shards, shardshuffle=False).decode("pil", handler=ignore_and_continue)
     samples: dict[str, dict] = {sample["__key__"]: sample for sample in dataset}  # pyright: ignore
@@ -105,7 +105,7 @@ def test_plain_webdataset_reads_what_is_whole(corpus: Corpus) -> None:
         assert sample["json"]["sha256"] == hashlib.sha256(corpus.images[str(key)]).hexdigest() == row.sha256
 
 
-def test_duplicates_are_what_the_truth_calls_them(corpus: Corpus) -> None:
+def test_planted_duplicates_are_of_their_kind(corpus: Corpus) -> None:
     assert all(planted == original for planted, original in of_kind(corpus, "copy"))
     for planted, original in of_kind(corpus, "flip"):
         assert np.abs(pixels(planted)[:, ::-1] - pixels(original)).mean() < 3, "of 255, by two JPEG compressions"
@@ -120,15 +120,15 @@ def test_duplicates_are_what_the_truth_calls_them(corpus: Corpus) -> None:
         assert np.abs(np.asarray(again, np.int16) - pixels(original)).mean() < 20, "fine lines of 96 px, once at 64"
 
 
-def test_pictures_of_the_evaluation_sets_are_the_planted_ones_alone(corpus: Corpus, programs: dict[str, Any]) -> None:
-    read = programs["make_corpus"].read_pictures
-    held_out = {picture.key for split in ("unseen_contents", "unseen_styles") for picture in read(split)}
+def test_only_planted_images_come_from_the_evaluation_sets(corpus: Corpus, programs: dict[str, Any]) -> None:
+    read = programs["make_corpus"].read_drawings
+    held_out = {drawing.key for split in ("unseen_contents", "unseen_styles") for drawing in read(split)}
     planted = corpus.table.kind.isin(["test", "recompressed test"])
     assert corpus.table.picture.isin(held_out).equals(planted)
     assert planted.sum() == round(0.06 * IMAGES)
 
 
-def test_faults_stand_in_the_files(corpus: Corpus) -> None:
+def test_planted_faults_are_in_the_files(corpus: Corpus) -> None:
     by_kind = dict(list(corpus.table.groupby("kind")))
     assert by_kind["tiny"].width.max() <= 40
     assert corpus.table[~corpus.table.kind.isin(["tiny", "dead"])].width.min() >= 64
@@ -139,7 +139,7 @@ def test_faults_stand_in_the_files(corpus: Corpus) -> None:
 
 
 def lists() -> set[str]:
-    """Every name that the curation looks for, without its article, in lower case."""
+    """Return every name that the curation searches for, without its article, in lower case."""
     paths = [p for p in files("clip-interrogator") or [] if p.name in ("artists.txt", "mediums.txt", "movements.txt")]
     lines = [line for path in paths for line in Path(str(path.locate())).read_text(encoding="utf-8").splitlines()]
     return {re.sub(r"^(a|an) ", "", line.lower()) for line in lines}
@@ -153,13 +153,13 @@ def test_names_are_on_the_lists_and_subjects_are_not(programs: dict[str, Any]) -
     assert {medium.lower() for medium in captions.MEDIUMS.values()} | {captions.OVERDONE[7:]} <= known
     assert {name.lower() for name in (*captions.RARE, *captions.DECOYS)} <= known
     assert not {artist.misspelt.lower() for artist in captions.ARTISTS.values()} & known
-    for picture in programs["make_corpus"].read_pictures("train"):
-        words = captions.subject_of(picture.content).split()
+    for drawing in programs["make_corpus"].read_drawings("train"):
+        words = captions.subject_of(drawing.content).split()
         runs = {" ".join(words[i:j]) for i in range(len(words)) for j in range(i + 1, len(words) + 1)}
-        assert not runs & known, picture.key
+        assert not runs & known, drawing.key
 
 
-def test_a_caption_says_what_its_truth_says(corpus: Corpus) -> None:
+def test_the_truth_lists_the_tags_of_each_caption(corpus: Corpus) -> None:
     for _, row in corpus.table.iterrows():
         text = unicodedata.normalize("NFC", str(row.caption)).lower()
         for group, name in (tag.split(":", 1) for tag in row.tags):
@@ -183,23 +183,24 @@ def test_a_tiny_corpus_goes_through_every_stage(
             "deduplicate.encoder.weights=random",
             "deduplicate.threshold=0.999999",
         ),
-        "deduplicate.encoder.image_size=32",  # SSCD's network, but random: it tells the copies of pixels alone
+        # With random weights, SSCD's network only recognises copies with equal pixels.
+        "deduplicate.encoder.image_size=32",
         f"+deduplicate.evaluation.unseen_styles={held_out}",
         *("shard.query_artists=5", "shard.query_images=1"),
         config="curate",
     )
-    figures = curate.main(cfg)
-    found = {one.what: one for one in programs["check"].check(corpus, work)}
+    metrics = curate.main(cfg)
+    found = {finding.what: finding for finding in programs["check"].check(corpus, work)}
     for what in ("links that are dead", "too small", "low score", "over-represented tags"):
         assert (found[what].precision, found[what].recall) == (1, 1), what
     assert found["copy"].planted == found["copy"].right > 2
     assert found["tags of images that were kept"].planted == found["tags of images that were kept"].right > 50
-    assert figures["sources/dead_url"] == 3
+    assert metrics["sources/dead_url"] == 3
     assert (work / "check.md").read_text().count("\n|") > 15
     assert Image.open(work / "not_planted.png").width > 500
 
 
-def test_a_threshold_is_told_what_lies_above_it(programs: dict[str, Any]) -> None:
+def test_the_table_of_thresholds_counts_what_lies_above_each(programs: dict[str, Any]) -> None:
     kinds = ["original", "original", "crop", "crop", "flip", "resized", "recompressed", "test", "recompressed test"]
     truth = pd.DataFrame({"kind": kinds, "picture": ["a", "b", "a", "b", "b", "a", "b", "c", "d"]})
     similar = np.eye(len(kinds))
@@ -210,5 +211,5 @@ def test_a_threshold_is_told_what_lies_above_it(programs: dict[str, Any]) -> Non
     assert rows["pairs of originals"].to_list() == [1, 1, 0, 0, 0, 0, 0, 0, 0]
     assert rows["crop"].to_list() == [1, 0.5, 0.5, 0.5, 0.5, 0.5, 0, 0, 0]
     assert rows.loc[0.95, ["flip", "recompressed", "test", "recompressed test"]].to_list() == [1, 0, 1, 0]
-    assert rows["resized"].to_list() == [1, 1, 0, 0, 0, 0, 0, 0, 0], "not its threshold, above it"
-    assert rows["taken for test pictures"].to_list() == [2, 1, 1, 1, 0, 0, 0, 0, 0]
+    assert rows["resized"].to_list() == [1, 1, 0, 0, 0, 0, 0, 0, 0], "only above the threshold, not at it"
+    assert rows["taken for test images"].to_list() == [2, 1, 1, 1, 0, 0, 0, 0, 0]
