@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stylesim.core.errors import StylesimError as StylesimError
+    from stylesim.encoders.catalogue import list_models as list_models
     from stylesim.encoders.load import load_encoder as load_encoder
     from stylesim.encoders.style_encoder import StyleEncoder as StyleEncoder
     from stylesim.encoders.weights.checkpoint import load_checkpoint as load_checkpoint
@@ -28,6 +29,7 @@ _HOMES = {
     "StyleSimilarity": "scoring.style_similarity",
     "StylesimError": "core.errors",
     "csd_loss": "learning.losses",
+    "list_models": "encoders.catalogue",
     "load_checkpoint": "encoders.weights.checkpoint",
     "load_encoder": "encoders.load",
     "retrieval_metrics": "evaluation.metrics",

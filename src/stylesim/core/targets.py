@@ -133,6 +133,7 @@ def _complaints(path: str, node: DictConfig) -> Iterator[str]:
     target = values.pop("_target_")
     partial = values.pop("_partial_", False)
     values.pop("_convert_", None)
+    values.pop("_card_", None)
     parameters = signature(target)
     for key, value in values.items():
         if key not in parameters:

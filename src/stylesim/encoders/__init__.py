@@ -27,6 +27,7 @@ _HOMES = {
     "gda_dino": "baselines.gda",
     "gda_vit": "baselines.gda",
     "ink_box": "controls",
+    "list_models": "catalogue",
     "load_checkpoint": "weights.checkpoint",
     "load_encoder": "load",
     "moco_vitb": "baselines.dino_and_moco",

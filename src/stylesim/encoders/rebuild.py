@@ -14,11 +14,15 @@ Built = TypeVar("Built", bound=StyleEncoder)
 
 
 def rebuildable(factory: Callable[Arguments, Built]) -> Callable[Arguments, Built]:
-    """Decorate a factory to record its `_target_` and all arguments in the encoder's `config`, as Hydra writes them."""
+    """Decorate a factory to record its `_target_` and all arguments in the encoder's `config`, as Hydra writes them.
+
+    The key `_card_` of a configuration in conf/model (see `stylesim.encoders.catalogue`) is ignored.
+    """
     signature = inspect.signature(factory)
 
     @functools.wraps(factory)
     def build(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Built:
+        kwargs.pop("_card_", None)  # Hydra passes on what a configuration states for `list_models`
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
         encoder = factory(*args, **kwargs)

