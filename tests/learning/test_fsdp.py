@@ -1,4 +1,4 @@
-"""An encoder divided among four gloo processes, two nodes of two, against one process that holds the whole batch."""
+"""An encoder sharded among four gloo processes (one or two nodes), compared with one process that is not sharded."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from lightning.pytorch.callbacks import EMAWeightAveraging
+from processes import preload_in_forkserver
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
 
-from stylesim.core.errors import StylesimError
+from stylesim.core.errors import ConfigError
 from stylesim.data.batch import Batch
 from stylesim.encoders.csd_encoder import CSDEncoder
 from stylesim.encoders.preprocessing import Preprocessing
@@ -27,12 +28,16 @@ from stylesim.learning.losses import CSDLoss
 from stylesim.learning.style_module import StyleModule
 from stylesim.learning.trainer import build_trainer
 
-SIZES = (3, 0, 2, 2)  # images of each rank; one has lost all of its own
-WAYS = {"plain": {}, "cached": {"grad_cache": 1}, "per_tensor": {"clip_mode": "per_tensor"}}
+SIZES = (3, 0, 2, 2)  # images of each rank; one has none left
+SETTINGS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "cached": {"grad_cache": 1},
+    "per_tensor": {"clip_mode": "per_tensor"},
+}
 
 
 class Backbone(nn.Module):
-    """Layers in a list, as transformers have them, between others; one has rows that four cannot share evenly."""
+    """Layers in a list, as in a transformer, between others; the rows of one do not divide evenly by four."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,8 +71,8 @@ def batch_of(images: slice) -> Batch:
     return Batch(views[:, images], tags[images], [str(i) for i in range(len(tags[images]))], [])
 
 
-def step(module: StyleModule, images: slice) -> dict[str, Any]:
-    """One step of SGD with clipped gradients: the loss, their norm, the weights after it."""
+def train_steps(module: StyleModule, images: slice) -> dict[str, Any]:
+    """Take two SGD steps with clipped gradients; return the last loss and gradient norm, and the weights."""
     optimizer = torch.optim.SGD(module.parameters(), lr=10.0, momentum=0.9)
     for _ in range(2):
         optimizer.zero_grad()
@@ -78,67 +83,73 @@ def step(module: StyleModule, images: slice) -> dict[str, Any]:
     return {"loss": loss.detach(), "norm": norm, "weights": deepcopy(full_state_dict(module.encoder))}
 
 
-def describe_unequally(encoder: CSDEncoder, rank: int) -> Tensor:
+def embed_unequally(encoder: CSDEncoder, rank: int) -> Tensor:
+    """Embed a different number of batches on each rank; return the descriptor of a batch that all share."""
     with torch.no_grad(), unsharded_weights(encoder):
         for number in range(rank):
             encoder(torch.randn(number + 1, 3, 8, 8))
         return encoder(torch.ones(1, 3, 8, 8))
 
 
-def work(rank: int, folder: str) -> None:
+def run_rank(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", store=dist.FileStore(f"{folder}/store", 4), rank=rank, world_size=4)
-    found: dict[str, object] = {}
+    results: dict[str, object] = {}
     for shape in ((2, 2), (1, 4)):
         mesh = init_device_mesh("cpu", shape, mesh_dim_names=("data_parallel", "tensor_parallel"))
-        for way, settings in WAYS.items():
+        for name, settings in SETTINGS.items():
             module = module_of(**settings)
             module._device_mesh = mesh
             module.configure_model()
             parameters = list(module.encoder.parameters())
             assert all(isinstance(parameter, DTensor) for parameter in parameters)
-            held = sum(parameter.to_local().numel() for parameter in parameters)  # type: ignore[attr-defined]
+            local = sum(parameter.to_local().numel() for parameter in parameters)  # type: ignore[attr-defined]
             images = slice(sum(SIZES[:rank]), sum(SIZES[: rank + 1]))
-            first = step(module, images)
-            described = describe_unequally(module.encoder, rank)  # type: ignore[arg-type]
-            again = step(module, images)
-            found[f"{shape[0]} nodes, {way}"] = {"first": first, "again": again, "one": described, "held": held}
+            first = train_steps(module, images)
+            embedded = embed_unequally(module.encoder, rank)  # type: ignore[arg-type]
+            second = train_steps(module, images)
+            results[f"{shape[0]} nodes, {name}"] = {
+                "first": first,
+                "second": second,
+                "embedded": embedded,
+                "local": local,
+            }
     scalar = module_of()
     scalar.encoder.register_parameter("gain", nn.Parameter(torch.zeros(())))
     scalar._device_mesh = mesh
-    with pytest.raises(StylesimError, match=r"trainer=fsdp cannot divide small .*: take trainer=ddp for it"):
+    with pytest.raises(ConfigError, match=r"trainer=fsdp cannot shard small .*: use trainer=ddp for it"):
         scalar.configure_model()
-    torch.save(found, f"{folder}/{rank}.pt")
+    torch.save(results, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
+def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
     folder: Path = tmp_path_factory.mktemp("sharded")
-    mp.get_context("forkserver").set_forkserver_preload(["torch._dynamo", "stylesim.learning.style_module"])
-    mp.start_processes(work, args=(str(folder),), nprocs=4, start_method="forkserver")
+    preload_in_forkserver()
+    mp.start_processes(run_rank, args=(str(folder),), nprocs=4, start_method="forkserver")
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(4)]
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", SETTINGS)
 @pytest.mark.parametrize("nodes", [1, 2])
-def test_divided_weights_learn_what_whole_ones_learn(found: list[dict], nodes: int, way: str) -> None:
-    module = module_of(**WAYS[way])
-    first = step(module, slice(None))
+def test_sharded_training_equals_unsharded_training(results: list[dict], nodes: int, name: str) -> None:
+    module = module_of(**SETTINGS[name])
+    first = train_steps(module, slice(None))
     with torch.no_grad():
-        one = module.encoder(torch.ones(1, 3, 8, 8))
-    again = step(module, slice(None))
-    assert first["norm"] > 0.01, "the clipping had nothing to do"
-    whole = sum(parameter.numel() for parameter in module.parameters())
+        embedded = module.encoder(torch.ones(1, 3, 8, 8))
+    second = train_steps(module, slice(None))
+    assert first["norm"] > 0.01, "the gradients were too small to be clipped"
+    total = sum(parameter.numel() for parameter in module.parameters())
     for rank in range(4):
-        here = found[rank][f"{nodes} nodes, {way}"]
-        for name, expected in {"first": first, "again": again, "one": one}.items():
-            torch.testing.assert_close(here[name], expected, atol=1e-5, rtol=1e-5)
-    held = [found[rank][f"{nodes} nodes, {way}"]["held"] for rank in range(4)]
-    assert sum(held) == nodes * whole, "each node holds everything once"
-    assert max(held) < whole * nodes / 2
+        actual = results[rank][f"{nodes} nodes, {name}"]
+        for key, expected in {"first": first, "second": second, "embedded": embedded}.items():
+            torch.testing.assert_close(actual[key], expected, atol=1e-5, rtol=1e-5)
+    local = [results[rank][f"{nodes} nodes, {name}"]["local"] for rank in range(4)]
+    assert sum(local) == nodes * total, "each node holds every weight once"
+    assert max(local) < total * nodes / 2
 
 
-def test_divided_and_averaged_weights_are_refused() -> None:
-    with pytest.raises(StylesimError, match=r"callbacks=ema .* trainer\.strategy=fsdp"):
+def test_sharding_with_averaged_weights_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"callbacks=ema .* trainer\.strategy=fsdp"):
         build_trainer(max_steps=1, accelerator="cpu", strategy="fsdp", callbacks=[EMAWeightAveraging()])

@@ -1,4 +1,4 @@
-"""Loss and gradients on 1, 2 and 3 gloo processes, against one process that holds the whole batch."""
+"""Loss and gradients on 1, 2 and 3 gloo processes, compared with one process that holds the global batch."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from processes import preload_in_forkserver
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 from torch.nn.parallel import DistributedDataParallel
 
-from stylesim.core.errors import StylesimError
+from stylesim.core.errors import ConfigError
 from stylesim.learning import losses
 from stylesim.learning.gather import gather_batch, sum_shares
 from stylesim.learning.losses import csd_loss
@@ -45,19 +46,19 @@ def global_batch(n: int) -> tuple[Tensor, Tensor]:
     return torch.randn(2, n, 6, generator=generator), torch.rand(n, 5, generator=generator) < 0.3
 
 
-def learn(model: nn.Module, images: Tensor, tags: Tensor, gradient, reference: bool) -> dict:
-    """One forward and backward through encoder, gather and loss, and everything that came of it."""
+def train_step(model: nn.Module, images: Tensor, tags: Tensor, gradient, reference: bool) -> dict:
+    """Return the results of one forward and backward pass through encoder, gather and loss."""
     v, b, _ = images.shape
     leaf = images.clone().requires_grad_()
     local = model(leaf.flatten(0, 1)).unflatten(0, (v, b))
-    views, all_tags, mine = gather_batch(local, tags)
-    share, parts = csd_loss(views, all_tags, 0.1, 5.0, 1.0, reference, anchors=mine)
-    total, *shown = sum_shares(torch.stack([share, *parts.values()]), gradient)
+    views, all_tags, anchors = gather_batch(local, tags)
+    share, parts = csd_loss(views, all_tags, 0.1, 5.0, 1.0, reference, anchors=anchors)
+    total, *sums = sum_shares(torch.stack([share, *parts.values()]), gradient)
     model.zero_grad(set_to_none=True)
-    total.backward()  # and not autograd.grad, which would pass DDP by
+    total.backward()  # not autograd.grad, which bypasses DDP's hooks
     return {
         "loss": total.detach(),
-        "parts": dict(zip(parts, (part.detach() for part in shown), strict=True)),
+        "parts": dict(zip(parts, (part.detach() for part in sums), strict=True)),
         "views": views.detach().clone(),
         "tags": all_tags,
         "gradients": [parameter.grad for parameter in model.parameters()],
@@ -65,32 +66,37 @@ def learn(model: nn.Module, images: Tensor, tags: Tensor, gradient, reference: b
     }
 
 
-def work(rank: int, world: int, folder: str) -> None:
+def run_rank(rank: int, folder: str) -> None:
+    """Form one process group after another, so that the processes are started once for all world sizes."""
     torch.set_num_threads(1)
-    losses.PAIRS_PER_CHUNK = 11  # an anchor at a time, or a few, unlike the process that holds the whole batch
+    losses.PAIRS_PER_CHUNK = 11  # one anchor at a time, or a few, unlike the process that holds the global batch
+    for world in SIZES:
+        if rank < world:
+            run_group(rank, world, folder)
+
+
+def run_group(rank: int, world: int, folder: str) -> None:
     dist.init_process_group("gloo", store=dist.FileStore(f"{folder}/store{world}", world), rank=rank, world_size=world)
     model = DistributedDataParallel(Encoder())
-    found = {}
+    results = {}
     for sizes, gradient, reference in CASES:
         if len(sizes) == world:
             images, tags = global_batch(sum(sizes))
-            mine = slice(sum(sizes[:rank]), sum(sizes[: rank + 1]))
-            found[sizes, gradient, reference] = learn(model, images[:, mine], tags[mine], gradient, reference)
-    # An empty vocabulary travels too, and integers keep their type.
+            local = slice(sum(sizes[:rank]), sum(sizes[: rank + 1]))
+            results[sizes, gradient, reference] = train_step(model, images[:, local], tags[local], gradient, reference)
+    # An empty vocabulary is gathered as well, and dtypes are kept.
     views, tags, _ = gather_batch(torch.ones(2, rank + 1, 3), torch.zeros(rank + 1, 0, dtype=torch.bool))
-    found["no tags"] = (views.shape, tags.shape, tags.dtype)
-    torch.save(found, f"{folder}/{world}-{rank}.pt")
+    results["no tags"] = (views.shape, tags.shape, tags.dtype)
+    torch.save(results, f"{folder}/{world}-{rank}.pt")
     dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory) -> dict[tuple[int, int], dict]:
+def results(tmp_path_factory) -> dict[tuple[int, int], dict]:
     folder: Path = tmp_path_factory.mktemp("gather")
     os.environ["OMP_NUM_THREADS"] = "1"
-    # What every process would otherwise import again; DDP's constructor is what wants torch._dynamo.
-    mp.get_context("forkserver").set_forkserver_preload(["torch._dynamo", "stylesim.learning.losses"])
-    for world in SIZES:
-        mp.start_processes(work, args=(world, str(folder)), nprocs=world, start_method="forkserver")
+    preload_in_forkserver()
+    mp.start_processes(run_rank, args=(str(folder),), nprocs=max(SIZES), start_method="forkserver")
     return {
         (world, rank): torch.load(folder / f"{world}-{rank}.pt", weights_only=True)
         for world in SIZES
@@ -98,53 +104,53 @@ def found(tmp_path_factory) -> dict[tuple[int, int], dict]:
     }
 
 
-def alone(sizes: tuple[int, ...], reference: bool) -> dict:
+def on_one_process(sizes: tuple[int, ...], reference: bool) -> dict:
     images, tags = global_batch(sum(sizes))
-    return learn(Encoder(), images, tags, "exact", reference)
+    return train_step(Encoder(), images, tags, "exact", reference)
 
 
 @pytest.mark.parametrize(("sizes", "gradient", "reference"), CASES)
-def test_every_process_computes_the_loss_of_the_whole_batch(found, sizes, gradient, reference):
-    expected = alone(sizes, reference)
+def test_each_process_computes_the_loss_of_the_global_batch(results, sizes, gradient, reference):
+    expected = on_one_process(sizes, reference)
     for rank in range(len(sizes)):
-        here = found[len(sizes), rank][sizes, gradient, reference]
-        torch.testing.assert_close(here["views"], expected["views"], atol=1e-6, rtol=0)
-        assert torch.equal(here["tags"], expected["tags"])
-        torch.testing.assert_close(here["loss"], expected["loss"], atol=1e-5, rtol=1e-5)
-        torch.testing.assert_close(here["parts"], expected["parts"], atol=1e-5, rtol=1e-5)
-        assert torch.equal(here["loss"], found[len(sizes), 0][sizes, gradient, reference]["loss"])
+        actual = results[len(sizes), rank][sizes, gradient, reference]
+        torch.testing.assert_close(actual["views"], expected["views"], atol=1e-6, rtol=0)
+        assert torch.equal(actual["tags"], expected["tags"])
+        torch.testing.assert_close(actual["loss"], expected["loss"], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(actual["parts"], expected["parts"], atol=1e-5, rtol=1e-5)
+        assert torch.equal(actual["loss"], results[len(sizes), 0][sizes, gradient, reference]["loss"])
 
 
 @pytest.mark.parametrize(("sizes", "gradient", "reference"), CASES)
-def test_gradients_after_the_mean_over_processes(found, sizes, gradient, reference):
+def test_gradients_averaged_over_processes_are_those_of_the_global_batch(results, sizes, gradient, reference):
     world = len(sizes)
     share = 1 if gradient == "exact" else 1 / world
-    expected = alone(sizes, reference)
+    expected = on_one_process(sizes, reference)
     for rank in range(world):
-        here = found[world, rank][sizes, gradient, reference]
-        for mine, whole in zip(here["gradients"], expected["gradients"], strict=True):
-            torch.testing.assert_close(mine, whole * share, atol=1e-5, rtol=1e-5)
-        # Before the mean, a process holds the gradient of its own images alone, world times or once.
+        actual = results[world, rank][sizes, gradient, reference]
+        for gradients, whole in zip(actual["gradients"], expected["gradients"], strict=True):
+            torch.testing.assert_close(gradients, whole * share, atol=1e-5, rtol=1e-5)
+        # Before the mean, a process holds the gradient of its own images only, times the world size or times one.
         rows = slice(sum(sizes[:rank]), sum(sizes[: rank + 1]))
-        torch.testing.assert_close(here["leaf"], expected["leaf"][:, rows] * share * world, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(actual["leaf"], expected["leaf"][:, rows] * share * world, atol=1e-5, rtol=1e-5)
 
 
-def test_untagged_images_are_gathered(found):
+def test_images_without_tags_are_gathered(results):
     for world in SIZES:
         images = world * (world + 1) // 2
         for rank in range(world):
-            assert found[world, rank]["no tags"] == ((2, images, 3), (images, 0), torch.bool)
+            assert results[world, rank]["no tags"] == ((2, images, 3), (images, 0), torch.bool)
 
 
-def test_without_a_process_group_nothing_happens():
+def test_without_a_process_group_the_input_is_returned():
     images, tags = global_batch(3)
-    views, same, mine = gather_batch(images, tags)
-    assert views is images
-    assert same is tags
-    assert mine == slice(0, 3)
-    assert sum_shares(share := torch.ones(2)) is share
+    gathered, all_tags, local = gather_batch(images, tags)
+    assert gathered is images
+    assert all_tags is tags
+    assert local == slice(0, 3)
+    assert sum_shares(shares := torch.ones(2)) is shares
 
 
-def test_an_unknown_gradient_is_refused():
-    with pytest.raises(StylesimError, match="choose 'exact' or 'reference'"):
+def test_an_unknown_gather_is_refused():
+    with pytest.raises(ConfigError, match=r"learning\.gather must be 'exact' or 'reference', got 'referense'"):
         sum_shares(torch.ones(2), gradient="referense")  # type: ignore[arg-type]

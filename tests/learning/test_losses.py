@@ -1,4 +1,4 @@
-"""The loss against slow loops, a sum done by hand, and what must not change it."""
+"""The loss compared with slow loops and a calculation by hand, and the changes of its input that leave it unchanged."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def batch(seed: int, v: int = 2, n: int = 7, d: int = 5, t: int = 6) -> tuple[Te
     return views, tags
 
 
-def published(descriptors: Tensor, weights: list[list[float]], temperature: float) -> Tensor:
-    """The published formula, one scalar at a time."""
+def published_formula(descriptors: Tensor, weights: list[list[float]], temperature: float) -> Tensor:
+    """The formula of the published code, one scalar at a time."""
     n, total = len(descriptors), torch.zeros((), dtype=torch.float64)
     for i in range(n):
         z = [descriptors[i] @ descriptors[j] / temperature for j in range(n)]
@@ -47,7 +47,7 @@ def published(descriptors: Tensor, weights: list[list[float]], temperature: floa
     return total
 
 
-def textbook(descriptors: Tensor, weights: list[list[float]], temperature: float) -> Tensor:
+def exact_formula(descriptors: Tensor, weights: list[list[float]], temperature: float) -> Tensor:
     """The mean over anchors of the mean over positives of -log p, one scalar at a time."""
     n, total = len(descriptors), torch.zeros((), dtype=torch.float64)
     for i in range(n):
@@ -59,20 +59,22 @@ def textbook(descriptors: Tensor, weights: list[list[float]], temperature: float
     return total
 
 
-def slow_csd(slow, views: Tensor, tags: Tensor, temperature: float, supervised: float, ssl: float) -> Tensor:
+def slow_csd(formula, views: Tensor, tags: Tensor, temperature: float, supervised: float, ssl: float) -> Tensor:
     v, n, d = views.shape
     shared = [[float(sum(a and b for a, b in zip(x, y, strict=True))) for y in tags.tolist()] for x in tags.tolist()]
     same = [[float(i % n == j % n) for j in range(v * n)] for i in range(v * n)]
-    return supervised * slow(views[0], shared, temperature) + ssl * slow(views.reshape(v * n, d), same, temperature)
+    return supervised * formula(views[0], shared, temperature) + ssl * formula(
+        views.reshape(v * n, d), same, temperature
+    )
 
 
-@pytest.mark.parametrize(("reference", "slow"), [(False, textbook), (True, published)])
+@pytest.mark.parametrize(("reference", "formula"), [(False, exact_formula), (True, published_formula)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("temperature", [0.05, 0.1, 1.0])
-def test_value_and_gradient_are_those_of_the_slow_loops(reference, slow, dtype, temperature):
+def test_value_and_gradient_equal_those_of_slow_loops(reference, formula, dtype, temperature):
     views, tags = batch(seed=1)
     expected_leaf = views.clone().requires_grad_()
-    expected = slow_csd(slow, expected_leaf, tags, temperature, 5.0, 1.0)
+    expected = slow_csd(formula, expected_leaf, tags, temperature, 5.0, 1.0)
     (expected_gradient,) = torch.autograd.grad(expected, expected_leaf)
     leaf = views.to(dtype).requires_grad_()
     total, parts = csd_loss(leaf, tags, temperature, 5.0, 1.0, reference)
@@ -87,12 +89,12 @@ def test_value_and_gradient_are_those_of_the_slow_loops(reference, slow, dtype, 
 def test_three_views_are_positives_of_each_other():
     views, _ = batch(seed=2, v=3, n=4)
     same = [[float(i % 4 == j % 4) for j in range(12)] for i in range(12)]
-    for reference, slow in [(False, textbook), (True, published)]:
-        expected = slow(views.reshape(12, -1), same, 0.1)
+    for reference, formula in [(False, exact_formula), (True, published_formula)]:
+        expected = formula(views.reshape(12, -1), same, 0.1)
         torch.testing.assert_close(instance_loss(views, 0.1, reference), expected)
 
 
-def test_the_content_path_pits_the_head_against_the_backbone():
+def test_the_reversed_gradient_of_the_content_loss_reaches_the_backbone_only():
     class Reversal(torch.autograd.Function):
         @staticmethod
         def forward(ctx, x):
@@ -109,21 +111,21 @@ def test_the_content_path_pits_the_head_against_the_backbone():
         loss = content_loss(normalize(reverse(features) @ matrix, dim=-1))
         return torch.autograd.grad(loss, (features, matrix))
 
-    plain, reversed_ = gradients(lambda x: x), gradients(Reversal.apply)
-    torch.testing.assert_close(reversed_[0], -reversal_strength(0.5) * plain[0])
-    torch.testing.assert_close(reversed_[1], plain[1])
+    direct, reversed_ = gradients(lambda x: x), gradients(Reversal.apply)
+    torch.testing.assert_close(reversed_[0], -reversal_strength(0.5) * direct[0])
+    torch.testing.assert_close(reversed_[1], direct[1])
 
 
-def test_a_sum_done_by_hand():
-    # a and b lie together and share a tag, c is orthogonal to both and alone. At temperature 1:
-    # p(a, b) = p(b, a) = e / (e + 1); c has no positive and counts 0.
+def test_the_loss_of_three_images_calculated_by_hand():
+    # a and b are equal and share a tag; c is orthogonal to both and shares none. At temperature 1,
+    # p(a, b) = p(b, a) = e / (e + 1); c has no positive and counts as 0.
     views = torch.tensor([[[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]])
     tags = torch.tensor([[True, False], [True, False], [False, True]])
     total, parts = csd_loss(views, tags, 1.0, 3.0, ssl_weight=0)
     assert total.item() == pytest.approx(2 * math.log(1 + math.exp(-1)))
     assert parts["anchors_with_positive"].item() == pytest.approx(2 / 3)
     assert "ssl" not in parts
-    # The reference counts from self-similarity, so log p = 0 - log(1 + 1/e + 1e-6); the weight is 1 + 1e-6.
+    # The reference subtracts the self-similarity, so log p = 0 - log(1 + 1/e + 1e-6); the weights sum to 1 + 1e-6.
     reference, _ = csd_loss(views, tags, 1.0, 3.0, ssl_weight=0, reference=True)
     assert reference.item() == pytest.approx(2 * math.log(1 + math.exp(-1) + 1e-6) / (1 + 1e-6))
 
@@ -131,15 +133,15 @@ def test_a_sum_done_by_hand():
 @pytest.mark.parametrize("reference", [False, True])
 def test_gradcheck(reference):
     views, tags = batch(seed=3, n=4, d=3)
-    if reference:  # its detached maximum and epsilon make it no exact gradient; off the epsilon it is one
+    if reference:  # its gradient is exact only where the epsilon is negligible, because the maximum is detached
         views = normalize(views + 2, dim=-1)
     total = lambda v: csd_loss(v, tags, 0.5, 2.0, 1.0, reference)[0]  # noqa: E731
     assert torch.autograd.gradcheck(total, views.requires_grad_(), atol=1e-5)
 
 
 @settings(max_examples=25)
-@given(seed=st.integers(0, 10_000), reference=st.booleans(), cut=st.integers(0, 7), at_once=st.integers(1, 60))
-def test_shares_of_anchors_add_up_however_many_pairs_are_compared_at_once(seed, reference, cut, at_once):
+@given(seed=st.integers(0, 10_000), reference=st.booleans(), cut=st.integers(0, 7), chunk=st.integers(1, 60))
+def test_shares_of_anchors_add_up_for_any_chunk_size(seed, reference, cut, chunk):
     views, tags = batch(seed)
     leaf = views.clone().requires_grad_()
 
@@ -149,15 +151,15 @@ def test_shares_of_anchors_add_up_however_many_pairs_are_compared_at_once(seed, 
 
     whole = loss(slice(None))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(losses, "PAIRS_PER_CHUNK", at_once)
-        here, there = loss(slice(0, cut)), loss(slice(cut, len(tags)))
-    torch.testing.assert_close(here[0] + there[0], whole[0])
-    torch.testing.assert_close({name: here[1][name] + there[1][name] for name in here[1]}, whole[1])
-    torch.testing.assert_close(here[2] + there[2], whole[2])
+        patch.setattr(losses, "PAIRS_PER_CHUNK", chunk)
+        first, rest = loss(slice(0, cut)), loss(slice(cut, len(tags)))
+    torch.testing.assert_close(first[0] + rest[0], whole[0])
+    torch.testing.assert_close({name: first[1][name] + rest[1][name] for name in first[1]}, whole[1])
+    torch.testing.assert_close(first[2] + rest[2], whole[2])
 
 
 @pytest.mark.parametrize("reference", [False, True])
-def test_nothing_grows_with_the_square_of_the_batch(reference, monkeypatch):
+def test_no_tensor_grows_with_the_square_of_the_batch(reference, monkeypatch):
     class Largest(TorchDispatchMode):
         elements = 0
 
@@ -177,7 +179,7 @@ def test_nothing_grows_with_the_square_of_the_batch(reference, monkeypatch):
 
 @settings(max_examples=25)
 @given(seed=st.integers(0, 10_000), reference=st.booleans())
-def test_what_does_not_change_the_loss(seed, reference):
+def test_order_rotation_and_unshared_tags_do_not_change_the_loss(seed, reference):
     views, tags = batch(seed)
 
     def loss(views: Tensor, tags: Tensor) -> Tensor:
@@ -196,19 +198,19 @@ def test_what_does_not_change_the_loss(seed, reference):
     torch.testing.assert_close(loss(views, torch.cat([tags, unshared], dim=1)), expected)
 
 
-def test_sharing_a_tag_twice_weighs_more_in_the_reference_alone():
+def test_the_number_of_shared_tags_counts_in_the_reference_only():
     views, tags = batch(seed=4, n=4, t=2)
     tags[:] = torch.tensor([[True, False], [True, True], [False, True], [True, True]])
     twice = torch.cat([tags, tags[:, :1]], dim=1)
-    for reference, same in [(False, True), (True, False)]:
-        once, again = (contrastive_loss(views[0], labels, 0.1, reference) for labels in (tags, twice))
-        assert torch.allclose(once, again, atol=1e-6) is same
+    for reference, equal in [(False, True), (True, False)]:
+        once, doubled = (contrastive_loss(views[0], labels, 0.1, reference) for labels in (tags, twice))
+        assert torch.allclose(once, doubled, atol=1e-6) is equal
 
 
 @pytest.mark.parametrize("reference", [False, True])
 @pytest.mark.parametrize("temperature", [1e-4, 1e4])
 @pytest.mark.parametrize(("v", "n", "t"), [(2, 0, 3), (2, 1, 3), (1, 1, 3), (1, 4, 3), (2, 4, 0), (2, 6, 3)])
-def test_corner_cases_give_finite_gradients(reference, temperature, v, n, t):
+def test_edge_cases_have_finite_gradients(reference, temperature, v, n, t):
     views, tags = (tensor[..., :] for tensor in batch(seed=5, v=v, n=max(n, 1), t=t))
     leaf = views[:, :n].float().requires_grad_()
     total, parts = csd_loss(leaf, tags[:n], temperature, 5.0, 1.0, reference)
@@ -233,7 +235,7 @@ def test_half_precision_descriptors_are_compared_in_float32(dtype, reference):
     total.backward()
 
 
-def test_a_term_without_weight_is_left_out():
+def test_a_term_with_weight_zero_is_left_out():
     views, tags = batch(seed=7)
     supervised, parts = csd_loss(views, tags, 0.1, 2.0, 0.0)
     assert set(parts) == {"supervised", "anchors_with_positive"}
@@ -284,7 +286,7 @@ def test_a_content_term_needs_content_descriptors():
         CSDLoss(content_weight=-1.0)
 
 
-def test_the_reversal_grows_from_nothing_to_one():
+def test_reversal_strength_grows_from_zero_to_one():
     strengths = [reversal_strength(step / 10) for step in range(11)]
     assert strengths[0] == 0
     assert strengths == sorted(strengths)

@@ -1,10 +1,12 @@
+"""Parameter groups, learning rates and schedules of the optimisers."""
+
 from __future__ import annotations
 
 import pytest
 import torch
 from torch import nn
 
-from stylesim.core.errors import StylesimError
+from stylesim.core.errors import ConfigError
 from stylesim.learning.optim import adamw, sgd
 
 
@@ -24,17 +26,17 @@ def named_groups(optimizer: torch.optim.Optimizer) -> dict[str, dict]:
 
 
 def rates(steps: int, **recipe) -> list[float]:
-    """The head's learning rate at each step."""
+    """Return the learning rate of the head at each step."""
     optimizer, scheduler = sgd(Encoder(), global_batch=256, head_lr=1.0, **recipe)
-    found = []
+    by_step = []
     for _ in range(steps):
-        found.append(named_groups(optimizer)["head"]["lr"])
+        by_step.append(named_groups(optimizer)["head"]["lr"])
         optimizer.step()
         scheduler.step()
-    return found
+    return by_step
 
 
-def test_the_papers_rates():
+def test_learning_rates_of_the_paper():
     optimizer, _ = sgd(Encoder(), global_batch=16 * 4, max_steps=80_000)
     groups = named_groups(optimizer)
     assert groups["head"]["lr"] == pytest.approx(7.5e-4)
@@ -42,7 +44,7 @@ def test_the_papers_rates():
     assert all(group["momentum"] == 0.9 for group in groups.values())
 
 
-def test_only_the_backbones_matrices_decay():
+def test_only_backbone_matrices_decay():
     encoder = Encoder()
     groups = named_groups(sgd(encoder, global_batch=64, max_steps=10)[0])
     assert [p.shape for p in groups["backbone"]["params"]] == [(3, 4)]
@@ -55,38 +57,38 @@ def test_only_the_backbones_matrices_decay():
     }
 
 
-def test_frozen_parameters_stay_out():
+def test_frozen_parameters_are_not_optimised():
     encoder = Encoder()
     encoder.backbone.requires_grad_(False)
     optimizer, _ = sgd(encoder, global_batch=64, max_steps=10)
     assert list(named_groups(optimizer)) == ["head"]
     encoder.style_head.requires_grad_(False)
-    with pytest.raises(StylesimError, match="no trainable parameters"):
+    with pytest.raises(ConfigError, match="no trainable parameters"):
         sgd(encoder, global_batch=64, max_steps=10)
 
 
 def test_adamw_has_the_same_groups():
     encoder = Encoder()
-    ours, _ = adamw(encoder, global_batch=128, max_steps=10, head_lr=2e-3, backbone_lr=1e-3)
-    groups = named_groups(ours)
-    assert isinstance(ours, torch.optim.AdamW)
+    optimizer, _ = adamw(encoder, global_batch=128, max_steps=10, head_lr=2e-3, backbone_lr=1e-3)
+    groups = named_groups(optimizer)
+    assert isinstance(optimizer, torch.optim.AdamW)
     assert (groups["head"]["lr"], groups["backbone"]["lr"]) == (1e-3, 5e-4)
     assert (groups["head"]["weight_decay"], groups["backbone"]["weight_decay"]) == (0, 0.05)
     assert sorted(groups) == sorted(named_groups(sgd(encoder, global_batch=128, max_steps=10)[0]))
 
 
 def test_warm_up_then_constant():
-    found = rates(8, max_steps=8, warmup_steps=4)
-    assert found == pytest.approx([0, 0.25, 0.5, 0.75, 1, 1, 1, 1])
+    assert rates(8, max_steps=8, warmup_steps=4) == pytest.approx([0, 0.25, 0.5, 0.75, 1, 1, 1, 1])
 
 
 def test_warm_up_then_cosine():
-    found = rates(7, max_steps=6, warmup_steps=2, schedule="cosine")
-    assert found == pytest.approx([0, 0.5, 1, 0.853553, 0.5, 0.146447, 0], abs=1e-6)
+    assert rates(7, max_steps=6, warmup_steps=2, schedule="cosine") == pytest.approx(
+        [0, 0.5, 1, 0.853553, 0.5, 0.146447, 0], abs=1e-6
+    )
 
 
-def test_a_resumed_schedule_goes_on_where_it_stopped():
-    whole = rates(6, max_steps=6, warmup_steps=3, schedule="cosine")
+def test_a_resumed_schedule_continues_where_it_stopped():
+    uninterrupted = rates(6, max_steps=6, warmup_steps=3, schedule="cosine")
 
     def build():
         return sgd(Encoder(), global_batch=256, head_lr=1.0, max_steps=6, warmup_steps=3, schedule="cosine")
@@ -95,17 +97,17 @@ def test_a_resumed_schedule_goes_on_where_it_stopped():
     for _ in range(4):
         optimizer.step()
         scheduler.step()
-    resumed, again = build()
+    resumed, resumed_scheduler = build()
     resumed.load_state_dict(optimizer.state_dict())
-    again.load_state_dict(scheduler.state_dict())
-    assert named_groups(resumed)["head"]["lr"] == whole[4]
+    resumed_scheduler.load_state_dict(scheduler.state_dict())
+    assert named_groups(resumed)["head"]["lr"] == uninterrupted[4]
     resumed.step()
-    again.step()
-    assert named_groups(resumed)["head"]["lr"] == whole[5]
+    resumed_scheduler.step()
+    assert named_groups(resumed)["head"]["lr"] == uninterrupted[5]
 
 
-def test_schedules_that_lead_nowhere_are_refused():
-    with pytest.raises(StylesimError, match="warm-up takes 30000 steps and the run only 100"):
+def test_invalid_schedules_are_refused():
+    with pytest.raises(ConfigError, match=r"must not exceed trainer\.max_steps, got 30000 and 100"):
         sgd(Encoder(), global_batch=64, max_steps=100, warmup_steps=30_000)
-    with pytest.raises(StylesimError, match="'constant' or 'cosine'"):
+    with pytest.raises(ConfigError, match="must be 'constant' or 'cosine', got 'linear'"):
         sgd(Encoder(), global_batch=64, max_steps=100, schedule="linear")  # type: ignore[arg-type]

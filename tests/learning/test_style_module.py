@@ -1,4 +1,4 @@
-"""Caching gradients: the step of the whole batch, in the memory of a chunk, on one process and on two of gloo."""
+"""The StyleModule: users' losses, and cached gradients on one process and on two gloo processes."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from omegaconf import DictConfig
+from processes import preload_in_forkserver
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
@@ -31,11 +32,11 @@ from stylesim.learning.losses import CSDLoss, csd_loss
 from stylesim.learning.style_module import StyleModule
 
 CHUNKS = (None, 1, 2, 3, 100)
-SIZES = ((5, 3), (4, 0))  # images of each rank: of the first micro-batch, and of one that leaves a rank without any
+SIZES = ((5, 3), (4, 0))  # images of each rank, for two micro-batches; in the second, one rank has none
 
 
 class Backbone(nn.Module):
-    """Activations that are large beside the images, and a parameter that takes no part."""
+    """A network whose activations are large compared with the images, and with an unused parameter."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,12 +74,12 @@ def batch_of(images: slice, micro: int, of: int) -> Batch:
     generator = torch.Generator().manual_seed(micro)
     views = torch.randint(256, (2, of, 3, 8, 8), dtype=torch.uint8, generator=generator)
     tags = torch.rand(of, 5, generator=generator) < 0.3
-    mine = tags[images]
-    return Batch(views[:, images], mine, [str(i) for i in range(len(mine))], [])
+    local = tags[images]
+    return Batch(views[:, images], local, [str(i) for i in range(len(local))], [])
 
 
 class Step(nn.Module):
-    """What Lightning makes DDP's forward do."""
+    """A forward pass that is the training step, as Lightning has DDP call it."""
 
     def __init__(self, module: StyleModule) -> None:
         super().__init__()
@@ -88,8 +89,8 @@ class Step(nn.Module):
         return self.module.training_step(batch, 0)
 
 
-def learn(rank: int, grad_cache: int | None) -> dict[str, object]:
-    """Two accumulated micro-batches under DDP, clipped: gradients, and what DDP made of them."""
+def train_step(rank: int, grad_cache: int | None) -> dict[str, object]:
+    """Accumulate two micro-batches under DDP and clip; return the gradients, and what DDP saw and sent of them."""
     module = module_of(grad_cache)
     ready: dict[str, int] = {}
     for name, parameter in module.named_parameters():
@@ -97,7 +98,7 @@ def learn(rank: int, grad_cache: int | None) -> dict[str, object]:
     model = DistributedDataParallel(Step(module), find_unused_parameters=True)
     sent: list[int] = []
 
-    def send(state, bucket):  # DDP wants no annotations that are strings
+    def send(state, bucket):  # without annotations: DDP does not accept them as strings
         sent.append(bucket.buffer().numel())
         dist.all_reduce(bucket.buffer().div_(2))
         done = torch.futures.Future()
@@ -116,49 +117,49 @@ def learn(rank: int, grad_cache: int | None) -> dict[str, object]:
     return {"losses": losses, "norm": norm, "gradients": gradients, "ready": ready, "sent": sent}
 
 
-def work(rank: int, folder: str) -> None:
+def run_rank(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", store=dist.FileStore(f"{folder}/store", 2), rank=rank, world_size=2)
-    torch.save({chunk: learn(rank, chunk) for chunk in CHUNKS}, f"{folder}/{rank}.pt")
+    torch.save({chunk: train_step(rank, chunk) for chunk in CHUNKS}, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
+def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
     folder = tmp_path_factory.mktemp("cached")
-    mp.get_context("forkserver").set_forkserver_preload(["torch._dynamo", "stylesim.learning.style_module"])
-    mp.start_processes(work, args=(str(folder),), nprocs=2, start_method="forkserver")
+    preload_in_forkserver()
+    mp.start_processes(run_rank, args=(str(folder),), nprocs=2, start_method="forkserver")
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 
 @pytest.mark.parametrize("rank", [0, 1])
 @pytest.mark.parametrize("chunk", CHUNKS[1:])
-def test_on_two_processes_a_cached_step_is_the_step_of_the_whole_batch(found, chunk, rank):
-    cached, whole = found[rank][chunk], found[rank][None]
+def test_a_cached_step_equals_the_step_of_the_whole_batch_on_two_processes(results, chunk, rank):
+    cached, whole = results[rank][chunk], results[rank][None]
     torch.testing.assert_close(cached["losses"], whole["losses"], atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(cached["norm"], whole["norm"], atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(cached["gradients"], whole["gradients"], atol=1e-5, rtol=1e-5)
-    assert whole["norm"] > 0.1, "the clipping had nothing to do"
-    assert cached["sent"] == whole["sent"], "as many numbers are sent, in as many parts"
+    assert whole["norm"] > 0.1, "the gradients were too small to be clipped"
+    assert cached["sent"] == whole["sent"], "the same number of values is sent, in the same buckets"
     used = [name for name in cached["ready"] if "unused" not in name]
     assert len(used) == 10  # four layers' weights and biases, and two heads
-    assert all(cached["ready"][name] == len(SIZES) for name in used), "a gradient is whole when DDP sees it"
+    assert all(cached["ready"][name] == len(SIZES) for name in used), "a gradient is complete when DDP sees it"
 
 
-def test_two_processes_step_alike(found):
+def test_both_processes_have_the_same_gradients(results):
     for chunk in CHUNKS:
-        assert found[0][chunk]["losses"] == found[1][chunk]["losses"]
-        for name, gradient in found[0][chunk]["gradients"].items():
-            assert torch.equal(gradient, found[1][chunk]["gradients"][name])
+        assert results[0][chunk]["losses"] == results[1][chunk]["losses"]
+        for name, gradient in results[0][chunk]["gradients"].items():
+            assert torch.equal(gradient, results[1][chunk]["gradients"][name])
 
 
-class Alive(TorchDispatchMode):
-    """The most bytes of tensors that were alive at once."""
+class PeakMemory(TorchDispatchMode):
+    """Measures the largest number of bytes in tensors that are alive at the same time."""
 
     def __init__(self) -> None:
         super().__init__()
         self.storages: dict[int, tuple[StorageWeakRef, int]] = {}
-        self.most = 0
+        self.peak = 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
@@ -166,21 +167,21 @@ class Alive(TorchDispatchMode):
             if isinstance(part, Tensor):
                 storage = part.untyped_storage()
                 self.storages[storage._cdata] = StorageWeakRef(storage), storage.nbytes()
-        self.storages = {k: (alive, size) for k, (alive, size) in self.storages.items() if not alive.expired()}
-        self.most = max(self.most, sum(size for _, size in self.storages.values()))
+        self.storages = {k: (storage, size) for k, (storage, size) in self.storages.items() if not storage.expired()}
+        self.peak = max(self.peak, sum(size for _, size in self.storages.values()))
         return result
 
 
 def test_memory_grows_with_the_chunk_and_not_with_the_batch():
-    def most(grad_cache: int | None, images: int) -> int:
+    def peak(grad_cache: int | None, images: int) -> int:
         module = module_of(grad_cache)
-        with Alive() as alive:
+        with PeakMemory() as memory:
             module.training_step(batch_of(slice(0, images), 0, images), 0).backward()
-        return alive.most
+        return memory.peak
 
-    growth = {chunk: most(chunk, 32) - most(chunk, 16) for chunk in (None, 4)}
+    growth = {chunk: peak(chunk, 32) - peak(chunk, 16) for chunk in (None, 4)}
     assert growth[4] < growth[None] / 20
-    assert most(4, 32) < most(None, 8)
+    assert peak(4, 32) < peak(None, 8)
 
 
 @pytest.mark.parametrize(
@@ -190,7 +191,7 @@ def test_memory_grows_with_the_chunk_and_not_with_the_batch():
         ["model.content_head=true", "loss.content_weight=0.5", "learning.grad_checkpointing=true"],
     ],
 )
-def test_a_run_with_cached_gradients_ends_with_the_weights_of_one_without(
+def test_a_run_with_cached_gradients_has_the_same_weights_as_one_without(
     more: list[str], composed: Callable[..., DictConfig]
 ):
     def weights(grad_cache: str) -> dict[str, Tensor]:

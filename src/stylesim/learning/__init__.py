@@ -1,1 +1,1 @@
-"""How an encoder learns: the loss, the one gather across processes, optimisers and clipping."""
+"""Training: the StyleModule, losses, the gather across processes, optimisers, the Trainer and its callbacks."""

@@ -1,9 +1,10 @@
-"""The one gather: every process sees the global batch, and the gradient finds its way back.
+"""Gathers the global batch on every process, with a backward pass that gives the gradient of the global loss.
 
 A contrastive loss compares all images of the global batch. Each process therefore gathers the descriptors of all
-the others, computes the terms of its own images as anchors, and adds them up with everybody's to the one global
-loss. DDP averages the gradients over processes; the average is the gradient of that loss only if the backward pass
-*sums* over processes: a descriptor takes part in every process's terms, and these in every process's copy of the loss.
+processes, computes the terms of its own images as anchors, and the terms of all processes are summed to the global
+loss. DDP averages gradients over processes; the average is the gradient of the global loss only if the backward pass
+*sums* over processes, because a descriptor takes part in the terms of every process, and these terms in every
+process's copy of the loss.
 """
 
 from __future__ import annotations
@@ -16,20 +17,28 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from stylesim.core.errors import StylesimError
+from stylesim.core.errors import ConfigError
 
 
 def gather_batch(
     views: Float[Tensor, "v b d"], tags: Bool[Tensor, "b t"]
 ) -> tuple[Float[Tensor, "v n d"], Bool[Tensor, "n t"], slice]:
-    """Gather the local batches of all processes, in rank order within each view, and say where one's own lies.
+    """Gather the local batches of all processes, in rank order within each view.
 
-    Local sizes `b` may differ and may be 0; `v`, `d`, `t` and dtypes are the same everywhere. Every process
-    calls this once per micro-batch, and runs backward through it: its backward communicates as well, and sums what
-    all processes ask of a descriptor. More descriptors, such as a content head's, ride along as further views.
-    Without a process group, or in a group of one, the inputs are returned as they are.
+    Every process must call this once per micro-batch and run backward through it: the backward pass is a collective
+    too, which sums the gradients that all processes have for a descriptor. Further descriptors, such as those of a
+    content head, can be passed as further views. Without a process group, or in a group of one, the inputs are
+    returned unchanged.
+
+    Args:
+        views: Descriptors of the local batch. `b` may differ between processes and may be 0; `v`, `d` and the dtype
+            must be the same everywhere.
+        tags: Multi-hot tags of the local batch; `t` must be the same everywhere.
+
+    Returns:
+        The descriptors and tags of the global batch of `n` images, and the slice of `n` that is the local batch.
     """
-    if _alone():
+    if _is_single_process():
         return views, tags, slice(0, len(tags))
     size = torch.tensor([len(tags)], device=tags.device)
     sizes = size.new_empty(dist.get_world_size())
@@ -41,28 +50,32 @@ def gather_batch(
 
 
 def sum_shares(shares: Float[Tensor, " k"], gradient: Literal["exact", "reference"] = "exact") -> Float[Tensor, " k"]:
-    """Add up the processes' shares of a loss and of whatever is shown beside it; the sums are the same everywhere.
+    """Sum each process's shares of a loss and of the values logged with it; the sums are the same on all processes.
 
     Args:
-        gradient: `exact` counts that a share takes part in every process's copy of the loss, so that after DDP's
-            mean the gradient is that of the global loss. `reference` counts the process's own copy alone, as the
-            published code does: after DDP's mean that is 1 / world size of the gradient.
+        shares: Scalars of this process.
+        gradient: `exact` takes into account that a share is part of every process's copy of the loss: after DDP's
+            mean the gradient is that of the global loss. `reference` counts only the process's own copy, as the
+            published code does: after DDP's mean it is the true gradient divided by the world size.
+
+    Raises:
+        ConfigError: If `gradient` is neither.
     """
     if gradient not in ("exact", "reference"):
-        raise StylesimError(f"The gather's gradient is {gradient!r}; choose 'exact' or 'reference'.")
-    return shares if _alone() else _Sum.apply(shares, gradient)  # type: ignore[return-value]
+        raise ConfigError(f"learning.gather must be 'exact' or 'reference', got {gradient!r}.")
+    return shares if _is_single_process() else _Sum.apply(shares, gradient)  # type: ignore[return-value]
 
 
-def _alone() -> bool:
+def _is_single_process() -> bool:
     return not dist.is_available() or not dist.is_initialized() or dist.get_world_size() == 1
 
 
 def _gather_rows(rows: Tensor, sizes: list[int]) -> Tensor:
-    """Concatenate the first dimension over ranks, padded to the largest on the wire."""
+    """Concatenate along the first dimension over ranks, whose `sizes` differ; padded to the longest for the gather."""
     longest = max(sizes)
     padded = rows.new_zeros(longest, *rows.shape[1:])
     padded[: len(rows)] = rows
-    if padded.numel() == 0:  # no images anywhere, or an empty vocabulary
+    if padded.numel() == 0:  # no images on any rank, or an empty vocabulary
         return rows.new_zeros(sum(sizes), *rows.shape[1:])
     gathered = padded.new_empty(len(sizes) * longest, *rows.shape[1:])
     dist.all_gather_into_tensor(gathered, padded)
@@ -87,7 +100,7 @@ class _Gather(torch.autograd.Function):
 class _Sum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, shares: Tensor, gradient: str) -> Tensor:
-        # Every process goes backward from the same sum, so their gradients need not be communicated to be added.
+        # All processes start the backward pass from the same sum, so their gradients need no communication to be added.
         ctx.copies = dist.get_world_size() if gradient == "exact" else 1
         total = shares.clone()
         dist.all_reduce(total)

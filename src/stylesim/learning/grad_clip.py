@@ -1,4 +1,4 @@
-"""Gradient clipping: by the global norm, or per tensor as the published code does."""
+"""Clips gradients by their global norm, or per tensor as the published code does."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from stylesim.core.errors import StylesimError
+from stylesim.core.errors import ConfigError
 
 
 def clip_gradients(
@@ -18,27 +18,30 @@ def clip_gradients(
     max_norm: float,
     mode: Literal["global", "per_tensor"] = "global",
 ) -> Float[Tensor, ""]:
-    """Scale gradients in place by `min(1, max_norm / (norm + 1e-6))`, without waiting for the device.
+    """Scale gradients in place by `min(1, max_norm / (norm + 1e-6))`, without synchronising with the device.
 
     Args:
-        parameters: those without a gradient are passed over.
-        max_norm: above 0; infinity measures only.
-        mode: `global` takes the norm of all gradients together and keeps their direction. `per_tensor` takes
-            each tensor's own (the published code, with 3.0), which bends the direction of the step.
+        parameters: Parameters without a gradient are skipped.
+        max_norm: Above 0; infinity only measures the norm.
+        mode: `global` uses the norm of all gradients together and keeps the direction of the step. `per_tensor` uses
+            the norm of each tensor (the published code does, with 3.0) and changes the direction.
 
     Returns:
-        The global L2 norm before clipping, in both modes. An infinite or NaN norm is returned as it is and
-        the gradients are not mended: under fp16 the gradient scaler skips that step, else the caller must.
+        The global L2 norm before clipping, in both modes. It may be infinite or NaN, in which case the gradients are
+        unusable: under fp16 the gradient scaler skips that step, otherwise the caller has to.
+
+    Raises:
+        ConfigError: If `max_norm` is not above 0, or `mode` is unknown.
     """
     if not max_norm > 0:
-        raise StylesimError(f"Gradients cannot be clipped to a norm of {max_norm}; give a number above 0.")
+        raise ConfigError(f"learning.clip_norm must be a number above 0, or null to not clip, got {max_norm}.")
     if mode not in ("global", "per_tensor"):
-        raise StylesimError(f"The clipping mode is {mode!r}; choose 'global' or 'per_tensor'.")
+        raise ConfigError(f"learning.clip_mode must be 'global' or 'per_tensor', got {mode!r}.")
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     if not gradients:
         return torch.zeros(())
     norms = torch.stack(torch._foreach_norm(gradients))
-    if isinstance(norms, DTensor):  # of gradients that are divided among processes; so far each knows its parts
+    if isinstance(norms, DTensor):  # of sharded gradients, of which each process knows only its own shards so far
         norms = norms.full_tensor()
         gradients = [gradient.to_local() for gradient in gradients]  # type: ignore[attr-defined]
     total = torch.linalg.vector_norm(norms)

@@ -1,4 +1,4 @@
-"""The loggers of a run: metrics.csv always, Weights & Biases beside it where it is asked for."""
+"""The loggers of a run: `metrics.csv` always, and Weights & Biases if it is configured."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import csv
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from omegaconf import DictConfig, OmegaConf
 
+from stylesim.core.files import sha256_of_text
 from stylesim.core.ranks import is_main_process
 from stylesim.core.run_folder import LAST_CHECKPOINT
 
 
 def build_loggers(cfg: DictConfig, run_dir: Path, resumes: bool) -> list[Logger]:
-    """Loggers that write into the run folder, and go on where they were when the run is resumed."""
+    """Return the loggers of a run, which write into its folder and continue where they stopped if it is resumed."""
     loggers: list[Logger] = [_csv_logger(run_dir, resumes)]
     if "wandb" in cfg.logger:
         loggers.append(_wandb_logger(cfg, run_dir))
@@ -25,30 +27,27 @@ def _csv_logger(run_dir: Path, resumes: bool) -> CSVLogger:
     rows = _rows_until_checkpoint(run_dir) if resumes else []
     logger = CSVLogger(run_dir, name="", version="", flush_logs_every_n_steps=10)
     if is_main_process() and rows:
-        # Lightning deletes the file of the run before; what was logged up to the checkpoint is written again.
+        # Lightning deletes the file of the earlier run, so the rows up to the checkpoint are written again.
         logger.experiment.metrics.extend(rows)
         logger.save()
     return logger
 
 
 def _rows_until_checkpoint(run_dir: Path) -> list[dict[str, Any]]:
-    import torch
-
+    """Return the rows of metrics.csv up to the checkpoint; none on ranks that do not write it."""
     path = run_dir / "metrics.csv"
     if not path.is_file() or not is_main_process():
         return []
     step = torch.load(run_dir / LAST_CHECKPOINT, map_location="cpu", weights_only=True, mmap=True)["global_step"]
     with path.open(newline="") as file:
         rows = [{k: v for k, v in row.items() if v not in ("", None)} for row in csv.DictReader(file)]
-    # Lightning counts a logged step from 0: step s is logged as s - 1.
+    # Lightning counts logged steps from 0: step s is logged as s - 1.
     return [row for row in rows if int(row["step"]) < step]
 
 
 def _wandb_logger(cfg: DictConfig, run_dir: Path) -> WandbLogger:
-    """One run per job. Its id is the folder's, so that a resumed run goes on in the same dashboard."""
-    import hashlib
-
-    identity = hashlib.sha256(str(run_dir.resolve()).encode()).hexdigest()[:12]
+    """Return a logger with one W&B run per job, whose id is derived from the folder so that a resume continues it."""
+    identity = sha256_of_text(str(run_dir.resolve()))[:12]
     options = OmegaConf.to_container(cfg.logger.wandb, resolve=True)
     logger = WandbLogger(save_dir=run_dir, id=identity, resume="allow", **options)  # type: ignore[arg-type]
     if is_main_process():
@@ -59,7 +58,7 @@ def _wandb_logger(cfg: DictConfig, run_dir: Path) -> WandbLogger:
 
 
 def finish_loggers(loggers: list[Logger], *, failed: bool) -> None:
-    """End the run of every logger, so that the next job of a sweep starts one of its own."""
+    """End the run of every logger, so that the next job of a sweep starts a new one."""
     for logger in loggers:
         logger.finalize("failed" if failed else "success")
         if isinstance(logger, WandbLogger) and is_main_process():

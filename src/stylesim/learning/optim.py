@@ -1,9 +1,9 @@
-"""Optimisers with two learning rates, one for the backbone and one for the heads, and their schedule.
+"""Optimisers with separate learning rates for the backbone and the heads, and their schedule.
 
     learning rate of a step = base rate x global batch / 256 x schedule(step)
 
 The global batch counts images (not views) per optimiser step: batch per process x processes x accumulated
-micro-batches. The paper's 16 x 4 with base rates 0.003 and 1e-4 trains the heads at 7.5e-4 and the backbone
+micro-batches. With the paper's 16 x 4 and base rates of 0.003 and 1e-4, the heads train at 7.5e-4 and the backbone
 at 2.5e-5.
 """
 
@@ -15,16 +15,16 @@ from typing import Any, Literal, Protocol
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 
-from stylesim.core.errors import StylesimError
+from stylesim.core.errors import ConfigError
 
 Schedule = Literal["constant", "cosine"]
 
 
 class Trainable(Protocol):
-    """What the optimisers ask of an encoder."""
+    """What the optimisers need of an encoder."""
 
     def parameter_groups(self) -> dict[str, list[tuple[str, torch.nn.Parameter]]]:
-        """Named parameters under `backbone` and `head`."""
+        """Return the named parameters under `backbone` and `head`."""
         ...
 
 
@@ -41,22 +41,26 @@ def sgd(
     warmup_steps: int = 0,
     schedule: Schedule = "constant",
 ) -> tuple[torch.optim.SGD, LambdaLR]:
-    """The paper's optimiser (section 6), with the published code's decay of backbone matrices alone.
+    """Build the paper's optimiser (section 6), with weight decay on backbone matrices only, as in the published code.
 
     Args:
-        global_batch: images per optimiser step, over all processes and accumulated micro-batches.
-        max_steps: optimiser steps of the whole run; where the cosine ends.
-        head_lr, backbone_lr: base rates at `reference_batch` images per step.
-        weight_decay: not applied to biases, other 1-D parameters, and heads.
-        warmup_steps: steps of linear growth from 0 (published code: 30,000).
-        schedule: after the warm-up, `constant` or `cosine` down to 0.
+        encoder: Its trainable parameters are optimised.
+        global_batch: Images per optimiser step, over all processes and accumulated micro-batches.
+        max_steps: Optimiser steps of the whole run, at which the cosine ends.
+        head_lr: Base learning rate of the heads, at `reference_batch` images per step.
+        backbone_lr: Base learning rate of the backbone, at `reference_batch` images per step.
+        momentum: Momentum of SGD.
+        weight_decay: Not applied to biases, other 1-D parameters and heads.
+        reference_batch: Images per step for which the base rates are meant.
+        warmup_steps: Steps of linear growth from 0 (published code: 30,000).
+        schedule: After the warm-up, `constant` or `cosine` down to 0.
 
     Returns:
-        The optimiser, with groups named `backbone`, `backbone_no_decay` and `head` where they have trainable
-        parameters, and a scheduler to be stepped once per optimiser step.
+        The optimiser, with groups named `backbone`, `backbone_no_decay` and `head` (those with trainable parameters),
+        and a scheduler to be stepped once per optimiser step.
 
     Raises:
-        StylesimError: nothing to train, or a warm-up longer than the run.
+        ConfigError: If there is nothing to train, the schedule is unknown, or the warm-up is longer than the run.
     """
     scale = global_batch / reference_batch
     groups = _groups(encoder, head_lr * scale, backbone_lr * scale, weight_decay)
@@ -77,10 +81,29 @@ def adamw(
     warmup_steps: int = 0,
     schedule: Schedule = "cosine",
 ) -> tuple[torch.optim.AdamW, LambdaLR]:
-    """AdamW with the groups, the scaling and the schedules of `sgd`, for networks trained from scratch."""
+    """Build AdamW with the parameter groups, scaling and schedules of `sgd`, for networks trained from scratch.
+
+    Args:
+        encoder: Its trainable parameters are optimised.
+        global_batch: Images per optimiser step, over all processes and accumulated micro-batches.
+        max_steps: Optimiser steps of the whole run, at which the cosine ends.
+        head_lr: Base learning rate of the heads, at `reference_batch` images per step.
+        backbone_lr: Base learning rate of the backbone, at `reference_batch` images per step.
+        betas: Coefficients of AdamW's running averages.
+        weight_decay: Not applied to biases, other 1-D parameters and heads.
+        reference_batch: Images per step for which the base rates are meant.
+        warmup_steps: Steps of linear growth from 0.
+        schedule: After the warm-up, `constant` or `cosine` down to 0.
+
+    Returns:
+        An optimiser and a scheduler, as from `sgd`.
+
+    Raises:
+        ConfigError: As `sgd` does.
+    """
     scale = global_batch / reference_batch
     groups = _groups(encoder, head_lr * scale, backbone_lr * scale, weight_decay)
-    optimizer = torch.optim.AdamW(groups, betas=(betas[0], betas[1]))  # a tuple, whatever the config gave
+    optimizer = torch.optim.AdamW(groups, betas=(betas[0], betas[1]))  # configs give a list
     return optimizer, _scheduler(optimizer, schedule, warmup_steps, max_steps)
 
 
@@ -98,17 +121,17 @@ def _groups(encoder: Trainable, head_lr: float, backbone_lr: float, weight_decay
     ]
     groups = [group for group in groups if group["params"]]
     if not groups:
-        raise StylesimError("The encoder has no trainable parameters; unfreeze its head or its backbone.")
+        raise ConfigError("The encoder has no trainable parameters: unfreeze its heads or its backbone.")
     return groups
 
 
 def _scheduler(optimizer: torch.optim.Optimizer, schedule: Schedule, warmup_steps: int, max_steps: int) -> LambdaLR:
     if schedule not in ("constant", "cosine"):
-        raise StylesimError(f"The learning-rate schedule is {schedule!r}; choose 'constant' or 'cosine'.")
+        raise ConfigError(f"optim.schedule must be 'constant' or 'cosine', got {schedule!r}.")
     if warmup_steps > max_steps:
-        raise StylesimError(
-            f"The warm-up takes {warmup_steps} steps and the run only {max_steps}, so it would never reach "
-            "its learning rate; set the optimiser's warmup_steps below the trainer's max_steps."
+        raise ConfigError(
+            f"optim.warmup_steps must not exceed trainer.max_steps, got {warmup_steps} and {max_steps}: "
+            "the run would never reach its learning rate."
         )
 
     def factor(step: int) -> float:

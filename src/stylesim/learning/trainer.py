@@ -1,4 +1,4 @@
-"""Builds the Lightning Trainer as stylesim runs it: steps instead of epochs, checkpoints that are whole or absent."""
+"""Builds the Lightning Trainer: steps instead of epochs, and checkpoints that are written atomically."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 import warnings
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 import lightning
@@ -17,19 +16,19 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ProgressBar, WeightAveraging
 from lightning.pytorch.strategies import DDPStrategy
 
-from stylesim.core.errors import StylesimError
+from stylesim.core.errors import ConfigError
+from stylesim.core.files import atomic_path
 from stylesim.learning.fsdp import ShardedStrategy
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside and renames, so that a run killed while it saves still has the checkpoint before."""
+    """Writes a checkpoint atomically, so that a run killed while it saves keeps the previous one."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        partial = Path(f"{path}.partial")
-        super().save_checkpoint(checkpoint, partial, storage_options)
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
+        with atomic_path(path) as temporary:
+            super().save_checkpoint(checkpoint, temporary, storage_options)
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
 
 
 _STRATEGIES: dict[str, Callable[[], Any]] = {
@@ -56,29 +55,32 @@ def build_trainer(
     logger: Any = None,
     run_dir: str | None = None,
 ) -> lightning.Trainer:
-    """A Trainer whose length is `max_steps` optimiser steps.
+    """Build a Trainer that runs for `max_steps` optimiser steps.
 
     Args:
         max_steps: Optimiser steps of the whole run.
         accelerator: `auto` is CUDA, MPS or CPU.
-        devices: Processes of this node, one per device; `auto` is all of them.
-        num_nodes: Machines; started by torchrun or SLURM where it is more than one.
-        strategy: `ddp` for more than one process; `fsdp` divides weights, gradients and optimiser state among the
-            devices of a node as well, for encoders that cannot be trained on one.
-        precision: Lightning's: `32-true`, `bf16-mixed`, `16-mixed`, `bf16-true`.
-        accumulate_grad_batches: Micro-batches of a step. They do not see each other's negatives.
-        log_every_n_steps: Cadence of the loggers, in optimiser steps.
-        profiler: Lightning's profiler of that name; its report goes into the run folder.
-        matmul_precision: Of float32 products; `high` is TF32 on a GPU that has it.
-        threads: Threads of one process on the CPU; None leaves torch's choice.
+        devices: Devices of this node, with one process each; `auto` uses all of them.
+        num_nodes: Number of machines; more than one have to be started by torchrun or SLURM.
+        strategy: `ddp` for more than one process; `fsdp` also shards weights, gradients and optimiser state among the
+            devices of a node, for encoders too large to be trained on one.
+        precision: Lightning's precision: `32-true`, `bf16-mixed`, `16-mixed` or `bf16-true`.
+        accumulate_grad_batches: Micro-batches per step. They do not see each other's negatives.
+        log_every_n_steps: Optimiser steps between two entries of the loggers.
+        profiler: Name of a Lightning profiler, whose report goes into the run folder.
+        matmul_precision: Precision of float32 matrix products; `high` is TF32 on GPUs that have it.
+        threads: CPU threads per process; None leaves the choice to torch.
+        callbacks: Lightning callbacks.
+        logger: Lightning loggers.
+        run_dir: The run folder.
 
     Raises:
-        StylesimError: If the devices that are asked for are not there, or weights are to be averaged and divided.
+        ConfigError: If the devices are not available, or weights are to be both averaged and sharded.
     """
-    _quieten()
+    _silence_lightning()
     if strategy == "fsdp" and any(isinstance(callback, WeightAveraging) for callback in callbacks or ()):
-        raise StylesimError(
-            "callbacks=ema cannot average weights that trainer.strategy=fsdp has divided: leave one of the two out."
+        raise ConfigError(
+            "callbacks=ema cannot average weights that are sharded by trainer.strategy=fsdp: use only one of the two."
         )
     torch.set_float32_matmul_precision(matmul_precision)
     if threads is not None:
@@ -106,19 +108,19 @@ def build_trainer(
             default_root_dir=run_dir,
         )
     except (MisconfigurationException, ValueError) as error:
-        raise StylesimError(f"The trainer cannot be built as configured (trainer.*): {error}") from error
+        raise ConfigError(f"The trainer cannot be built as configured (trainer.*): {error}") from error
 
 
-def _quieten() -> None:
-    """Leave out what Lightning says of every run, and its warnings about what is meant here."""
+def _silence_lightning() -> None:
+    """Turn off the messages that Lightning prints for every run, and its warnings about what is intended here."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    for meant in (
+    for pattern in (
         "Found .* module\\(s\\) in eval mode",  # see StyleModule
-        "You're resuming from a checkpoint that ended before the epoch ended",  # the stream knows its place
+        "You're resuming from a checkpoint that ended before the epoch ended",  # the stream resumes at its position
         "Experiment logs directory .* exists and is not empty",  # the run folder
         ".*isinstance\\(treespec, LeafSpec\\)",
         ".*does not have many workers",
-        "You're using the WeightAveraging callback with a model that overrides",  # only to shard, which it then cannot
+        "You're using the WeightAveraging callback with a model that overrides",  # only to shard
     ):
-        warnings.filterwarnings("ignore", meant)
+        warnings.filterwarnings("ignore", pattern)
