@@ -115,7 +115,7 @@ def test_an_untrained_head_is_scored_only_when_asked_for(
 
 
 def test_descriptors_that_are_not_there_are_named(evaluation: Callable[..., DictConfig], tmp_path: Path) -> None:
-    with pytest.raises(StylesimError, match="There are no descriptors"):
+    with pytest.raises(StylesimError, match="has no descriptors of"):
         evaluate.main(evaluation(f"descriptors={tmp_path / 'nothing'}"))
 
 

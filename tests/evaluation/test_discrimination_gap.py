@@ -13,7 +13,7 @@ from stylesim.evaluation.pair_verification import verification_auc
 
 @settings(max_examples=15)
 @given(st.integers(0, 99))
-def test_the_pairwise_gap_is_that_of_loops_over_pairs(seed):
+def test_the_pairwise_gap_matches_loops_over_pairs(seed):
     x, labels = artists(seed)
     found = discrimination_gap(x, labels, variant="pairwise", resamples=10).set_index("label")
     for name in set(labels):
@@ -31,7 +31,7 @@ def test_the_pairwise_gap_is_that_of_loops_over_pairs(seed):
 
 @settings(max_examples=15)
 @given(st.integers(0, 99))
-def test_the_prototype_gap_leaves_an_image_out_of_its_own_prototype(seed):
+def test_the_prototype_gap_leaves_each_image_out_of_its_own_prototype(seed):
     x, labels = artists(seed)
     found = discrimination_gap(x, labels, resamples=10).set_index("label")
 
@@ -47,7 +47,7 @@ def test_the_prototype_gap_leaves_an_image_out_of_its_own_prototype(seed):
         assert found.loc[name, "gap"] == pytest.approx(own - max(scores.values()), abs=1e-5)
 
 
-def test_a_label_that_is_two_is_found_out_and_the_bootstrap_says_how_surely():
+def test_a_label_that_mixes_two_styles_has_no_clear_gap():
     rng = np.random.default_rng(0)
     centres = {"one": [(1, 0, 0)], "two": [(0, 1, 0), (0, 0, 1)], "like half of two": [(0, 1, 0)]}
     labels = [name for name in centres for _ in range(40)]
@@ -58,7 +58,7 @@ def test_a_label_that_is_two_is_found_out_and_the_bootstrap_says_how_surely():
     gap, positive = found["gap"].to_dict(), found["positive"].to_dict()
     assert gap["one"] > 0.8
     assert positive["one"] == 1
-    assert abs(gap["two"]) < 0.1, "half of its works are the other's"
+    assert abs(gap["two"]) < 0.1, "half of its images look like the other label"
     assert 0.05 < positive["two"] < 0.95
     low, middle, high = (found[column].to_numpy() for column in ("low", "gap", "high"))
     assert ((low < middle) & (middle < high)).all()
@@ -68,7 +68,7 @@ def test_a_label_that_is_two_is_found_out_and_the_bootstrap_says_how_surely():
 
 @settings(max_examples=10)
 @given(st.integers(0, 99))
-def test_csls_gaps_and_pairs_are_those_of_its_formula(seed):
+def test_csls_gaps_and_pairs_match_its_formula(seed):
     x, labels = artists(seed)
     cosine, k = x @ x.T, 3
     np.fill_diagonal(cosine, -np.inf)
@@ -101,13 +101,13 @@ def test_a_label_of_one_image_has_no_gap():
     assert found.loc["b"].notna().all()
 
 
-def test_labels_that_cannot_be_told_apart_are_refused():
+def test_too_few_labels_and_unknown_variants_are_refused():
     x = np.eye(3, dtype=np.float32)
-    with pytest.raises(StylesimError, match="two or more"):
+    with pytest.raises(StylesimError, match="at least two"):
         discrimination_gap(x, list("aaa"))
     with pytest.raises(StylesimError, match="No two images have the same label"):
         verification_auc(x, list("abc"))
-    with pytest.raises(StylesimError, match="one each"):
+    with pytest.raises(StylesimError, match="one label"):
         verification_auc(x, list("ab"))
     with pytest.raises(StylesimError, match="'prototype' or 'pairwise'"):
         discrimination_gap(x, list("aab"), variant="median")  # type: ignore[arg-type]

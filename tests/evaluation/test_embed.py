@@ -23,7 +23,7 @@ from stylesim.retrieval.descriptor_writer import DescriptorWriter
 
 
 class Projection(StyleEncoder):
-    """A small random network, sensitive to the batch it runs in only as far as the hardware is."""
+    """A small random network whose output depends on the batch only as far as the hardware's does."""
 
     def __init__(self, blind: bool = False) -> None:
         super().__init__(8, Preprocessing(16), Provenance("projection", "random"))
@@ -47,7 +47,7 @@ def jpeg(seed: int) -> bytes:
 
 
 def items(n: int = 23) -> list[Sample]:
-    """Every tenth is broken, and the ninth comes twice."""
+    """Return samples of which every tenth is broken and the ninth is repeated."""
     made = [Sample(f"r/{i}", jpeg(i), [f"set:{i % 3}"], f"c{i % 5}", "r") for i in range(n)]
     broken = [one._replace(image=jpeg(i)[:40]) if i % 10 == 4 else one for i, one in enumerate(made)]
     return broken + made[8:9]
@@ -57,7 +57,7 @@ def quiet(encoder: StyleEncoder, source, out: Path | None = None, **options):
     return embed(encoder, source, out, batch_size=4, device="cpu", progress=False, **options)
 
 
-def test_images_are_described_in_order_as_the_encoder_does():
+def test_images_are_embedded_in_order_as_the_encoder_does():
     encoder, source = Projection(), [Sample(f"r/{i}", jpeg(i), ["t"], None, "r") for i in range(9)]
     made = quiet(encoder, source)
 
@@ -68,7 +68,7 @@ def test_images_are_described_in_order_as_the_encoder_does():
     assert made.damaged == []
 
 
-def test_modules_keep_their_modes():
+def test_modules_keep_their_training_modes():
     encoder = Projection()
     encoder.train()
     encoder.linear.eval()
@@ -76,25 +76,25 @@ def test_modules_keep_their_modes():
     assert (encoder.training, encoder.dropout.training, encoder.linear.training) == (True, True, False)
 
 
-def test_damaged_and_repeated_images_are_left_out_and_named():
+def test_damaged_and_repeated_images_are_left_out_and_listed():
     made = quiet(Projection(), items())
     reasons = dict(made.damaged)
     assert set(reasons) == {"r/4", "r/14", "r/8"}
     assert "cannot be decoded" in reasons["r/4"]
-    assert reasons["r/8"] == "a second item with this id"
+    assert reasons["r/8"] == "another image has the same id"
     assert len(made) == 21
     assert made.items["position"].tolist() == [i for i in range(23) if i not in (4, 14)]
 
 
-def test_greyscale_takes_the_colour_out():
+def test_greyscale_removes_the_colour():
     red, green = (Image.new("RGB", (20, 20), colour) for colour in ((255, 0, 0), (0, 130, 0)))
     source = [Sample("red", red, [], None, "r"), Sample("green", green, [], None, "r")]
     grey = quiet(Projection(), source, greyscale=True).descriptors
     assert grey[0] @ grey[1] > 0.999 > quiet(Projection(), source).descriptors.prod(axis=0).sum()
 
 
-def test_with_flips_an_image_and_its_mirror_image_have_the_mean_of_their_descriptors():
-    image = Image.open(BytesIO(jpeg(3))).convert("RGB").resize((16, 16))  # so that no crop is off centre
+def test_flips_average_the_descriptors_of_an_image_and_its_mirror_image():
+    image = Image.open(BytesIO(jpeg(3))).convert("RGB").resize((16, 16))  # so that the crop is symmetric
     mirror = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     source = [Sample("image", image, [], None, "r"), Sample("mirror", mirror, [], None, "r")]
     plain, flipped = (quiet(Projection(), source, flips=flips).descriptors for flips in (False, True))
@@ -103,20 +103,20 @@ def test_with_flips_an_image_and_its_mirror_image_have_the_mean_of_their_descrip
     np.testing.assert_allclose(flipped, [mean, mean], atol=1e-6)
 
 
-def test_nothing_to_describe_is_refused_with_the_first_reason():
-    with pytest.raises(StylesimError, match="there are none"):
+def test_an_empty_result_is_refused_with_the_first_reason():
+    with pytest.raises(StylesimError, match="There are no images to embed"):
         quiet(Projection(), [])
-    with pytest.raises(StylesimError, match=r"None of 1 images could be described; the first is x: .*damaged"):
+    with pytest.raises(StylesimError, match=r"None of 1 images could be embedded. The first is x: .*damaged"):
         quiet(Projection(), [Sample("x", b"no image", [], None, "r")])
     with pytest.raises(StylesimError, match="descriptor is not finite, or zero"):
         quiet(Projection(blind=True), items(3))
 
 
-def test_an_interrupted_description_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_an_interrupted_call_continues_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("stylesim.evaluation.embed.DescriptorWriter", partial(DescriptorWriter, piece=4))
 
     def cut():
-        yield from items()[:22]  # the images ahead of the model are lost, the first piece is not
+        yield from items()[:22]  # batches decoded ahead of the model are lost, the first piece is not
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -131,11 +131,11 @@ def test_an_interrupted_description_goes_on_where_it_stopped(tmp_path: Path, mon
     assert resumed.damaged == whole.damaged
 
 
-def test_pieces_of_other_images_are_not_taken_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_pieces_of_other_images_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("stylesim.evaluation.embed.DescriptorWriter", partial(DescriptorWriter, piece=4))
 
     def cut():
-        yield from items()[:22]  # the images ahead of the model are lost, the first piece is not
+        yield from items()[:22]  # batches decoded ahead of the model are lost, the first piece is not
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -144,7 +144,7 @@ def test_pieces_of_other_images_are_not_taken_up(tmp_path: Path, monkeypatch: py
         quiet(Projection(), items()[5:], tmp_path / "set")
 
 
-def _describe_on_a_rank(rank: int, world: int, folder: Path, n: int) -> None:
+def _embed_on_a_rank(rank: int, world: int, folder: Path, n: int) -> None:
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=world)
     whole = gather_descriptor_set(quiet(Projection(), items(n), rank=rank, world=world))
@@ -152,12 +152,12 @@ def _describe_on_a_rank(rank: int, world: int, folder: Path, n: int) -> None:
     whole.save(folder / f"rank-{rank}")
 
 
-@pytest.mark.parametrize(("world", "n"), [(2, 23), (3, 23), (3, 3)])  # 3 images: ranks that have none
-def test_any_number_of_processes_makes_the_same_set_to_the_bit(tmp_path: Path, world: int, n: int):
+@pytest.mark.parametrize(("world", "n"), [(2, 23), (3, 23), (3, 3)])  # with 3 images, some ranks have none
+def test_every_world_size_makes_the_same_set_to_the_bit(tmp_path: Path, world: int, n: int):
     alone = quiet(Projection(), items(n))
-    # One process imports torch for all the ranks.
+    # Imports torch once for all ranks.
     multiprocessing.set_forkserver_preload(["stylesim.evaluation.embed"])
-    mp.start_processes(_describe_on_a_rank, (world, tmp_path, n), world, start_method="forkserver")
+    mp.start_processes(_embed_on_a_rank, (world, tmp_path, n), world, start_method="forkserver")
     for rank in range(world):
         together = DescriptorSet.load(tmp_path / f"rank-{rank}")
         np.testing.assert_array_equal(together.descriptors, alone.descriptors)

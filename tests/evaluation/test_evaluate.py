@@ -19,7 +19,7 @@ from stylesim.retrieval.readouts import Csls
 
 
 class Counting(StyleEncoder):
-    """Counts the images that it describes."""
+    """Counts the images that it embeds."""
 
     def __init__(self, seed: int = 0, name: str = "counting") -> None:
         super().__init__(6, Preprocessing(8), Provenance(name, "random"))
@@ -33,63 +33,63 @@ class Counting(StyleEncoder):
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
+def images(tmp_path: Path) -> Path:
     """Two labels of four one-coloured images."""
     for label in ("warm", "cold"):
-        (tmp_path / "pictures" / label).mkdir(parents=True)
+        (tmp_path / "images" / label).mkdir(parents=True)
         for i in range(4):
             colour = (200 + 9 * i, 30, 20 * i) if label == "warm" else (20 * i, 40, 200 + 9 * i)
-            Image.new("RGB", (12, 10), colour).save(tmp_path / "pictures" / label / f"{i}.png")
-    return tmp_path / "pictures"
+            Image.new("RGB", (12, 10), colour).save(tmp_path / "images" / label / f"{i}.png")
+    return tmp_path / "images"
 
 
-def measured(encoder: StyleEncoder | None, root: Path, folder: Path | None = None, **options) -> dict[str, float]:
+def metrics_of(encoder: StyleEncoder | None, root: Path, folder: Path | None = None, **options) -> dict[str, float]:
     specs = {"all": RetrievalSpec([str(root)], ks=(1, 3)), "grey": RetrievalSpec([str(root)], ks=(1,), greyscale=True)}
-    describing = {} if encoder is None else {"device": "cpu", "progress": False}
-    results = evaluate(encoder, specs, folder, **describing, **options)
+    embed_options = {} if encoder is None else {"device": "cpu", "progress": False}
+    results = evaluate(encoder, specs, folder, **embed_options, **options)
     return {f"{name}/{key}": value for name, r in results.items() for key, value in r.metrics.items()}
 
 
-def test_a_second_run_with_the_same_encoder_and_images_describes_nothing(pictures: Path, tmp_path: Path) -> None:
+def test_a_second_run_with_the_same_encoder_and_images_embeds_nothing(images: Path, tmp_path: Path) -> None:
     first, second = Counting(), Counting()
-    metrics = measured(first, pictures, cache=tmp_path / "cache")
+    metrics = metrics_of(first, images, cache=tmp_path / "cache")
     assert first.seen == 16  # eight images, in colour and without
-    assert measured(second, pictures, cache=tmp_path / "cache") == metrics == measured(Counting(), pictures)
+    assert metrics_of(second, images, cache=tmp_path / "cache") == metrics == metrics_of(Counting(), images)
     assert second.seen == 0
 
 
-def test_run_folders_lead_to_the_cached_sets(pictures: Path, tmp_path: Path) -> None:
-    metrics = measured(Counting(), pictures, tmp_path / "one", cache=tmp_path / "cache")
-    assert measured(Counting(), pictures, tmp_path / "two", cache=tmp_path / "cache") == metrics
-    assert measured(Counting(), pictures, tmp_path / "two", cache=tmp_path / "cache") == metrics  # the same run again
+def test_run_folders_link_to_the_cached_sets(images: Path, tmp_path: Path) -> None:
+    metrics = metrics_of(Counting(), images, tmp_path / "one", cache=tmp_path / "cache")
+    assert metrics_of(Counting(), images, tmp_path / "two", cache=tmp_path / "cache") == metrics
+    assert metrics_of(Counting(), images, tmp_path / "two", cache=tmp_path / "cache") == metrics  # the same run again
     for run in ("one", "two"):
-        assert measured(None, pictures, tmp_path / run) == metrics
-    with pytest.raises(StylesimError, match="There are no descriptors"):
-        measured(None, pictures, tmp_path / "three")
+        assert metrics_of(None, images, tmp_path / run) == metrics
+    with pytest.raises(StylesimError, match="has no descriptors of"):
+        metrics_of(None, images, tmp_path / "three")
 
 
-def test_other_weights_settings_images_or_labels_are_described_anew(pictures: Path, tmp_path: Path) -> None:
-    def described(encoder: Counting, **options) -> int:
-        measured(encoder, pictures, cache=tmp_path / "cache", **options)
+def test_other_weights_settings_images_or_labels_are_embedded_again(images: Path, tmp_path: Path) -> None:
+    def embedded(encoder: Counting, **options) -> int:
+        metrics_of(encoder, images, cache=tmp_path / "cache", **options)
         return encoder.seen
 
-    assert described(Counting()) == 16
-    assert described(Counting(seed=1)) == 16
-    assert described(Counting(), precision="bf16") == 16
-    assert described(Counting(), flips=True) == 32
+    assert embedded(Counting()) == 16
+    assert embedded(Counting(seed=1)) == 16
+    assert embedded(Counting(), precision="bf16") == 16
+    assert embedded(Counting(), flips=True) == 32
     configured = Counting()
     configured.config = {"_target_": "a factory", "layer": "another"}
-    assert described(configured) == 16
-    assert described(Counting()) == 0
-    image = pictures / "warm/0.png"
+    assert embedded(configured) == 16
+    assert embedded(Counting()) == 0
+    image = images / "warm/0.png"
     os.utime(image, ns=(1, 1))
-    assert described(Counting()) == 16
-    image.rename(pictures / "cold/9.png")
-    assert described(Counting()) == 16
-    assert described(Counting()) == 0
+    assert embedded(Counting()) == 16
+    image.rename(images / "cold/9.png")
+    assert embedded(Counting()) == 16
+    assert embedded(Counting()) == 0
 
 
-def test_an_image_that_is_not_in_shards_of_the_same_names_is_told_apart(shards: Path, tmp_path: Path) -> None:
+def test_shards_with_the_same_names_but_other_images_are_embedded_again(shards: Path, tmp_path: Path) -> None:
     encoders = [Counting() for _ in range(3)]
     for encoder, root in zip(encoders, ("train", "validation", "train"), strict=True):
         spec = RetrievalSpec([str(shards / root)], relevant="set:*", ks=(1,))
@@ -97,8 +97,8 @@ def test_an_image_that_is_not_in_shards_of_the_same_names_is_told_apart(shards: 
     assert [encoder.seen for encoder in encoders] == [72, 18, 0]
 
 
-def test_the_read_out_reaches_the_search(pictures: Path) -> None:
-    spec = {"all": RetrievalSpec([str(pictures)], ks=(1, 3))}
+def test_the_readout_is_applied_before_the_search(images: Path) -> None:
+    spec = {"all": RetrievalSpec([str(images)], ks=(1, 3))}
     options = {"device": "cpu", "progress": False}
     plain = evaluate(Counting(), spec, **options)["all"]
     scaled = evaluate(Counting(), spec, readout=Csls(k=2), **options)["all"]
@@ -106,33 +106,33 @@ def test_the_read_out_reaches_the_search(pictures: Path) -> None:
     assert not torch.equal(plain.neighbours.similarities, scaled.neighbours.similarities)
 
 
-def _measure_on_a_rank(rank: int, world: int, root: Path, folder: Path) -> None:
+def _evaluate_on_a_rank(rank: int, world: int, root: Path, folder: Path) -> None:
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=world)
     share = {"rank": rank, "world": world, "cache": folder / "cache"}
-    metrics = measured(Counting(), root, folder / "run", **share)
+    metrics = metrics_of(Counting(), root, folder / "run", **share)
     again = Counting()
-    assert measured(again, root, folder / "run", **share) == metrics
+    assert metrics_of(again, root, folder / "run", **share) == metrics
     assert again.seen == 0
     torch.distributed.destroy_process_group()
     torch.save(metrics, folder / f"{rank}.pt")
 
 
 @pytest.mark.parametrize("world", [2, 3])
-def test_metrics_and_cache_are_the_same_on_any_number_of_processes(pictures: Path, tmp_path: Path, world: int) -> None:
-    multiprocessing.set_forkserver_preload(["stylesim.evaluation.evaluate"])  # imports torch once for all the ranks
-    mp.start_processes(_measure_on_a_rank, (world, pictures, tmp_path), world, start_method="forkserver")
-    alone = measured(Counting(), pictures, tmp_path / "run", cache=tmp_path / "cache")
+def test_metrics_and_cache_are_the_same_for_every_world_size(images: Path, tmp_path: Path, world: int) -> None:
+    multiprocessing.set_forkserver_preload(["stylesim.evaluation.evaluate"])  # imports torch once for all ranks
+    mp.start_processes(_evaluate_on_a_rank, (world, images, tmp_path), world, start_method="forkserver")
+    alone = metrics_of(Counting(), images, tmp_path / "run", cache=tmp_path / "cache")
     for rank in range(world):
-        assert torch.load(tmp_path / f"{rank}.pt") == alone == measured(Counting(), pictures)
+        assert torch.load(tmp_path / f"{rank}.pt") == alone == metrics_of(Counting(), images)
 
 
-def test_two_sets_that_would_be_kept_under_one_name_are_refused(pictures: Path, tmp_path: Path) -> None:
-    grey = tmp_path / f"{pictures.name}-grey"
-    shutil.copytree(pictures, grey)
+def test_two_sets_with_the_same_folder_name_are_refused(images: Path, tmp_path: Path) -> None:
+    grey = tmp_path / f"{images.name}-grey"
+    shutil.copytree(images, grey)
     specs = {
-        "one": RetrievalSpec(query=[str(pictures)], greyscale=True),
+        "one": RetrievalSpec(query=[str(images)], greyscale=True),
         "other": RetrievalSpec(query=[str(grey)]),
     }
-    with pytest.raises(StylesimError, match="would both be kept as"):
+    with pytest.raises(StylesimError, match="would both be saved as"):
         evaluate(Counting(), specs, tmp_path / "out", progress=False)

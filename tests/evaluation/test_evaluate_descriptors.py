@@ -20,7 +20,7 @@ def make_set(name: str, styles: list[list[str]], contents: list[str | None], vec
 
 
 def drawings(seed: int = 0) -> DescriptorSet:
-    """3 styles x 4 contents; the style fills the first half of the descriptor, the content the second."""
+    """Return 3 styles x 4 contents: the first half of a descriptor is the style, the second the content."""
     style, content = np.divmod(np.arange(12), 4)
     noise = np.random.default_rng(seed).standard_normal((12, 8)) * 1e-3
     x = np.concatenate([np.eye(4)[style] * 0.6, np.eye(4)[content] * 0.8], axis=1) + noise
@@ -28,7 +28,7 @@ def drawings(seed: int = 0) -> DescriptorSet:
     return make_set("d", [[f"set:{s}"] for s in style], [f"c{c}" for c in content], x)
 
 
-def test_a_descriptor_of_content_looks_like_style_only_without_distinct():
+def test_distinct_excludes_neighbours_with_the_same_content():
     queries = drawings()
     plain = evaluate_descriptors(queries, None, RetrievalSpec(["d"], relevant="set:*", ks=(1, 3)))
     strict = evaluate_descriptors(queries, None, RetrievalSpec(["d"], relevant="set:*", distinct="content", ks=(1, 3)))
@@ -40,7 +40,7 @@ def test_a_descriptor_of_content_looks_like_style_only_without_distinct():
     assert (plain.metrics["queries"], plain.metrics["gallery"]) == (12, 12)
 
 
-def test_the_swapped_spec_scores_content():
+def test_the_swapped_spec_evaluates_content():
     spec = RetrievalSpec(["d"], relevant="set:*", distinct="content", ks=(1, 2))
     assert spec.swapped() == RetrievalSpec(["d"], relevant="content", distinct="set:*", ks=(1, 2))
     assert RetrievalSpec(["d"], relevant="set:*").swapped().relevant == "content"
@@ -48,7 +48,7 @@ def test_the_swapped_spec_scores_content():
     assert content["recall@1"] == content["map@2"] == 1
 
 
-def test_any_shared_tag_is_relevant_and_queries_without_one_count_zero():
+def test_any_shared_tag_is_relevant_and_queries_without_one_count_as_zero():
     queries = make_set("q", [["a:x", "a:y"], ["a:z"], ["b:x"]], [None] * 3, np.eye(3))
     gallery = make_set("g", [["a:y"], ["a:y", "a:w"], ["b:x"]], [None] * 3, np.eye(3))
     result = evaluate_descriptors(queries, gallery, RetrievalSpec(["q"], ["g"], relevant="a:*", ks=(3,)))
@@ -61,7 +61,7 @@ def test_any_shared_tag_is_relevant_and_queries_without_one_count_zero():
 
 @settings(max_examples=25)
 @given(st.integers(0, 999), st.booleans(), st.sampled_from([16, 64, 16384]))
-def test_metrics_count_the_whole_gallery_after_exclusion_for_any_block(seed, several, block):
+def test_counts_cover_the_whole_gallery_after_exclusion_for_any_block(seed, several, block):
     rng = np.random.default_rng(seed)
     n = int(rng.integers(2, 40))
     tags = [sorted({f"s:{t}" for t in rng.integers(0, 4, int(rng.integers(0, 3)) if several else 1)}) for _ in range(n)]
@@ -83,7 +83,7 @@ def test_metrics_count_the_whole_gallery_after_exclusion_for_any_block(seed, sev
     assert result.metrics["chance_recall@1"] == pytest.approx(np.mean(chances))
 
 
-def test_groups_of_tags_score_the_same_neighbours_as_their_own_spec_would():
+def test_groups_of_tags_match_the_metrics_of_a_spec_of_their_own():
     queries = drawings()
     families = [[*tags, f"family:{int(tags[0][-1]) // 2}", "medium:ink"] for tags in queries.items["tags"]]
     queries = DescriptorSet(queries.descriptors, queries.items.assign(tags=families), {})
@@ -98,7 +98,7 @@ def test_groups_of_tags_score_the_same_neighbours_as_their_own_spec_would():
         evaluate_descriptors(queries, None, replace(plain, groups=("artist",)))
 
 
-def test_limit_is_a_fixed_sample_of_the_queries_and_leaves_the_gallery_whole():
+def test_limit_takes_a_fixed_sample_of_the_queries_and_the_whole_gallery():
     everything = drawings()
     spec = RetrievalSpec(["d"], relevant="set:*", limit=5, ks=(1,))
     result = evaluate_descriptors(everything, None, spec)

@@ -9,7 +9,7 @@ from stylesim.retrieval.descriptor_set import DescriptorSet, item_table
 from stylesim.retrieval.readouts import Csls
 
 
-def test_separation_counts_labels_nearer_to_another_and_leaves_out_images_of_several():
+def test_separation_counts_negative_gaps_and_leaves_out_images_with_several_labels():
     x, labels = artists(4, (20, 20, 20), noise=0.3)
     rows = [(str(i), [f"set:{label}"], None, "r", i) for i, label in enumerate(labels)]
     rows += [("none", [], None, "r", 60), ("both", ["set:a", "set:b"], None, "r", 61)]

@@ -11,7 +11,7 @@ from stylesim.evaluation.metrics import mean_metrics, query_metrics, retrieval_m
 
 
 def by_loops(relevance: list[list[bool]], n_relevant: list[int], k: int) -> dict[str, float]:
-    """The definitions again, one query and one rank at a time."""
+    """Compute the definitions with loops over queries and ranks."""
     names = ("recall", "precision", "map", "mrr", "paper_map")
     sums, reciprocal_of_hit = dict.fromkeys(names, 0.0), []
     for hits, total in zip(relevance, n_relevant, strict=True):
@@ -39,7 +39,7 @@ def tables(draw: st.DrawFn) -> tuple[list[list[bool]], list[int]]:
     return rows, [sum(row) + draw(st.integers(0, 5)) for row in rows]
 
 
-def test_a_case_worked_by_hand():
+def test_a_case_computed_by_hand():
     relevance = np.array([[True, False, True, False], [False, True, False, False], [False] * 4])
     metrics = retrieval_metrics(relevance, np.array([2, 5, 0]), ks=(1, 4))
 
@@ -56,14 +56,14 @@ def test_a_case_worked_by_hand():
 
 
 @given(tables(), st.integers(1, 15))
-def test_the_metrics_are_those_of_the_definitions_written_as_loops(table, k):
+def test_metrics_match_the_definitions_written_as_loops(table, k):
     relevance, n_relevant = table
     hits = np.array(relevance, dtype=bool).reshape(len(relevance), -1)
     assert retrieval_metrics(hits, np.array(n_relevant), [k]) == pytest.approx(by_loops(relevance, n_relevant, k))
 
 
 @given(tables(), st.integers(1, 15))
-def test_the_metrics_of_a_set_are_means_of_those_of_its_queries(table, k):
+def test_metrics_of_a_set_are_means_over_its_queries(table, k):
     hits, counts = np.array(table[0], dtype=bool).reshape(len(table[0]), -1), np.array(table[1])
     per_query = query_metrics(hits, counts, [1, k])
 
@@ -76,8 +76,8 @@ def test_the_metrics_of_a_set_are_means_of_those_of_its_queries(table, k):
 
 
 @given(tables(), st.integers(1, 15))
-def test_the_usual_metrics_are_those_of_torchmetrics(table, k):
-    """Not its MAP: its average precision at k divides by the hits found, ours by min(k, n_relevant)."""
+def test_the_usual_metrics_match_torchmetrics(table, k):
+    """Except for MAP: torchmetrics divides average precision at k by the hits, stylesim by min(k, n_relevant)."""
     from torchmetrics.functional.retrieval import (
         retrieval_average_precision,
         retrieval_hit_rate,
@@ -91,7 +91,7 @@ def test_the_usual_metrics_are_those_of_torchmetrics(table, k):
     nearness = torch.arange(width, 0, -1).float()
     for number, row in enumerate(rows):
         target = torch.tensor(row)
-        top = min(k, width)  # its k is clipped to the number of candidates in some of its versions
+        top = min(k, width)  # some versions of torchmetrics clip k to the number of candidates
         assert per_query[f"recall@{k}"][number] == retrieval_hit_rate(nearness, target, top_k=top)
         assert per_query[f"mrr@{k}"][number] == pytest.approx(
             float(retrieval_reciprocal_rank(nearness, target, top_k=top))
@@ -99,13 +99,13 @@ def test_the_usual_metrics_are_those_of_torchmetrics(table, k):
         assert per_query[f"precision@{k}"][number] == pytest.approx(
             float(retrieval_precision(nearness, target, top_k=k))
         )
-        # Where the ranking is complete, every definition of average precision is one.
+        # For a complete ranking all definitions of average precision agree.
         whole = float(retrieval_average_precision(nearness, target))
         assert per_query[f"map@{width}"][number] == pytest.approx(whole, abs=1e-6)
 
 
 @given(tables(), st.integers(1, 12))
-def test_the_papers_metrics_are_those_of_its_formula(table, k):
+def test_the_papers_metrics_match_its_formula(table, k):
     """mAP@k = (1/Q) sum_q (1/k) sum_{j<=k} P_q@j; MRR over the queries with a hit (CSD, section 5)."""
     hits = np.array(table[0], dtype=bool).reshape(len(table[0]), -1)
     hits = np.pad(hits, ((0, 0), (0, 12)))[:, :k]
@@ -127,11 +127,11 @@ def test_metrics_are_fractions_and_do_not_depend_on_the_order_of_the_queries(tab
     assert retrieval_metrics(hits[::-1], counts[::-1], [1, k]) == pytest.approx(metrics)
 
 
-def test_finding_everything_first_is_perfect_and_nothing_is_zero():
+def test_a_perfect_ranking_scores_one_and_no_hit_scores_zero():
     perfect = np.array([[True, True, False, False], [True, False, False, False]])
     metrics = retrieval_metrics(perfect, np.array([2, 1]), [4])
     assert metrics["map@4"] == metrics["mrr@4"] == metrics["recall@4"] == 1
-    assert metrics["paper_map@4"] < 1  # the paper's mAP punishes a class for being small
+    assert metrics["paper_map@4"] < 1  # the paper's mAP penalises small classes
     assert set(retrieval_metrics(~perfect & False, np.array([2, 1]), [4]).values()) == {0.0}
 
 
@@ -149,16 +149,16 @@ def test_tensors_are_accepted():
 @pytest.mark.parametrize(
     ("relevance", "n_relevant", "ks", "message"),
     [
-        (np.ones((2, 3)), [3, 3], [1], "boolean table"),
-        (np.ones(3, dtype=bool), [3], [1], "boolean table"),
-        (np.ones((2, 3), dtype=bool), [3], [1], "2 of them"),
-        (np.ones((1, 3), dtype=bool), [3.0], [1], "whole number"),
+        (np.ones((2, 3)), [3, 3], [1], "boolean array"),
+        (np.ones(3, dtype=bool), [3], [1], "boolean array"),
+        (np.ones((2, 3), dtype=bool), [3], [1], "each of 2 queries"),
+        (np.ones((1, 3), dtype=bool), [3.0], [1], "one integer"),
         (np.ones((0, 3), dtype=bool), np.empty(0, dtype=int), [1], "empty"),
-        (np.ones((1, 3), dtype=bool), [3], [0], "ranks of 1 or more"),
-        (np.ones((1, 3), dtype=bool), [3], [], "at least one"),
+        (np.ones((1, 3), dtype=bool), [3], [0], "ranks of at least 1"),
+        (np.ones((1, 3), dtype=bool), [3], [], "one or more ranks"),
         (np.ones((1, 3), dtype=bool), [2], [1], "3 hits but n_relevant says 2"),
     ],
 )
-def test_what_makes_no_sense_is_refused(relevance, n_relevant, ks, message):
+def test_invalid_arguments_are_refused(relevance, n_relevant, ks, message):
     with pytest.raises(StylesimError, match=message):
         retrieval_metrics(relevance, n_relevant, ks)

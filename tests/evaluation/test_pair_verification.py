@@ -13,9 +13,9 @@ from stylesim.evaluation.pair_verification import verification_auc
 
 @settings(max_examples=15)
 @given(st.integers(0, 99), st.sampled_from([0.1, 0.6, 3.0]))
-def test_the_auc_is_the_share_of_pairs_of_pairs_in_the_right_order(seed, noise):
+def test_the_auc_matches_its_definition_with_ties(seed, noise):
     x, labels = artists(seed, noise=noise)
-    x = np.round(x * 4) / 4  # so that there are ties
+    x = np.round(x * 4) / 4  # creates ties
     pairs = [(float(x[i] @ x[j]), labels[i] == labels[j]) for i, j in combinations(range(len(x)), 2)]
     same, different = ([s for s, alike in pairs if alike == kind] for kind in (True, False))
     wins = np.mean([(a > b) + (a == b) / 2 for a in same for b in different])
@@ -23,7 +23,7 @@ def test_the_auc_is_the_share_of_pairs_of_pairs_in_the_right_order(seed, noise):
     assert found == (pytest.approx(wins), len(same), len(different), True)
 
 
-def test_a_sample_of_pairs_is_near_all_of_them_and_says_so():
+def test_a_sample_of_pairs_approximates_all_pairs():
     x, labels = artists(3, (30, 50, 80, 2, 1))
     whole, sampled = verification_auc(x, labels), verification_auc(x, labels, pairs=8000)
     assert (sampled.same, sampled.different, sampled.exact) == (4000, 4000, False)

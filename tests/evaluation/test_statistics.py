@@ -4,6 +4,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,7 +12,7 @@ from stylesim.core.errors import StylesimError
 from stylesim.evaluation.statistics import bootstrap_interval, paired_difference
 
 
-def test_the_interval_of_a_share_is_the_binomial_one():
+def test_the_interval_of_a_share_matches_the_binomial_one():
     values = np.repeat([0.0, 1.0], [300, 700])
     low, high = bootstrap_interval(values)
     half = 1.96 * np.sqrt(0.7 * 0.3 / 1000)
@@ -20,7 +21,7 @@ def test_the_interval_of_a_share_is_the_binomial_one():
     assert low < narrow[0] < 0.7 < narrow[1] < high
 
 
-def test_the_interval_covers_the_truth_as_often_as_it_says():
+def test_the_interval_covers_the_true_mean_at_its_level():
     rng = np.random.default_rng(0)
     intervals = [bootstrap_interval(rng.exponential(size=80), level=0.9, resamples=300) for _ in range(300)]
     assert 0.84 < np.mean([low <= 1 <= high for low, high in intervals]) < 0.94
@@ -36,14 +37,14 @@ def test_queries_without_a_value_are_left_out():
 
 @settings(max_examples=20)
 @given(st.lists(st.sampled_from([-1.0, -0.5, 0.0, 0.25, 1.0]), min_size=1, max_size=8))
-def test_the_p_value_is_that_of_all_sign_flips(differences):
+def test_the_p_value_matches_all_sign_flips(differences):
     a = np.array(differences)
     flips = [abs(sum(s * d for s, d in zip(signs, a, strict=True))) for signs in product((-1, 1), repeat=len(a))]
     exact = np.mean([flip >= abs(a.sum()) - 1e-9 for flip in flips])
     assert paired_difference(a, np.zeros(len(a)), resamples=4000).p_value == pytest.approx(exact, abs=0.04)
 
 
-def test_encoders_that_differ_are_told_apart_and_others_are_not():
+def test_only_encoders_that_differ_have_a_small_p_value():
     rng = np.random.default_rng(0)
     difficulty = rng.random(400)
     a = (rng.random(400) < difficulty).astype(float)
@@ -66,3 +67,17 @@ def test_only_queries_with_both_values_are_compared():
         paired_difference(a, b[:3])
     with pytest.raises(StylesimError, match="nothing to compare"):
         paired_difference(a[1:2], b[1:2])
+
+
+def test_intervals_and_p_values_match_scipy():
+    rng = np.random.default_rng(1)
+    a, b = rng.random(60), rng.random(60)
+    expected = scipy.stats.bootstrap(
+        (a - b,), np.mean, n_resamples=2000, batch=1, method="percentile", rng=np.random.default_rng(0)
+    )
+    here = paired_difference(a, b)
+    assert (here.low, here.high) == pytest.approx(tuple(expected.confidence_interval), abs=1e-12)
+    test = scipy.stats.permutation_test(
+        (a, b), lambda x, y, axis: (x - y).mean(axis), permutation_type="samples", n_resamples=10000, rng=rng
+    )
+    assert here.p_value == pytest.approx(test.pvalue, abs=0.02)

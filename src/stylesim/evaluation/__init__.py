@@ -1,0 +1,1 @@
+"""From encoders and images to descriptor sets, retrieval metrics and their statistics."""

@@ -1,7 +1,7 @@
-"""What a similarity says by itself, away from any ranking: gaps between labels, and pairs told apart.
+"""The discrimination gap: each label's similarity to itself minus its similarity to the most similar other label.
 
-A cosine of style descriptors is no calibrated score: an artist's own works can be less alike than they are to
-another's (CSD+, 2026). These metrics show where.
+A cosine of style descriptors is not a calibrated score: an artist's own works can be less similar to each other than
+to those of another artist (CSD+, arXiv 2605.09030). The gap shows for which labels that happens.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from stylesim.core.errors import StylesimError
+from stylesim.core.errors import ConfigError
 from stylesim.evaluation.labels import encode_labels
 from stylesim.retrieval.exact_search import search
 from stylesim.retrieval.readouts import csls_within
@@ -30,35 +30,50 @@ def discrimination_gap(
     resamples: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Each label's similarity to itself minus that to the label it is most similar to (CSD+).
+    """Compute each label's discrimination gap, with a bootstrap over its images (CSD+, arXiv 2605.09030).
 
-    `pairwise`: means over pairs of images. `prototype`: means over a label's images of the similarity to a label's
-    prototype, its mean descriptor at unit length. An image is in neither case compared with itself: its own label's
-    prototype is that of the other images. `csls`: similarities are those of that read-out with so many neighbours, of
-    two images or of an image and a prototype (whose nearest images are likely to be its own).
+    Args:
+        descriptors: One unit vector per image.
+        labels: One label per image.
+        variant: "pairwise": means over pairs of images. "prototype": means over a label's images of the similarity
+            to a label's prototype, its mean descriptor at unit length. In neither case is an image compared with
+            itself: the prototype of its own label is that of the other images.
+        csls: If given, similarities are those of CSLS with this number of neighbours, between two images or between
+            an image and a prototype (whose nearest images are probably its own).
+        resamples: The number of bootstrap resamples of a label's images.
+        seed: Seed of the bootstrap.
 
-    Returns a row per label: `label`, `images`, `own`, `best_other`, `nearest` (the name of that label), `gap`, and of a
-    bootstrap over the label's images `low` and `high` (95 %) and `positive`, the share of resamples whose gap is above
-    0. A label of one image has no gap: NaN. Raises StylesimError for fewer than two labels.
+    Returns:
+        One row per label: `label`, `images`, `own`, `best_other`, `nearest` (the name of that other label), `gap`,
+        `low` and `high` (95 % interval of the gap), and `positive`, the share of resamples with a gap above 0. A
+        label with one image has no gap: NaN.
+
+    Raises:
+        DataError: If there are fewer than two labels, or not one label per descriptor.
+        ConfigError: For another variant.
     """
+    if variant not in get_args(Variant):
+        raise ConfigError(f"The variant of the gap must be 'prototype' or 'pairwise', got {variant!r}.")
     x, names, code = encode_labels(descriptors, labels)
-    facing = x
+    y = x  # the vectors that x is compared with
     if csls and variant == "pairwise":
-        x, facing = csls_within(x, csls)
-    sums = np.stack([facing[code == label].sum(axis=0, dtype=np.float64) for label in range(len(names))])
+        x, y = csls_within(x, csls)
+    sums = np.stack([y[code == label].sum(axis=0, dtype=np.float64) for label in range(len(names))])
     sizes = np.bincount(code)
     others = _scaled(sums, sizes, variant)
-    # Of prototypes 2 cos(x, p) - r(p); r(x) is the same for all of them.
-    hubs = _closeness(others, x, csls) if csls and variant == "prototype" else None
+    # The CSLS of an image x and a prototype p is 2 cos(x, p) - r(x) - r(p), and r(x) cancels in the gap.
+    r = _mean_neighbour_similarity(others, x, csls) if csls and variant == "prototype" else None
     rng = np.random.default_rng(seed)
     rows = []
     for label, name in enumerate(names):
-        mine, theirs = x[code == label].astype(np.float64), facing[code == label]
-        size = len(mine)
-        own = _scaled(sums[label] - theirs, np.full(size, size - 1), variant)
-        table = np.column_stack([(mine * own).sum(axis=1), mine @ others.T])  # its own column is never the best
-        if hubs is not None:
-            table = 2 * table - np.append(hubs[label], hubs)
+        own_x, own_y = x[code == label].astype(np.float64), y[code == label]
+        size = len(own_x)
+        leave_one_out = _scaled(sums[label] - own_y, np.full(size, size - 1), variant)
+        # Column 0: similarity to the own label without the image itself. Then one column per label, in which the
+        # label's own column is set to -inf, so that it is never the best other one.
+        table = np.column_stack([(own_x * leave_one_out).sum(axis=1), own_x @ others.T])
+        if r is not None:
+            table = 2 * table - np.append(r[label], r)
         means = table.mean(axis=0)
         means[1 + label] = -np.inf
         gaps = []
@@ -67,22 +82,22 @@ def discrimination_gap(
             resampled[:, 1 + label] = -np.inf
             gaps.append(resampled[:, 0] - resampled[:, 1:].max(axis=1))
         best, gaps = int(means[1:].argmax()), np.concatenate(gaps)
-        metrics = (means[0], means[1 + best], names[best], means[0] - means[1 + best])
-        rows.append((name, size, *metrics, *np.quantile(gaps, [0.025, 0.975]), (gaps > 0).mean()))
+        values = (means[0], means[1 + best], names[best], means[0] - means[1 + best])
+        rows.append((name, size, *values, *np.quantile(gaps, [0.025, 0.975]), (gaps > 0).mean()))
     columns = ["label", "images", "own", "best_other", "nearest", "gap", "low", "high", "positive"]
-    found = pd.DataFrame(rows, columns=columns)
-    found.loc[found["images"] < 2, ["own", "gap", "low", "high", "positive"]] = np.nan
-    return found
+    table = pd.DataFrame(rows, columns=columns)
+    table.loc[table["images"] < 2, ["own", "gap", "low", "high", "positive"]] = np.nan
+    return table
 
 
-def _closeness(prototypes: Float[np.ndarray, "m d"], x: Float[np.ndarray, "n d"], k: int) -> Float[np.ndarray, " m"]:
-    """Mean similarity of each prototype to the `k` images nearest to it."""
+def _mean_neighbour_similarity(
+    prototypes: Float[np.ndarray, "m d"], x: Float[np.ndarray, "n d"], k: int
+) -> Float[np.ndarray, " m"]:
+    """Return the mean similarity of each prototype and its `k` nearest images."""
     return search(prototypes.astype(np.float32), x, min(k, len(x))).similarities.numpy().mean(axis=1)
 
 
 def _scaled(sums: Float[np.ndarray, "m d"], sizes: Int[np.ndarray, " m"], variant: Variant) -> Float[np.ndarray, "m d"]:
-    """Sums of descriptors as means, or as prototypes of unit length."""
-    if variant not in get_args(Variant):
-        raise StylesimError(f"The variant of the gap is 'prototype' or 'pairwise', not {variant!r}.")
+    """Turn sums of descriptors into means, or into prototypes of unit length."""
     lengths = np.linalg.norm(sums, axis=1) if variant == "prototype" else sizes
     return sums / lengths.clip(min=1e-12)[:, None]

@@ -1,4 +1,4 @@
-"""embed(encoder, images): the one way from images to a DescriptorSet."""
+"""Embed images: from an encoder and samples to a DescriptorSet."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from stylesim.core.devices import pick_device
-from stylesim.core.errors import CorruptSampleError, StylesimError
+from stylesim.core.errors import CorruptSampleError, DataError, StylesimError
 from stylesim.core.images import open_image
 from stylesim.core.progress import progress as show_progress
 from stylesim.data.sample import Sample
@@ -32,21 +32,23 @@ if TYPE_CHECKING:
     from stylesim.encoders.preprocessing import Preprocessing
     from stylesim.encoders.style_encoder import StyleEncoder
 
-AHEAD = 3
-"""Batches that are decoded while the model is busy with one."""
+BATCHES_AHEAD = 3
+"""Batches that are decoded while the model processes one."""
 
 
-class _Prepared(NamedTuple):
+class _Decoded(NamedTuple):
+    """A sample after decoding, without its encoded image."""
+
     position: int
-    item: Sample
+    sample: Sample
     image: UInt8[Tensor, "3 s s"] | None
-    reason: str
+    problem: str
 
 
 @torch.no_grad()  # not inference_mode, under which bf16 autocast on a CPU is many times slower
 def embed(
     encoder: StyleEncoder,
-    items: Iterable[Sample],
+    samples: Iterable[Sample],
     out: Path | str | None = None,
     *,
     batch_size: int = 64,
@@ -58,22 +60,35 @@ def embed(
     rank: int = 0,
     world: int = 1,
 ) -> DescriptorSet:
-    """Describe images, in evaluation mode, in their order.
+    """Embed images in order, with the encoder in evaluation mode.
 
-    A damaged image, one whose descriptor is not finite or zero, and the second of two items with one id are
-    left out and named in `meta["damaged"]` with the reason. With `out` the set is written there piece by
-    piece: interrupted and called again with the same images and encoder, it goes on where it stopped.
-    `greyscale` takes the colour out of every image first. `device`: "auto" is CUDA, MPS or CPU; the encoder
-    moves there and stays. `precision`: autocast. `flips`: a descriptor is the normalised mean of the image's
-    and of its mirror image's, for twice the work.
+    Images that cannot be read, images whose descriptor is zero or not finite, and repeated ids are left out and
+    listed in `meta["damaged"]` with the reason.
 
-    With `world` > 1, `items` is the *whole* source in every process, and this one describes batches
-    rank::world (to `<out>-<rank>-of-<world>`): put the shares together with `gather_descriptor_set`.
+    Args:
+        encoder: Is moved to `device` and stays there.
+        samples: The images.
+        out: Folder of the resulting set, which must not exist. An interrupted call that is repeated with the same
+            images and encoder continues where it stopped. None keeps the set in memory.
+        batch_size: Images per forward pass.
+        device: "auto" is CUDA, MPS or CPU, the first that is available.
+        greyscale: Remove the colour of every image first.
+        precision: Autocast to bf16 or fp16.
+        flips: Average the descriptors of an image and its mirror image, for twice the work.
+        progress: Show a progress bar.
+        rank: This process's rank. With a world size above 1, `samples` is the whole source on every rank, this rank
+            embeds the batches rank, rank + world, ... (into `<out>-<rank>-of-<world>`), and
+            `gather_descriptor_set` joins the parts.
+        world: The world size.
 
-    Raises StylesimError where no image can be described, and where `out` exists or belongs to something else.
+    Returns:
+        float32 descriptors of unit length, with the labels of their images.
+
+    Raises:
+        DataError: If no image can be embedded, or `out` exists or was begun with other images or another encoder.
     """
     device = pick_device() if device == "auto" else torch.device(device)
-    if encoder.device != device:  # even a move that changes nothing divides a sharded encoder anew
+    if encoder.device != device:  # `to` would reshard a sharded encoder even if nothing changes
         encoder = encoder.to(device)
     meta = {
         "encoder": asdict(encoder.provenance) | {"preprocessing": asdict(encoder.preprocessing)},
@@ -85,121 +100,128 @@ def embed(
         writer = DescriptorBuffer(encoder.dim, meta)
     else:
         folder = out if world == 1 else f"{out}-{rank}-of-{world}"
-        # Reading every weight is only worth its time where the set outlives the encoder.
+        # The digest reads every weight, which is only worth it if the set outlives the encoder.
         writer = DescriptorWriter(folder, encoder.dim, meta | {"encoder_digest": encoder.digest()})
-    share = _Share(items, batch_size, rank, world, done=set(writer.done))
+    batches = _RankBatches(samples, batch_size, rank, world, done=set(writer.done))
     damaged: list[tuple[str, str]] = []
     with (
-        _evaluating(encoder),
-        show_progress("describing", share.total(), show=progress and rank == 0) as advance,
+        _evaluation_mode(encoder),
+        show_progress("embedding", batches.total(), show=progress and rank == 0) as advance,
     ):
-        for batch in _prepared(share, encoder.preprocessing, greyscale):
-            good = [one for one in batch if one.image is not None]
+        for batch in _decode(batches, encoder.preprocessing, greyscale):
+            good = [decoded for decoded in batch if decoded.image is not None]
             vectors = _encode(encoder, good, device, precision, flips)
             bad = set(bad_descriptors(vectors).tolist())
-            damaged += [(one.item.id, one.reason) for one in batch if one.image is None]
-            damaged += [(good[i].item.id, "its descriptor is not finite, or zero") for i in sorted(bad)]
+            damaged += [(decoded.sample.id, decoded.problem) for decoded in batch if decoded.image is None]
+            damaged += [(good[i].sample.id, "its descriptor is not finite, or zero") for i in sorted(bad)]
             keep = [i for i in range(len(good)) if i not in bad]
-            writer.add(vectors[keep], item_table(_row(good[i]) for i in keep))
+            writer.add(vectors[keep], item_table(_item(good[i]) for i in keep))
             advance(len(batch))
-    share.refuse_strangers(out)
-    damaged += [(name, "a second item with this id") for name in share.twice]
+    batches.refuse_missing_images(out)
+    damaged += [(name, "another image has the same id") for name in batches.repeated]
     if not writer.done and world == 1:
-        raise _nothing(damaged)
-    return writer.finish(**_of_images(writer.done, damaged))
+        raise _nothing_embedded(damaged)
+    return writer.finish(**_image_meta(writer.done, damaged))
 
 
-def gather_descriptor_set(share: DescriptorSet) -> DescriptorSet:
-    """The whole set on every process, from the shares that `describe` made with rank and world.
+def gather_descriptor_set(part: DescriptorSet) -> DescriptorSet:
+    """Join the parts that `embed` made on each rank, and return the whole set on every rank.
 
-    In the order of the source, each id once: to the bit the set that one such process would have made
-    alone. Without a process group the share is the whole.
+    The images are in the order of the source, each id once: bit for bit the set of a single process. Without a
+    process group `part` is returned.
+
+    Raises:
+        DataError: If no rank has embedded an image.
     """
     if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
-        return share
-    shares: list[DescriptorSet] = [share] * dist.get_world_size()
-    dist.all_gather_object(shares, DescriptorSet(np.asarray(share.descriptors), share.items, share.meta))
-    rows = item_table(row for part in shares for row in part.items.itertuples(index=False, name=None))
+        return part
+    parts: list[DescriptorSet] = [part] * dist.get_world_size()
+    dist.all_gather_object(parts, DescriptorSet(np.asarray(part.descriptors), part.items, part.meta))
+    rows = item_table(row for one in parts for row in one.items.itertuples(index=False, name=None))
     order = rows.sort_values("position", kind="stable").drop_duplicates("id").index.to_numpy()
-    descriptors = np.concatenate([part.descriptors for part in shares])[order]
+    descriptors = np.concatenate([one.descriptors for one in parts])[order]
     items = rows.loc[order].reset_index(drop=True)
-    damaged = [pair for part in shares for pair in part.damaged]
+    damaged = [pair for one in parts for pair in one.damaged]
     if items.empty:
-        raise _nothing(damaged)
-    return DescriptorSet(descriptors, items, share.meta | _of_images(items["id"], damaged))
+        raise _nothing_embedded(damaged)
+    return DescriptorSet(descriptors, items, part.meta | _image_meta(items["id"], damaged))
 
 
-class _Share:
-    """This process's batches, without what is done: the same batches, and so the same bits, for any world."""
+class _RankBatches:
+    """The batches of one rank, without the images that are done.
 
-    def __init__(self, items: Iterable[Sample], batch_size: int, rank: int, world: int, done: set[str]) -> None:
-        self.items, self.batch_size, self.rank, self.world, self.done = items, batch_size, rank, world, done
+    The division into batches, and with it the last bit of every descriptor, is the same for every world size.
+    """
+
+    def __init__(self, samples: Iterable[Sample], batch_size: int, rank: int, world: int, done: set[str]) -> None:
+        self.samples, self.batch_size, self.rank, self.world, self.done = samples, batch_size, rank, world, done
         self.seen: set[str] = set()
-        self.twice: list[str] = []
+        self.repeated: list[str] = []
 
     def total(self) -> int | None:
-        """Images still to do, where the source knows its length."""
-        if not isinstance(self.items, Sized):
+        """Return the number of images still to do, if the source has a length."""
+        if not isinstance(self.samples, Sized):
             return None
-        starts = range(self.rank * self.batch_size, len(self.items), self.world * self.batch_size)
-        return sum(min(self.batch_size, len(self.items) - start) for start in starts) - len(self.done)
+        starts = range(self.rank * self.batch_size, len(self.samples), self.world * self.batch_size)
+        return sum(min(self.batch_size, len(self.samples) - start) for start in starts) - len(self.done)
 
     def __iter__(self) -> Iterator[list[tuple[int, Sample]]]:
-        numbered = enumerate(self.items)
+        numbered = enumerate(self.samples)
         for number in count():
             if not (batch := list(islice(numbered, self.batch_size))):
                 return
-            fresh, mine = [], number % self.world == self.rank
-            for position, item in batch:
-                if item.problem is not None:  # of a shard that breaks off, all that is missing has one id
-                    fresh.append((position, item))
-                    continue
-                if item.id in self.seen:
-                    self.twice += [item.id] if mine else []
-                elif item.id not in self.done:
-                    fresh.append((position, item))
-                self.seen.add(item.id)
-            if mine:
-                yield fresh
+            new, is_own = [], number % self.world == self.rank
+            for position, sample in batch:
+                if sample.id in self.seen:
+                    self.repeated += [sample.id] if is_own else []
+                elif sample.id not in self.done:
+                    new.append((position, sample))
+                self.seen.add(sample.id)
+            if is_own:
+                yield new
 
-    def refuse_strangers(self, out: Path | str | None) -> None:
-        if strangers := self.done - self.seen:
-            raise StylesimError(
-                f"{out} was begun with other images: it holds {len(strangers)} that are not among "
-                f"these, such as {min(strangers)!r}. Delete {out}.partial, or choose another folder."
+    def refuse_missing_images(self, out: Path | str | None) -> None:
+        """Raise a DataError if images that were embedded before are not in the source."""
+        if missing := self.done - self.seen:
+            raise DataError(
+                f"{out} was begun with other images: it holds {len(missing)} that are not among the present ones, such"
+                f" as {min(missing)!r}. Delete {out}.partial, or choose another folder."
             )
 
 
-def _prepared(
+def _decode(
     batches: Iterable[list[tuple[int, Sample]]], preprocessing: Preprocessing, greyscale: bool
-) -> Iterator[list[_Prepared]]:
-    """Decoded batches, in order. PIL and libjpeg release the GIL, so threads use every core."""
+) -> Iterator[list[_Decoded]]:
+    """Yield decoded batches in order. PIL and libjpeg release the GIL, so threads use all cores."""
 
-    def prepare(numbered: tuple[int, Sample]) -> _Prepared:
-        position, item = numbered
+    def decode(numbered: tuple[int, Sample]) -> _Decoded:
+        position, sample = numbered
+        labels = sample._replace(image=None)
         try:
-            if item.image is None:
-                raise CorruptSampleError(item.problem or "the sample has labels but no image")
-            image = open_image(item.image)  # whole: a JPEG decoded at half its size has other pixels
+            if sample.image is None:
+                raise CorruptSampleError(sample.problem or "the sample has labels but no image")
+            image = open_image(sample.image)  # at full size: a JPEG decoded at half its size has other pixels
             image = image.convert("L").convert("RGB") if greyscale else image
-            return _Prepared(position, item._replace(image=None), preprocessing(image), "")
-        except Exception as error:  # one hostile image among a million stops nothing
-            return _Prepared(position, item._replace(image=None), None, str(error) or type(error).__name__)
+            return _Decoded(position, labels, preprocessing(image), "")
+        except Exception as error:  # PIL raises nearly everything; one hostile image must not stop a run of a million
+            if isinstance(error, StylesimError) and not isinstance(error, CorruptSampleError):
+                raise
+            return _Decoded(position, labels, None, str(error) or type(error).__name__)
 
     with ThreadPoolExecutor(max_workers=min(16, cpu_count() or 1)) as pool:
-        waiting: deque[Iterator[_Prepared]] = deque()
+        waiting: deque[Iterator[_Decoded]] = deque()
         for batch in batches:
-            waiting.append(pool.map(prepare, batch))
-            if len(waiting) > AHEAD:
+            waiting.append(pool.map(decode, batch))
+            if len(waiting) > BATCHES_AHEAD:
                 yield list(waiting.popleft())
         while waiting:
             yield list(waiting.popleft())
 
 
 def _encode(
-    encoder: StyleEncoder, batch: list[_Prepared], device: torch.device, precision: str | None, flips: bool
+    encoder: StyleEncoder, batch: list[_Decoded], device: torch.device, precision: str | None, flips: bool
 ) -> Float[np.ndarray, "b d"]:
-    if not (images := [one.image for one in batch if one.image is not None]):
+    if not (images := [decoded.image for decoded in batch if decoded.image is not None]):
         return np.empty((0, encoder.dim), dtype=np.float32)
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}[precision] if precision else None
     inputs = encoder.preprocessing.normalise(torch.stack(images).to(device)).to(encoder.dtype)
@@ -210,13 +232,14 @@ def _encode(
     return vectors.float().cpu().numpy()
 
 
-def _row(one: _Prepared) -> tuple[str, list[str], str | None, str, int]:
-    return one.item.id, list(one.item.tags), one.item.content, one.item.source, one.position
+def _item(decoded: _Decoded) -> tuple[str, list[str], str | None, str, int]:
+    sample = decoded.sample
+    return sample.id, list(sample.tags), sample.content, sample.source, decoded.position
 
 
 @contextmanager
-def _evaluating(encoder: StyleEncoder) -> Iterator[None]:
-    """Evaluation mode, and afterwards every module's own mode again (a frozen part's may differ)."""
+def _evaluation_mode(encoder: StyleEncoder) -> Iterator[None]:
+    """Switch to evaluation mode, and afterwards give every module its own mode back (a frozen part's may differ)."""
     modes = {module: module.training for module in encoder.modules()}
     encoder.eval()
     try:
@@ -226,14 +249,14 @@ def _evaluating(encoder: StyleEncoder) -> Iterator[None]:
             module.training = mode
 
 
-def _of_images(ids: Iterable[str], damaged: list[tuple[str, str]]) -> dict[str, Any]:
-    """What the meta says of the images: a digest of those described, the names of those that were not."""
+def _image_meta(ids: Iterable[str], damaged: list[tuple[str, str]]) -> dict[str, Any]:
+    """Return what `meta` says of the images: a digest of the ids embedded, and the images that were left out."""
     digest = hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()[:16]
     return {"data_digest": digest, "damaged": sorted(damaged)}
 
 
-def _nothing(damaged: list[tuple[str, str]]) -> StylesimError:
+def _nothing_embedded(damaged: list[tuple[str, str]]) -> DataError:
     if not damaged:
-        return StylesimError("No image could be described: there are none.")
+        return DataError("There are no images to embed.")
     name, reason = damaged[0]
-    return StylesimError(f"None of {len(damaged)} images could be described; the first is {name}: {reason}.")
+    return DataError(f"None of {len(damaged)} images could be embedded. The first is {name}: {reason}.")

@@ -1,22 +1,15 @@
-"""evaluate(encoder, specs): from an encoder and retrieval sets to their metrics, each image described once."""
+"""Evaluate an encoder on retrieval sets, embedding each image once."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
-from importlib.metadata import version
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch.distributed as dist
-
-from stylesim.core.errors import StylesimError
+from stylesim.core.errors import ConfigError, DataError
 from stylesim.data.open_samples import Samples, open_samples
 from stylesim.data.roots import Root, name_roots
-from stylesim.data.shards.shard_samples import ShardSamples
+from stylesim.evaluation.descriptor_cache import cache_key, get_or_embed, link
 from stylesim.evaluation.embed import embed, gather_descriptor_set
 from stylesim.evaluation.evaluate_descriptors import RetrievalResult, evaluate_descriptors
 from stylesim.evaluation.retrieval_spec import RetrievalSpec
@@ -36,158 +29,111 @@ def evaluate(
     cache: Path | str | None = None,
     rank: int = 0,
     world: int = 1,
-    **describing: Any,
+    **embed_options: Any,
 ) -> dict[str, RetrievalResult]:
-    """Describe the images of every retrieval set, and evaluate it.
+    """Embed the images of every retrieval set and evaluate it.
 
-    Sets that share images share their descriptors. The metrics of a set with `distinct` hold its content score as well
-    (`content_recall@1`, ...): same content, other styles only.
+    Sets that share images share their descriptors. For a set with `distinct`, the metrics include its content score
+    (`content_recall@1`, ...), which asks for the same content in other styles (see `RetrievalSpec.swapped`).
 
     Args:
-        encoder: None reads the descriptors that an earlier call left in `folder`, and needs no model.
-        folder: Where the DescriptorSets are kept; None keeps them in memory.
-        readout: What is done to the descriptors before they are compared; None compares them as they are.
-        cache: A folder that keeps DescriptorSets across runs: the same encoder, images and settings are described
-            once. `folder` then holds links to them.
-        rank, world: This process's share of the describing and of the search; every process gets all metrics.
-        describing: Further arguments of `describe` (batch size, device, precision, flips, progress).
+        encoder: The encoder. None reads the descriptors that an earlier call has left in `folder`.
+        specs: The retrieval sets by name.
+        folder: Where the descriptor sets are saved. None keeps them in memory.
+        readout: Transformation of the descriptors before they are compared. None compares them unchanged.
+        cache: A folder that keeps descriptor sets across runs, so that the same images are embedded once per encoder
+            and settings. `folder` then contains links to them.
+        rank: This process's rank. Embedding and search are divided among the ranks; every rank gets all metrics.
+        world: The world size.
+        embed_options: Further arguments of `embed`: batch_size, device, precision, flips, progress.
+
+    Returns:
+        The results by the names of the sets.
 
     Raises:
-        StylesimError: If there is no encoder and no DescriptorSet for a retrieval set.
+        DataError: If there is neither an encoder nor a descriptor set for some images, or no image can be embedded.
+        ConfigError: If two roots would be saved under one name.
     """
-    roots = dict.fromkeys(root for spec in specs.values() for root in (*spec.query, *(spec.gallery or ())))
-    # Named together, so that an image has one id in every set and different images have different ones.
-    named = dict(zip(roots, name_roots(list(roots)), strict=True))
-    described: dict[str, DescriptorSet] = {}
-    owners: dict[str, tuple[str, bool]] = {}
-    digest = encoder.digest() if encoder is not None and cache is not None else ""
-
-    def descriptors(locations: Sequence[str], greyscale: bool) -> DescriptorSet:
-        names = [set_name(named[location], greyscale) for location in locations]
-        for location, name in zip(locations, names, strict=True):
-            if owners.setdefault(name, (location, greyscale)) != (location, greyscale):
-                raise StylesimError(
-                    f"The descriptors of {location} and of {owners[name][0]} would both be kept as {name}: rename one."
-                )
-            if name not in described:
-                path, root = folder / name if folder else None, named[location]
-                if encoder is None:
-                    described[name] = _load(path, root)
-                elif cache is None:
-                    described[name] = _describe(encoder, open_samples([root]), greyscale, path, rank, world, describing)
-                else:
-                    items = open_samples([root])
-                    settings = [greyscale, describing.get("precision"), describing.get("flips", False)]
-                    key = _key(encoder, digest, root, items, settings)
-                    kept = Path(cache).absolute() / f"{name}-{key}"
-                    described[name] = _cached(encoder, items, greyscale, kept, rank, world, describing)
-                    if path is not None and rank == 0:
-                        _link(path, kept)
-        return concatenate([described[name] for name in names])
-
-    results, comparing = {}, {"readout": readout, "rank": rank, "world": world}
+    roots = list(dict.fromkeys(root for spec in specs.values() for root in (*spec.query, *(spec.gallery or ()))))
+    descriptor_sets = _DescriptorSets(encoder, roots, folder, cache, rank, world, embed_options)
+    results = {}
     for name, spec in specs.items():
-        queries = descriptors(spec.query, spec.greyscale)
-        gallery = descriptors(spec.gallery, spec.greyscale) if spec.gallery else None
-        results[name] = evaluate_descriptors(queries, gallery, spec, **comparing)
+        queries = descriptor_sets.get(spec.query, spec.greyscale)
+        gallery = descriptor_sets.get(spec.gallery, spec.greyscale) if spec.gallery else None
+        results[name] = evaluate_descriptors(queries, gallery, spec, readout=readout, rank=rank, world=world)
         if spec.distinct is not None:
-            content = evaluate_descriptors(queries, gallery, spec.swapped(), **comparing).metrics
-            results[name].metrics.update({f"content_{k}": v for k, v in content.items() if "@" in k})
+            swapped = evaluate_descriptors(queries, gallery, spec.swapped(), readout=readout, rank=rank, world=world)
+            results[name].metrics.update({f"content_{k}": v for k, v in swapped.metrics.items() if "@" in k})
     return results
 
 
-def set_name(root: Root, greyscale: bool) -> str:
-    """The folder name of the DescriptorSet of a root."""
-    return root.name.replace("/", "-") + ("-grey" if greyscale else "")
+class _DescriptorSets:
+    """The descriptor sets of all roots of an evaluation, each made or loaded when it is first needed."""
 
+    def __init__(
+        self,
+        encoder: StyleEncoder | None,
+        locations: list[str],
+        folder: Path | None,
+        cache: Path | str | None,
+        rank: int,
+        world: int,
+        embed_options: dict[str, Any],
+    ) -> None:
+        self.encoder, self.folder, self.rank, self.world = encoder, folder, rank, world
+        self.cache = None if cache is None else Path(cache).absolute()
+        self.embed_options = embed_options
+        # Named together, so that an image has one id in all sets and different images have different ids.
+        self.roots = dict(zip(locations, name_roots(locations), strict=True))
+        self.digest = encoder.digest() if encoder is not None and cache is not None else ""
+        self.sets: dict[str, DescriptorSet] = {}
+        self.owners: dict[str, tuple[str, bool]] = {}
 
-def _load(folder: Path | None, root: Root) -> DescriptorSet:
-    if folder is None or not folder.is_dir():
-        raise StylesimError(f"There are no descriptors of {root.location} in {folder}: evaluate with a model first.")
-    return DescriptorSet.load(folder)
+    def get(self, locations: Sequence[str], greyscale: bool) -> DescriptorSet:
+        """Return the descriptors of several roots as one set."""
+        return concatenate([self._get_one(location, greyscale) for location in locations])
 
+    def _get_one(self, location: str, greyscale: bool) -> DescriptorSet:
+        root = self.roots[location]
+        name = root.name.replace("/", "-") + ("-grey" if greyscale else "")
+        owner = self.owners.setdefault(name, (location, greyscale))
+        if owner != (location, greyscale):
+            raise ConfigError(
+                f"The descriptors of {location} and of {owner[0]} would both be saved as {name}. Rename one of them."
+            )
+        if name not in self.sets:
+            self.sets[name] = self._make(root, name, greyscale)
+        return self.sets[name]
 
-def _describe(
-    encoder: StyleEncoder,
-    items: Samples,
-    greyscale: bool,
-    folder: Path | None,
-    rank: int,
-    world: int,
-    describing: dict[str, Any],
-) -> DescriptorSet:
-    out = folder if world == 1 else None
-    share = embed(encoder, items, out, greyscale=greyscale, rank=rank, world=world, **describing)
-    whole = gather_descriptor_set(share)
-    if folder is not None and out is None and rank == 0:
-        DescriptorSet(whole.descriptors, whole.items, whole.meta | {"encoder_digest": encoder.digest()}).save(folder)
-    return whole
+    def _make(self, root: Root, name: str, greyscale: bool) -> DescriptorSet:
+        path = self.folder / name if self.folder else None
+        if self.encoder is None:
+            if path is None or not path.is_dir():
+                raise DataError(
+                    f"{self.folder} has no descriptors of {root.location}. Evaluate with a model first, and keep its"
+                    " descriptors."
+                )
+            return DescriptorSet.load(path)
+        samples = open_samples([root])
+        if self.cache is None:
+            return self._embed(samples, greyscale, path)
+        settings = [greyscale, self.embed_options.get("precision"), self.embed_options.get("flips", False)]
+        key = cache_key(self.encoder, self.digest, root, samples, settings)
+        cached = self.cache / f"{name}-{key}"
+        made = get_or_embed(cached, lambda out: self._embed(samples, greyscale, out), self.rank, self.world)
+        if path is not None and self.rank == 0:
+            link(path, cached)
+        return made
 
-
-def _cached(
-    encoder: StyleEncoder,
-    items: Samples,
-    greyscale: bool,
-    kept: Path,
-    rank: int,
-    world: int,
-    describing: dict[str, Any],
-) -> DescriptorSet:
-    """The set that is kept there, or is now described and kept."""
-    with _alone(kept, rank):
-        there = [kept.is_dir()] * world
-        if world > 1:  # all go the same way: a disk that only some of them see is of no use
-            dist.all_gather_object(there, kept.is_dir())
-        if all(there):
-            return DescriptorSet.load(kept)
-        return _describe(encoder, items, greyscale, None if there[0] else kept, rank, world, describing)
-
-
-@contextmanager
-def _alone(kept: Path, rank: int) -> Iterator[None]:
-    """Jobs of a sweep that need the same set wait for the first one to describe it."""
-    import fcntl
-
-    if rank:
-        yield
-        return
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    with kept.with_name(f".{kept.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def _link(path: Path, kept: Path) -> None:
-    if path.is_symlink():
-        path.unlink()
-    elif path.exists():
-        raise StylesimError(f"{path} exists already: choose another run folder.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.symlink_to(kept, target_is_directory=True)
-
-
-def _key(encoder: StyleEncoder, digest: str, root: Root, items: Samples, settings: list[Any]) -> str:
-    """16 hex digits of everything that a set of descriptors depends on, without opening an image.
-
-    Shards count by the SHA-256 of their index, files by path, size and time of change, both with their labels.
-    """
-    images: list[Any] = []
-    for part in items.parts:
-        if isinstance(part, ShardSamples):
-            images += [(shard.name, shard.count, shard.sha256) for index in part.indices for shard in index.shards]
-        else:
-            images += [(item.id, _stamp(Path(str(item.image))), item.tags, item.content) for item in part]
-    # The factory's arguments choose the layer, say, which neither weights nor preprocessing tell. (A class of the
-    # user's own has no factory: its name, in the provenance, has to tell its arguments.)
-    made = [version("stylesim"), type(encoder).__qualname__, digest, encoder.config]
-    made += [asdict(encoder.preprocessing), *settings]
-    return hashlib.sha256(json.dumps([made, root.name, images]).encode()).hexdigest()[:16]
-
-
-def _stamp(file: Path) -> tuple[str, int, int, int]:
-    try:
-        found = file.stat()
-    except OSError:  # described as damaged
-        return str(file.absolute()), -1, -1, -1
-    # The third changes when a file is replaced by one of the same age, and when its permissions are mended.
-    return str(file.absolute()), found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    def _embed(self, samples: Samples, greyscale: bool, folder: Path | None) -> DescriptorSet:
+        """Embed on all ranks; with several, rank 0 saves the whole set."""
+        assert self.encoder is not None
+        out = folder if self.world == 1 else None
+        part = embed(
+            self.encoder, samples, out, greyscale=greyscale, rank=self.rank, world=self.world, **self.embed_options
+        )
+        whole = gather_descriptor_set(part)
+        if folder is not None and out is None and self.rank == 0:
+            meta = whole.meta | {"encoder_digest": self.encoder.digest()}
+            DescriptorSet(whole.descriptors, whole.items, meta).save(folder)
+        return whole

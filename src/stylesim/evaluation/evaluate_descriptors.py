@@ -1,4 +1,4 @@
-"""From descriptor sets to retrieval metrics."""
+"""Evaluate retrieval on descriptor sets: neighbours, relevance and metrics."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from stylesim.core.errors import StylesimError
+from stylesim.core.errors import DataError
 from stylesim.evaluation.labels import label_groups
 from stylesim.evaluation.metrics import mean_metrics, query_metrics
 from stylesim.evaluation.retrieval_spec import RetrievalSpec
@@ -21,14 +21,15 @@ from stylesim.retrieval.readouts import Readout
 
 @dataclass(frozen=True)
 class RetrievalResult:
-    """An evaluated retrieval: its metrics, and all that a picture of it needs."""
+    """The metrics of a retrieval set, and everything a report of it needs."""
 
     metrics: dict[str, float]
-    """As `retrieval_metrics`, with `chance_recall@1`, `queries`, `gallery` and `queries_without_relevant`."""
+    """As from `retrieval_metrics`, with `chance_recall@1`, `queries`, `gallery` and `queries_without_relevant`."""
     per_query: dict[str, Float[np.ndarray, " q"]]
-    """As `query_metrics`: what the metrics are means of, in the order of `queries`."""
+    """As from `query_metrics`: the values that the metrics average, in the order of `queries`."""
     neighbours: Neighbours
     relevance: Bool[np.ndarray, "q k"]
+    """Whether each neighbour is relevant."""
     queries: DescriptorSet
     gallery: DescriptorSet
     spec: RetrievalSpec
@@ -45,23 +46,32 @@ def evaluate_descriptors(
     rank: int = 0,
     world: int = 1,
 ) -> RetrievalResult:
-    """Find every query's neighbours and score them as `spec` says.
+    """Find every query's neighbours and compute metrics as `spec` says.
 
-    Without a gallery the queries are their own. A query's own id, and items that share `spec.distinct` with
-    it, are out of its gallery: neither found nor counted as relevant. `chance_recall@1` is what a random
-    ranking expects. Evaluate `spec.swapped()` as well for the content score. `readout` transforms the
-    descriptors of both sides before they are compared (cosine without one). With `world` > 1 every process
-    calls this with the whole sets, searches for its share of the queries, and gets all metrics.
+    A gallery image with the query's own id, or that matches it in `spec.distinct`, is neither found nor counted as
+    relevant. `chance_recall@1` is the expected recall@1 of a random ranking.
 
-    Raises StylesimError for an empty set, and where no query has a value of `spec.relevant` or
-    `spec.distinct`.
+    Args:
+        queries: The queries.
+        gallery: The gallery. None searches the queries themselves.
+        spec: What is relevant, and at which ranks metrics are computed.
+        readout: Transformation of both sides before they are compared. None compares the descriptors unchanged.
+        device: Where neighbours are proposed (see `search`).
+        block: Gallery rows per step.
+        rank: This process's rank. The search is divided among the ranks; every rank gets all metrics.
+        world: The world size.
+
+    Raises:
+        DataError: If a set is empty, or no query or gallery image has a value of `spec.relevant` or `spec.distinct`.
     """
     gallery = queries if gallery is None else gallery
-    if spec.limit is not None:  # selecting all would copy them
-        queries = queries.select(spec.sample(queries.ids))
+    if spec.limit is not None:  # select would copy the descriptors
+        queries = queries.select(spec.query_rows(queries.ids))
     if not len(queries) or not len(gallery):
-        raise StylesimError(f"There are {len(queries)} queries and {len(gallery)} gallery images: both are needed.")
-    ks = sorted({1, *spec.ks})  # tables and reports stand on the nearest neighbour
+        raise DataError(
+            f"Retrieval needs at least one query and one gallery image, got {len(queries)} and {len(gallery)}."
+        )
+    ks = sorted({1, *spec.ks})  # tables and reports need the nearest neighbour
     relevant = label_groups(queries.items, gallery.items, spec.relevant)
     distinct = label_groups(queries.items, gallery.items, spec.distinct) if spec.distinct else (None, None)
     ids = {"query_ids": queries.ids, "gallery_ids": gallery.ids}
@@ -89,18 +99,21 @@ def evaluate_descriptors(
     for group in spec.groups:
         relevant = label_groups(queries.items, gallery.items, f"{group}:*")
         n_relevant, _ = _count(queries, gallery, relevant, distinct, block)
-        scored = mean_metrics(query_metrics(_relevance(relevant, neighbours.indices), n_relevant, ks))
-        metrics |= {f"{group}_{name}": value for name, value in scored.items()}
+        group_metrics = mean_metrics(query_metrics(_relevance(relevant, neighbours.indices), n_relevant, ks))
+        metrics |= {f"{group}_{name}": value for name, value in group_metrics.items()}
     return RetrievalResult(metrics, per_query, neighbours, relevance, queries, gallery, spec)
 
 
 def _relevance(groups: tuple[Groups, Groups], indices: Int[Tensor, "q k"]) -> Bool[np.ndarray, "q k"]:
-    """Whether each neighbour found shares a value with its query."""
-    ours, theirs = groups
-    if ours.ndim == 1:
-        hits = (theirs[indices] == ours[:, None]) & (ours >= 0)[:, None]
+    """Return whether each neighbour shares a group with its query."""
+    of_queries, of_gallery = groups
+    if of_queries.ndim == 1:
+        hits = (of_gallery[indices] == of_queries[:, None]) & (of_queries >= 0)[:, None]
     else:
-        hits = torch.stack([(theirs[found] & mine).any(dim=1) for mine, found in zip(ours, indices, strict=True)])
+        rows = zip(of_queries, indices, strict=True)
+        hits = torch.stack(
+            [(of_gallery[neighbours] & groups_of_query).any(dim=1) for groups_of_query, neighbours in rows]
+        )
     return (hits & (indices >= 0)).numpy()
 
 
@@ -111,37 +124,41 @@ def _count(
     distinct: tuple[Groups | None, Groups | None],
     block: int,
 ) -> tuple[Int[np.ndarray, " q"], Int[np.ndarray, " q"]]:
-    """How many relevant items, and how many in all, each query's gallery holds after the exclusions.
+    """Count each query's relevant gallery images and all its gallery images, after the exclusions.
 
-    Samples with the same groups count alike, so each kind of query meets each kind of item once.
+    Images with the same groups count alike, so it is enough to compare each distinct combination of groups of the
+    queries with each of the gallery.
     """
     sides = zip(relevant, distinct, strict=True)
-    (our_first, our_kind), (their_first, their_kind) = (_kinds([g for g in side if g is not None]) for side in sides)
-    sizes = their_kind.bincount().double()
-    counts = torch.zeros(2, len(our_first), dtype=torch.float64)
-    for top in range(0, len(our_first), max(1, block // 16)):
+    (query_first, query_kind), (gallery_first, gallery_kind) = (
+        _distinct_rows([groups for groups in side if groups is not None]) for side in sides
+    )
+    sizes = gallery_kind.bincount().double()
+    counts = torch.zeros(2, len(query_first), dtype=torch.float64)
+    for top in range(0, len(query_first), max(1, block // 16)):
         rows = slice(top, top + max(1, block // 16))
-        ours = our_first[rows]
-        for theirs, size in zip(their_first.split(block), sizes.split(block), strict=True):
-            allowed = torch.ones(len(ours), len(theirs), dtype=torch.bool)
+        q = query_first[rows]
+        for g, size in zip(gallery_first.split(block), sizes.split(block), strict=True):
+            allowed = torch.ones(len(q), len(g), dtype=torch.bool)
             if distinct[0] is not None and distinct[1] is not None:
-                allowed = ~shares_group(distinct[0][ours], distinct[1][theirs])
-            hits = shares_group(relevant[0][ours], relevant[1][theirs]) & allowed
+                allowed = ~shares_group(distinct[0][q], distinct[1][g])
+            hits = shares_group(relevant[0][q], relevant[1][g]) & allowed
             counts[:, rows] += torch.stack([hits.double() @ size, allowed.double() @ size])
-    counts = counts[:, our_kind].long()
+    counts = counts[:, query_kind].long()
+    # Subtract the query's own image where the gallery contains it.
     row_of = {name: row for row, name in enumerate(gallery.ids)}
-    itself = torch.tensor([row_of.get(name, -1) for name in queries.ids])
-    there = (itself >= 0).nonzero().flatten()  # its own image counts for none
-    alone = torch.ones(len(there), dtype=torch.bool)
+    own_row = torch.tensor([row_of.get(name, -1) for name in queries.ids])
+    in_gallery = (own_row >= 0).nonzero().flatten()
+    allowed = torch.ones(len(in_gallery), dtype=torch.bool)
     if distinct[0] is not None and distinct[1] is not None:
-        alone = ~pairs_share_group(distinct[0][there], distinct[1][itself[there]])
-    hits = pairs_share_group(relevant[0][there], relevant[1][itself[there]]) & alone
-    counts[:, there] -= torch.stack([hits, alone]).long()
+        allowed = ~pairs_share_group(distinct[0][in_gallery], distinct[1][own_row[in_gallery]])
+    hits = pairs_share_group(relevant[0][in_gallery], relevant[1][own_row[in_gallery]]) & allowed
+    counts[:, in_gallery] -= torch.stack([hits, allowed]).long()
     return counts[0].numpy(), counts[1].numpy()
 
 
-def _kinds(groups: list[Groups]) -> tuple[Int[Tensor, " m"], Int[Tensor, " n"]]:
-    """A first item of each kind, and every item's kind: items of one kind have the same groups."""
+def _distinct_rows(groups: list[Groups]) -> tuple[Int[Tensor, " m"], Int[Tensor, " n"]]:
+    """Return the first image of each combination of groups, and the number of every image's combination."""
     parts = [np.ascontiguousarray(g.reshape(len(g), -1).numpy()).view(np.uint8) for g in groups]
     table = np.ascontiguousarray(np.concatenate(parts, axis=1))
     keys = table.view(np.dtype((np.void, table.shape[1])))[:, 0]

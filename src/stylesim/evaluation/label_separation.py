@@ -18,12 +18,12 @@ class LabelSeparation(NamedTuple):
     """How well a read-out's similarity separates the labels of a set."""
 
     labels: pd.DataFrame
-    """As `discrimination_gap`, with its `variant`."""
+    """As from `discrimination_gap`, with the column `variant`."""
     pairs: PairVerification
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The AUC, and the share of labels nearer to another than to themselves, in pairs and by prototypes."""
+        """The AUC of pairs, and for both variants the share of labels whose gap is negative."""
         gaps = self.labels.dropna(subset="gap").groupby("variant")["gap"]
         return {"auc": self.pairs.auc} | {
             f"negative_gaps_{name}": float(np.mean(gap.to_numpy() < 0)) for name, gap in gaps
@@ -31,14 +31,20 @@ class LabelSeparation(NamedTuple):
 
 
 def label_separation(images: DescriptorSet, relevant: str, readout: Readout | None = None) -> LabelSeparation:
-    """The gap of every label that the glob `relevant` selects, and the AUC of pairs, as `readout` compares images.
+    """Compute the discrimination gap of every label and the verification AUC of pairs.
 
-    A read-out other than CSLS is fitted on these images. Images with no label, or several, are left out: a pair would
-    be of one label and of two. Raises StylesimError for fewer than two labels.
+    Args:
+        images: The set. Images without a label or with several are left out, because a pair must have either the same
+            label or different ones.
+        relevant: Selector of the labels, as in `RetrievalSpec`.
+        readout: Transformation before images are compared; a read-out other than CSLS is fitted on these images.
+
+    Raises:
+        DataError: If there are fewer than two labels, or no two images share one.
     """
     values = label_values(images.items, relevant)
-    single = images.select([row for row, found in enumerate(values) if len(found) == 1])
-    labels = [found[0] for found in values if len(found) == 1]
+    single = images.select([row for row, labels in enumerate(values) if len(labels) == 1])
+    labels = [labels[0] for labels in values if len(labels) == 1]
     csls = readout.k if isinstance(readout, Csls) else None
     x = np.asarray(single.descriptors)
     if readout is not None and csls is None:

@@ -1,4 +1,4 @@
-"""The labels of images: which of their tags, contents or sources make two images alike."""
+"""Labels of images: the values that a selector ("content", "source" or a glob over tags) finds."""
 
 from __future__ import annotations
 
@@ -10,52 +10,68 @@ import pandas as pd
 import torch
 from jaxtyping import Float, Int
 
-from stylesim.core.errors import StylesimError
+from stylesim.core.errors import DataError
 from stylesim.retrieval.groups import Groups
 
 COLUMNS = ("content", "source")
 
 
 def matching_tags(tags: Iterable[str], glob: str) -> list[str]:
-    """Those of an item's tags that a glob selects, in their order (case matters)."""
+    """Return the tags that a glob selects, in their order. Upper and lower case differ."""
     return [tag for tag in tags if fnmatchcase(tag, glob)]
 
 
 def label_values(items: pd.DataFrame, selector: str) -> list[list[str]]:
-    """The values each item has for "content", "source" or a glob over its tags."""
+    """Return the values of each item for a selector.
+
+    Args:
+        items: The `items` of a DescriptorSet.
+        selector: "content", "source", or a glob over tags.
+    """
     if selector in COLUMNS:
         return [[] if value is None else [value] for value in items[selector]]
     return [matching_tags(tags, selector) for tags in items["tags"]]
 
 
 def label_groups(queries: pd.DataFrame, gallery: pd.DataFrame, selector: str) -> tuple[Groups, Groups]:
-    """Values of both sides as groups: codes where no item has more than one, multi-hot rows otherwise."""
+    """Return the values of both sides as groups: codes if no item has more than one value, else multi-hot rows.
+
+    Raises:
+        DataError: If no query or no gallery item has a value.
+    """
     sides = [label_values(queries, selector), label_values(gallery, selector)]
-    for name, side, items in zip(("query", "gallery"), sides, (queries, gallery), strict=True):
-        if not any(side):
+    for name, values, items in zip(("query", "gallery"), sides, (queries, gallery), strict=True):
+        if not any(values):
             known = sorted({tag for tags in items["tags"] for tag in tags})
-            raise StylesimError(
+            raise DataError(
                 f"No {name} image has a value for {selector!r}. Its tags are {', '.join(known[:8]) or 'none'}"
-                f"{', ...' if len(known) > 8 else ''}; 'content' and 'source' may be asked for too."
+                f"{', ...' if len(known) > 8 else ''}. Use a glob that matches some of them, 'content' or 'source'."
             )
-    codes = {value: code for code, value in enumerate(sorted({v for side in sides for vs in side for v in vs}))}
+    distinct_values = sorted({value for side in sides for values in side for value in values})
+    codes = {value: code for code, value in enumerate(distinct_values)}
     if all(len(values) <= 1 for side in sides for values in side):
         single = [torch.tensor([codes[values[0]] if values else -1 for values in side]) for side in sides]
         return single[0], single[1]
-    hot = [torch.zeros(len(side), len(codes), dtype=torch.bool) for side in sides]
-    for table, side in zip(hot, sides, strict=True):
+    multi_hot = [torch.zeros(len(side), len(codes), dtype=torch.bool) for side in sides]
+    for table, side in zip(multi_hot, sides, strict=True):
         for row, values in enumerate(side):
             table[row, [codes[value] for value in values]] = True
-    return hot[0], hot[1]
+    return multi_hot[0], multi_hot[1]
 
 
 def encode_labels(
     descriptors: Float[np.ndarray, "n d"], labels: Sequence[str]
 ) -> tuple[Float[np.ndarray, "n d"], list[str], Int[np.ndarray, " n"]]:
-    """Descriptors, names of labels, and each image's label by number."""
+    """Return the descriptors in float32, the distinct labels in order, and the code of each image's label.
+
+    Raises:
+        DataError: If there is not one label per descriptor, or fewer than two distinct labels.
+    """
     if len(descriptors) != len(labels):
-        raise StylesimError(f"There are {len(descriptors)} descriptors but {len(labels)} labels: one each is needed.")
+        raise DataError(
+            f"Every descriptor needs one label, got {len(descriptors)} descriptors and {len(labels)} labels."
+        )
     names, code = np.unique(np.asarray(labels, dtype=str), return_inverse=True)
     if len(names) < 2:
-        raise StylesimError(f"Telling labels apart needs two or more; these images have {len(names)}.")
+        raise DataError(f"Separating labels needs at least two of them, got {len(names)}.")
     return np.asarray(descriptors, dtype=np.float32), names.tolist(), code

@@ -1,4 +1,4 @@
-"""Pair verification: how well similarity tells pairs of one label from pairs of two."""
+"""Pair verification: how well similarity tells pairs with the same label from pairs with different labels."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from stylesim.core.errors import StylesimError
+from stylesim.core.errors import DataError
 from stylesim.evaluation.labels import encode_labels
 from stylesim.retrieval.readouts import csls_within
 
-PAIRS = 5_000_000
-"""Pairs that are compared at most; beyond, a sample of as many, half of them of one label."""
+MAX_PAIRS = 5_000_000
+"""The most pairs that are compared. Beyond, this many are sampled, half of them with the same label."""
 
 
 class PairVerification(NamedTuple):
-    """How well similarity tells pairs of one label from pairs of two."""
+    """How well similarity tells pairs with the same label from pairs with different labels."""
 
     auc: float
-    """The chance that a pair of one label is more alike than a pair of two; ties count half."""
+    """The probability that a same-label pair is more similar than a different-label pair; ties count half."""
     same: int
     different: int
-    """Pairs of either kind that were compared."""
+    """The numbers of same-label and different-label pairs that were compared."""
     exact: bool
-    """Whether these are all there are, and no sample."""
+    """Whether these are all pairs, rather than a sample."""
 
 
 def verification_auc(
@@ -33,13 +33,20 @@ def verification_auc(
     labels: Sequence[str],
     *,
     csls: int | None = None,
-    pairs: int = PAIRS,
+    pairs: int = MAX_PAIRS,
     seed: int = 0,
 ) -> PairVerification:
-    """Pair verification: the area under the ROC of similarity as a sign of one label.
+    """Compute the area under the ROC curve of similarity as a sign that two images have the same label.
 
-    Over all pairs of images where there are at most `pairs`, over a random sample of as many otherwise. `csls`: with
-    the similarities of that read-out. Raises StylesimError where all pairs are of one kind.
+    Args:
+        descriptors: One unit vector per image.
+        labels: One label per image.
+        csls: If given, similarities are those of CSLS with this number of neighbours.
+        pairs: All pairs are compared if there are at most this many, otherwise a random sample of this many.
+        seed: Seed of the sample.
+
+    Raises:
+        DataError: If all pairs are of one kind, or there is not one label per descriptor.
     """
     same, different, exact = _pair_similarities(descriptors, labels, pairs, seed, csls)
     same = np.sort(same)
@@ -49,21 +56,21 @@ def verification_auc(
 
 
 def _pair_similarities(
-    descriptors: Float[np.ndarray, "n d"], labels: Sequence[str], pairs: int, seed: int, csls: int | None = None
+    descriptors: Float[np.ndarray, "n d"], labels: Sequence[str], pairs: int, seed: int, csls: int | None
 ) -> tuple[Float[np.ndarray, " s"], Float[np.ndarray, " t"], bool]:
-    """Similarities of pairs of one label and of two, and whether these are all pairs."""
+    """Return the similarities of same-label and different-label pairs, and whether these are all pairs."""
     x, _, code = encode_labels(descriptors, labels)
-    tables = csls_within(x, csls) if csls else (x, x)
+    x, y = csls_within(x, csls) if csls else (x, x)
     exact = len(x) * (len(x) - 1) // 2 <= pairs
     if exact:
-        parts = list(_all_pairs(*tables, code))
+        parts = list(_all_pairs(x, y, code))
         same, different = (np.concatenate(kind) for kind in zip(*parts, strict=True))
     else:
         rng = np.random.default_rng(seed)
-        drawn = (_same_pairs(code, pairs // 2, rng), _different_pairs(code, pairs // 2, rng))
-        same, different = (_products(*tables, *kind) for kind in drawn)
+        drawn = (_draw_same(code, pairs // 2, rng), _draw_different(code, pairs // 2, rng))
+        same, different = (_products(x, y, *kind) for kind in drawn)
     if not len(same):
-        raise StylesimError("No two images have the same label, so pairs of one label cannot be told from others.")
+        raise DataError("No two images have the same label, so there is no same-label pair to compare with.")
     return same, different, exact
 
 
@@ -74,11 +81,12 @@ def _all_pairs(
         rows = np.arange(start, min(start + 256, len(x)))
         products = x[rows] @ y[start:].T
         later = rows[:, None] < np.arange(start, len(x))[None]
-        alike = code[rows][:, None] == code[start:][None]
-        yield products[later & alike], products[later & ~alike]
+        same = code[rows][:, None] == code[start:][None]
+        yield products[later & same], products[later & ~same]
 
 
-def _same_pairs(code: Int[np.ndarray, " n"], m: int, rng: np.random.Generator) -> Int[np.ndarray, "2 m"]:
+def _draw_same(code: Int[np.ndarray, " n"], m: int, rng: np.random.Generator) -> Int[np.ndarray, "2 m"]:
+    """Draw m same-label pairs uniformly: a label in proportion to its pairs, then two of its images."""
     order, sizes = np.argsort(code, kind="stable"), np.bincount(code)
     first = np.cumsum(sizes) - sizes
     weights = sizes * (sizes - 1.0)
@@ -89,13 +97,13 @@ def _same_pairs(code: Int[np.ndarray, " n"], m: int, rng: np.random.Generator) -
     return order[first[label] + np.stack([a, b + (b >= a)])]
 
 
-def _different_pairs(code: Int[np.ndarray, " n"], m: int, rng: np.random.Generator) -> Int[np.ndarray, "2 m"]:
-    """Uniformly: a label by how many such pairs it has, one of its images, and one of all the others."""
+def _draw_different(code: Int[np.ndarray, " n"], m: int, rng: np.random.Generator) -> Int[np.ndarray, "2 m"]:
+    """Draw m different-label pairs uniformly: a label in proportion to such pairs, one of its images, and another."""
     order, sizes = np.argsort(code, kind="stable"), np.bincount(code)
     first, weights = np.cumsum(sizes) - sizes, sizes * (len(code) - sizes).astype(float)
     label = rng.choice(len(sizes), m, p=weights / weights.sum())
     a, b = rng.integers(sizes[label]), rng.integers(len(code) - sizes[label])
-    b += np.where(b >= first[label], sizes[label], 0)  # past the label's own images
+    b += np.where(b >= first[label], sizes[label], 0)  # skip the label's own images
     return order[np.stack([first[label] + a, b])]
 
 

@@ -1,4 +1,4 @@
-"""What a retrieval evaluation asks. Importing it loads neither torch nor pandas."""
+"""RetrievalSpec: what one retrieval evaluation compares. Importing it loads neither torch nor pandas."""
 
 from __future__ import annotations
 
@@ -9,15 +9,22 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class RetrievalSpec:
-    """Which images query which, and when a neighbour is right.
+    """Which images query which gallery, and which neighbours are relevant.
 
-    `query`, `gallery`: shard roots or image folders; without a gallery the queries are their own, each left
-    out by its id. `relevant` names what makes a neighbour right, and `distinct` what a neighbour must *not*
-    share with the query to be considered at all: "content" or "source", or a glob over tags ("set:*"); one
-    shared value is enough. `greyscale`: describe the images without colour. `every_n_steps`: how often a
-    training run asks (None: only at its end). `limit`: at most that many queries, a fixed sample: the first
-    by the SHA-1 of their ids. `groups`: groups of tags ("medium" for "medium:oil") that the same neighbours are
-    scored by as well, a shared tag of the group being right: metrics `medium_recall@1` and so on.
+    A selector is "content", "source", or a glob over tags such as "artist:*". Two images match if they have a value
+    of the selector in common.
+
+    Args:
+        query: Roots of the queries: shards, image folders or tables of images.
+        gallery: Roots of the gallery. None searches the queries themselves, each without its own id.
+        relevant: Selector: a neighbour is relevant if it matches the query.
+        distinct: Selector: gallery images that match the query are excluded from its results. None excludes none.
+        greyscale: Embed the images without their colour.
+        ks: Ranks at which metrics are computed.
+        every_n_steps: How often a training run evaluates this set, in steps. None: only at the end.
+        limit: The largest number of queries; a fixed sample is taken, those with the smallest SHA-1 of their id.
+        groups: Groups of tags, such as "medium" for "medium:oil", that score the same neighbours separately: a
+            neighbour is relevant if it shares a tag of the group. Gives metrics such as `medium_recall@1`.
     """
 
     query: Sequence[str]
@@ -31,15 +38,14 @@ class RetrievalSpec:
     groups: Sequence[str] = ()
 
     def swapped(self) -> RetrievalSpec:
-        """The control: same content in another style, where this one asks for same style in another content.
+        """Return the control: the same content in another style, instead of the same style with other content.
 
-        A descriptor of style should score low here. Without a `distinct` of its own, "content" is what is
-        asked for.
+        A style descriptor should score low on it. Without `distinct`, the relevant selector becomes "content".
         """
         return replace(self, relevant=self.distinct or "content", distinct=self.relevant, groups=())
 
-    def sample(self, ids: Sequence[str]) -> list[int]:
-        """Positions of the queries asked, ascending: all, or `limit` of them."""
+    def query_rows(self, ids: Sequence[str]) -> list[int]:
+        """Return the ascending positions of the queries to use: all, or `limit` of them."""
         if self.limit is None or len(ids) <= self.limit:
             return list(range(len(ids)))
         by_hash = sorted(range(len(ids)), key=lambda i: hashlib.sha1(ids[i].encode()).digest())
