@@ -75,7 +75,7 @@ def test_label_with_the_lowest_recall_comes_first(retrieval: RetrievalResult) ->
 
 def test_html_escapes_labels() -> None:
     labels = [LabelErrors("artist:<i>", 3, 0.0, "artist:<b>", 1)]
-    html = render("label_errors.html", labels=labels, matrix="", failures=None)
+    html = render("label_errors.html", wrong=3, total=3, labels=labels, matrix="", failures=None)
     assert "&lt;i&gt;" in html
     assert "&lt;b&gt; (1)" in html
     assert "<b>" not in html

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 
 import pytest
 
@@ -49,6 +50,24 @@ def test_columns_without_values_are_not_shown():
     table = MetricsTable(rows)
     assert table.shown_columns == ["encoder", "recall@1"]
     assert table.csv().splitlines()[0] == "encoder,recall@1,map@1"
+
+
+def test_columns_of_a_retrieval_set_are_grouped_and_only_fractions_have_bars():
+    row = {"encoder": "a", "val/recall@1": 0.5, "val/content": 0.2, "test_grey/difference": -0.1, "other": "b"}
+    html = render("metrics_table.html", table=MetricsTable([row]))
+    assert re.findall("<th[^>]*>[^<]*</th>", html)[:9] == [
+        '<th colspan="1"></th>',
+        '<th colspan="2" class="group">val</th>',
+        '<th colspan="1" class="group">test grey</th>',
+        '<th colspan="1" class="group"></th>',
+        '<th class="text">encoder</th>',
+        "<th>recall@1</th>",
+        "<th>content</th>",
+        "<th>difference</th>",
+        '<th class="text">other</th>',
+    ]
+    assert html.count("--share") == 2
+    assert "<td>−0.100</td>" in html
 
 
 def test_csv_keeps_every_digit():

@@ -55,7 +55,7 @@ def write_page(path: Path | str, title: str, sections: Sequence[Section], *, sum
         path: The file to write, atomically.
         title: Plain text for the heading and the browser tab.
         sections: Parts of the page, in order.
-        summary: Plain text: the result in one or two sentences.
+        summary: Plain text: the result in a few sentences; line breaks are kept.
     """
     write_text(path, render("page.html", title=title, summary=summary, sections=sections))
     return Path(path)

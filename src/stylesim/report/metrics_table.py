@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import groupby
 from typing import NamedTuple
 
 import pandas as pd
@@ -23,7 +24,7 @@ class MetricCell(NamedTuple):
     is_text: bool = False
     """Whether the value is text, not a number."""
     share: float | None = None
-    """The value as a fraction of the longest bar, in [0, 1]; None if it is not a float."""
+    """The length of the bar, in [0, 1]; None if the column does not hold fractions."""
     best: bool = False
     """Whether no other row has a higher value in this column."""
     difference: str = ""
@@ -32,9 +33,16 @@ class MetricCell(NamedTuple):
     """`up` or `down` for a difference in a ranked column."""
 
 
+class ColumnGroup(NamedTuple):
+    """Columns of a `MetricsTable` under one heading, each with whether it holds text."""
+
+    title: str
+    columns: list[tuple[str, bool]]
+
+
 @dataclass(frozen=True)
 class MetricsTable:
-    """Metrics by encoder; a float is a fraction in [0, 1] and shown with three decimals.
+    """Metrics by encoder; floats are shown with three decimals, and with a bar if they are fractions in [0, 1].
 
     The highest value of each ranked float column is marked, in every row that shows the same digits. A column in which
     no row has a value is not shown.
@@ -70,6 +78,14 @@ class MetricsTable:
         columns = self.columns or self._known_columns
         return [name for name in columns if any(row.get(name) not in (None, "") for row in self.rows)]
 
+    def column_groups(self) -> list[ColumnGroup]:
+        """Group neighbouring columns called `set/metric` by their set; other columns are in a group without a title."""
+        groups = groupby(self.shown_columns, key=lambda name: name.rpartition("/")[0])
+        return [
+            ColumnGroup(title, [(name.rpartition("/")[2], self._is_text(name)) for name in names])
+            for title, names in groups
+        ]
+
     def cells(self) -> list[list[MetricCell]]:
         """Return the rows with the values of `shown_columns` formatted."""
         return [[self._cell(row, name) for name in self.shown_columns] for row in self.rows]
@@ -86,7 +102,7 @@ class MetricsTable:
 
     def csv(self) -> str:
         """Return the values of all rows and columns as CSV, with all their digits."""
-        columns = self.columns or self._known_columns
+        columns = list(self.columns or self._known_columns)
         table = pd.DataFrame([dict(row) for row in self.rows], columns=columns, dtype=object)
         return table.to_csv(index=False, lineterminator="\n")
 
@@ -106,11 +122,19 @@ class MetricsTable:
         difference = self._difference(row, name)
         return MetricCell(
             _format(value),
-            share=min(max(value, 0.0), 1.0),
+            share=min(max(value, 0.0), 1.0) if self._is_fraction(name) else None,
             best=ranked and self._is_best(value, name),
             difference="" if difference is None else format_number(difference, "+.3f"),
             direction="" if not ranked or not difference else "up" if difference > 0 else "down",
         )
+
+    def _is_text(self, name: str) -> bool:
+        return any(isinstance(row.get(name), str) for row in self.rows)
+
+    def _is_fraction(self, name: str) -> bool:
+        """Whether all values of a column are in [0, 1], up to rounding errors."""
+        values = [value for row in self.rows if isinstance(value := row.get(name), float)]
+        return all(-1e-6 <= value <= 1 + 1e-6 for value in values)
 
     def _is_best(self, value: float, name: str) -> bool:
         values = [round(other, 3) for row in self.rows if isinstance(other := row.get(name), float)]

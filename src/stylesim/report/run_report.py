@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from markupsafe import Markup
 from PIL import Image
 
 from stylesim.core.files import atomic_path, write_text
@@ -72,8 +73,9 @@ def write_run_report(
     if (run_dir / "metrics.csv").is_file():
         sections.append(Section("Training curves", training_curves(run_dir / "metrics.csv")))
     for name, (rows, failures) in galleries.items():
-        sections.append(Section(f"Nearest neighbours: {_title(name)}", render("neighbours.html", rows=rows)))
-        sections += _errors_section(run_dir / "errors", name, retrievals[name], movements, failures)
+        body = render("neighbours.html", rows=rows)
+        body += _report_errors(run_dir / "errors", name, retrievals[name], movements, failures)
+        sections.append(Section(f"Nearest neighbours: {_title(name)}", body))
     encoder = next(iter(retrievals.values())).queries.meta.get("encoder", {})
     sections += provenance_sections(run_dir, encoder, _damaged_images(retrievals))
     page = write_page(run_dir / "report.html", f"stylesim: {run_dir.name}", sections, summary=_summarise(results))
@@ -114,13 +116,16 @@ def _all_metrics(encoder: str, sets: Mapping[str, RetrievalResult]) -> dict[str,
     return {"encoder": encoder, **metrics}
 
 
-def _errors_section(
+def _report_errors(
     folder: Path, name: str, retrieval: RetrievalResult, movements: Movements, failures: list[NeighbourRow]
-) -> list[Section]:
-    """A section on the wrong labels of a retrieval set; none if all are right or images have several labels."""
+) -> Markup:
+    """Write the wrong labels of a retrieval set to `folder` and return them as HTML.
+
+    There is nothing to report if all labels are right or images have several labels.
+    """
     predictions = nearest_neighbour_predictions(retrieval)
     if all(prediction.correct for prediction in predictions):
-        return []
+        return Markup()
     movement_of, labels = movements_of_labels(retrieval, movements), errors_by_label(predictions)
     table = pd.DataFrame(labels)
     table["movement"] = [movement_of.get(label) for label in table["label"]]
@@ -129,13 +134,14 @@ def _errors_section(
     figure = plot_confusion_matrix(confusion_matrix(predictions, movement_of), title)
     with atomic_path(folder / f"{name}.png") as partial:
         figure.savefig(partial, format="png", dpi=130)
-    body = render(
+    return render(
         "label_errors.html",
+        wrong=sum(not prediction.correct for prediction in predictions),
+        total=len(predictions),
         labels=labels[:20],
         matrix=inline_svg(figure, salt=f"errors {name}"),
         failures=render("neighbours.html", rows=failures) if failures else None,
     )
-    return [Section(f"Errors: {_title(name)}", body, folded=True)]
 
 
 def _confusion_title(name: str, predictions: list[Prediction], movement_of: Mapping[str, str]) -> str:
@@ -171,17 +177,23 @@ def _galleries(retrieval: RetrievalResult, roots: Mapping[str, Root]) -> tuple[l
 
 
 def _summarise(results: Results) -> str:
+    """The recall of each retrieval set, on a line of its own if there are several."""
+    names = list(next(iter(results.values())))
+    if len(names) == 1:
+        return f"The nearest neighbour has the right style for {_recall(results, names[0])}."
+    lines = [f"{_title(name)}: {_recall(results, name)}" for name in names]
+    return "\n".join(["The nearest neighbour has the right style for", *lines])
+
+
+def _recall(results: Results, name: str) -> str:
+    """The recall@1 of the evaluated encoder beside chance and the best control."""
     model, *controls = results
-    sentences = []
-    for name, retrieval in results[model].items():
-        metrics = retrieval.metrics
-        text = f"{_title(name)}: the nearest neighbour has the right style for {metrics['recall@1']:.1%} of"
-        text += f" {metrics['queries']:,} queries (chance {metrics['chance_recall@1']:.1%}"
-        if controls:
-            best = max(controls, key=lambda control: results[control][name].metrics["recall@1"])
-            text += f", best control {best} {results[best][name].metrics['recall@1']:.1%}"
-        sentences.append(text + ").")
-    return " ".join(sentences)
+    metrics = results[model][name].metrics
+    text = f"{metrics['recall@1']:.1%} of {metrics['queries']:,} queries (chance {metrics['chance_recall@1']:.1%}"
+    if controls:
+        best = max(controls, key=lambda control: results[control][name].metrics["recall@1"])
+        text += f", best control {best} {results[best][name].metrics['recall@1']:.1%}"
+    return text + ")"
 
 
 def _damaged_images(retrievals: Mapping[str, RetrievalResult]) -> list[tuple[str, str]]:

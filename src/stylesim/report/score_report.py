@@ -156,7 +156,8 @@ def _gallery(score: StyleScore, find: Mapping[str, FindImages]) -> Markup:
     images = score.per_image.take(chosen).to_dict("records")
     nearest: dict[str, list[dict[Any, Any]]] = {image["id"]: [] for image in images}
     pairs = score.pairs
-    for pair in pairs[pairs["generated"].isin(list(nearest)) & (pairs["rank"] <= NEIGHBOURS)].to_dict("records"):
+    shown = pairs["generated"].isin(list(nearest)) & (pairs["rank"] <= NEIGHBOURS)
+    for pair in pairs.loc[shown].to_dict("records"):
         nearest[pair["generated"]].append(pair)
     found = {
         "generated": find["generated"](set(nearest)),
