@@ -125,7 +125,7 @@ def ours(folder: Path, given: argparse.Namespace) -> Iterator[Any]:
     return ((batch.views, batch.tags) for batch in module.train_dataloader())
 
 
-def as_it_is(sample: dict[str, Any]) -> dict[str, Any]:
+def keep_as_is(sample: dict[str, Any]) -> dict[str, Any]:
     return sample
 
 
@@ -133,7 +133,7 @@ def write_litdata(folder: Path, images: list[bytes]) -> None:
     from litdata import optimize  # pyright: ignore[reportMissingImports]
 
     samples = [{"image": image, "label": number % LABELS} for number, image in enumerate(images)]
-    optimize(as_it_is, samples, str(folder), chunk_bytes="32MB", num_workers=1)
+    optimize(keep_as_is, samples, str(folder), chunk_bytes="32MB", num_workers=1)
 
 
 def pair(sample: dict[str, Any], views: Views) -> Sample:

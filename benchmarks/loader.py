@@ -46,7 +46,7 @@ from stylesim.core.images import decode_rgb
 from stylesim.data.modules import ShardDataModule
 from stylesim.data.shards.indexing import index_shards
 from stylesim.data.shards.shard_writer import ShardWriter
-from stylesim.data.views import Drawn, TwoViews
+from stylesim.data.views import DecodedImage, TwoViews
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 TOLERANCE = 2.0
@@ -116,7 +116,7 @@ class LooseFiles(Dataset):
 class DecodeOnly(TwoViews):
     """No views: the image is decoded, and one empty pair stands for it."""
 
-    def cut_both(self, drawn: Drawn) -> Tensor:
+    def cut_both(self, drawn: DecodedImage) -> Tensor:
         return torch.empty(2, 3, 1, 1, dtype=torch.uint8)
 
 

@@ -44,7 +44,7 @@ from stylesim.data.modules import ShardDataModule
 from stylesim.data.roots import Root
 from stylesim.data.sample import Sample
 from stylesim.data.sampling.plan import Plan
-from stylesim.data.sampling.stream import Line, Source, read_in_order
+from stylesim.data.sampling.planned_source import PlannedSource, Source, read_in_order
 from stylesim.data.shards.indexing import index_shards
 from stylesim.data.shards.shard_index import INDEX, load_index
 from stylesim.data.shards.shard_samples import read_shards
@@ -113,9 +113,9 @@ def start(root: Path, given: argparse.Namespace) -> dict[str, float]:
     module = module_of(root, given)
     module.train_dataloader()
     seconds, (used, _) = time.perf_counter() - begun, tracemalloc.get_traced_memory()
-    [line] = module.lines(1)
+    [line] = module.planned_sources(1)
     tracemalloc.reset_peak()
-    assert sum(1 for _ in line.plan.order(0, 0, 0)[1]) == line.plan.batch * len(line.plan.served(0, 0))
+    assert sum(1 for _ in line.plan.order(0, 0, 0)[1]) == line.plan.batch_size * len(line.plan.micro_batches(0, 0))
     order = tracemalloc.get_traced_memory()[1] - used
     return {"start_s": round(seconds, 3), "start_mib": round(used / 2**20, 2), "order_mib": round(order / 2**20, 2)}
 
@@ -155,15 +155,15 @@ def private_mib(process: int) -> float:
 def passed_over(root: Path, given: argparse.Namespace) -> dict[str, float]:
     """Shards that one reader opens for its first batch after a resume, and what that costs, beside reading these
     through, as a compressed or remote shard has to be."""
-    [line] = module_of(root, given).lines(1)
+    [line] = module_of(root, given).planned_sources(1)
     plan = line.plan
     epoch, inside = divmod(given.resume, plan.steps)
     found: dict[str, float] = {}
     through = Through(line.source)
     for name, source in (("sought", line.source), ("through", through)):
-        samples = read_in_order(Line(source, plan), epoch, 0, 0, plan.batch * (inside // plan.workers))
+        samples = read_in_order(PlannedSource(source, plan), epoch, 0, 0, plan.batch_size * (inside // plan.workers))
         begun = time.process_time()
-        for _ in range(plan.batch):
+        for _ in range(plan.batch_size):
             next(samples)
         found[f"{name}_cpu_s"] = round(time.process_time() - begun, 2)
     return found | {"opened": through.opened}
@@ -187,16 +187,16 @@ def shuffling(plan: Plan) -> dict[str, float]:
     place = np.full(sum(plan.counts), -1, np.int64)
     firsts = np.cumsum([0, *plan.counts])
     for worker in range(plan.workers):
-        line = np.concatenate([np.arange(a, b) + firsts[n] for n, a, b in plan.stretches(0, 0, worker)])
-        order = line[np.fromiter(plan.order(0, 0, worker)[1], np.int64)].reshape(-1, plan.batch)
-        for batch, number in zip(order, plan.served(0, worker), strict=True):
-            place[batch] = np.arange(plan.batch) + number * plan.batch
+        line = np.concatenate([np.arange(a, b) + firsts[n] for n, a, b in plan.segments(0, 0, worker)])
+        order = line[np.fromiter(plan.order(0, 0, worker)[1], np.int64)].reshape(-1, plan.batch_size)
+        for batch, number in zip(order, plan.micro_batches(0, worker), strict=True):
+            place[batch] = np.arange(plan.batch_size) + number * plan.batch_size
     shard = np.repeat(np.arange(len(plan.counts)), plan.counts)
     permuted = np.where(place < 0, -1, np.random.default_rng(0).permutation(len(place)))
     found: dict[str, float] = {}
     for suffix, where in (("", place), ("_permuted", permuted)):
         shown = where >= 0
-        batches = Counter(zip((where[shown] // plan.batch).tolist(), shard[shown].tolist(), strict=True))
+        batches = Counter(zip((where[shown] // plan.batch_size).tolist(), shard[shown].tolist(), strict=True))
         neighbours = shown[1:] & shown[:-1] & (shard[1:] == shard[:-1])
         found[f"shards_per_batch{suffix}"] = round(len(batches) / plan.steps, 1)
         found[f"gap{suffix}"] = round(float(np.abs(np.diff(where))[neighbours].mean()))
@@ -217,7 +217,7 @@ def measure(root: Path, given: argparse.Namespace) -> dict[str, object]:
             for name, value in found.items():
                 rounds.setdefault(name, []).append(value)
     row |= {name: float(np.median(values)) for name, values in rounds.items()}
-    return row | shuffling(module_of(root, given).lines(1)[0].plan)
+    return row | shuffling(module_of(root, given).planned_sources(1)[0].plan)
 
 
 def main() -> None:

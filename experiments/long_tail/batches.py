@@ -18,7 +18,7 @@ from make import ranked, style
 
 from stylesim.data.modules import ShardDataModule
 from stylesim.data.sample import Sample
-from stylesim.data.sampling.stream import read_balanced, read_in_order
+from stylesim.data.sampling.planned_source import read_balanced, read_in_order
 from stylesim.data.views import TwoViews
 
 BATCH, STEPS = 64, 60
@@ -26,7 +26,7 @@ BATCH, STEPS = 64, 60
 
 def batches(module: ShardDataModule) -> Iterator[list[Sample]]:
     """The samples of each micro-batch of one process."""
-    (line,) = module.lines(1)
+    (line,) = module.planned_sources(1)
     columns = {tag: column for column, tag in enumerate(module.vocabulary)}
     for epoch in range(STEPS):
         if line.balance is None:

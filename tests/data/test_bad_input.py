@@ -1,4 +1,4 @@
-"""What goes wrong with data: each a sentence at the start, or a skipped slot that is counted and named."""
+"""What goes wrong with data: refused at the start, or a skipped sample that is counted and named."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from PIL import Image
 
 from stylesim.core.errors import DataError, StylesimError
 from stylesim.data.batch import Batch
-from stylesim.data.damage import EXAMPLES, DamageLog
-from stylesim.data.modules import ShardDataModule, split_batch
+from stylesim.data.damage_log import EXAMPLES, DamageLog
+from stylesim.data.modules import ShardDataModule
 from stylesim.data.roots import Root, name_roots
+from stylesim.data.sampling.batch_shares import split_batch
 from stylesim.data.shards.indexing import index_shards
 from stylesim.data.shards.shard_index import load_index, verify_digests
 from stylesim.data.shards.shard_samples import read_shards
@@ -47,7 +48,7 @@ def test_a_missing_root_is_named():
 
 
 def test_no_root_at_all():
-    with pytest.raises(StylesimError, match="names no root"):
+    with pytest.raises(StylesimError, match="must name at least one folder"):
         module_of([]).train_dataloader()
 
 
@@ -104,7 +105,7 @@ def test_an_address_where_nothing_answers_is_named():
 
 def test_tags_that_match_nothing_name_near_ones(tmp_path: Path):
     root = write_root(tmp_path / "train", 8)
-    with pytest.raises(StylesimError, match=r"matches none of the 3 tags: near are set:\d"):
+    with pytest.raises(StylesimError, match=r"matches none of the 3 tags; the nearest are set:\d"):
         module_of(str(root), tags=["sett:*"]).train_dataloader()
 
 
@@ -121,8 +122,8 @@ def test_a_root_that_is_given_twice():
 @pytest.mark.parametrize(
     ("weights", "words"),
     [
-        ({"a": 1.0, "b": 0.0}, "positive"),
-        ({"a": 1.0, "b": -1.0}, "positive"),
+        ({"a": 1.0, "b": 0.0}, "must be positive"),
+        ({"a": 1.0, "b": -1.0}, "must be positive"),
         ({"a": 99.0, "b": 1.0}, "less than one"),
     ],
 )

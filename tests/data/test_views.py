@@ -14,7 +14,7 @@ from torchvision.transforms import InterpolationMode, RandomResizedCrop
 from torchvision.transforms.functional import resized_crop
 
 from stylesim.core.errors import StylesimError
-from stylesim.data.views import TwoViews, View, scaled, without_colour
+from stylesim.data.views import TwoViews, View, resize, to_greyscale
 
 RNG = np.random.default_rng(0)
 
@@ -92,7 +92,7 @@ def test_colours_are_not_touched():
 
 def test_a_share_of_the_images_loses_its_colour_in_both_views_as_pil_takes_it():
     image = RNG.integers(0, 256, (40, 50, 3), dtype=np.uint8)
-    grey = without_colour(torch.from_numpy(image).permute(2, 0, 1)[None])[0].permute(1, 2, 0).numpy()
+    grey = to_greyscale(torch.from_numpy(image).permute(2, 0, 1)[None])[0].permute(1, 2, 0).numpy()
     assert np.array_equal(grey, np.asarray(Image.fromarray(image).convert("L").convert("RGB")))
 
     views = TwoViews(8, greyscale=0.3)
@@ -111,7 +111,7 @@ def test_what_a_gpu_scales_is_what_a_cpu_scales_to_a_grey_level(interpolation: L
         views = TwoViews(64, interpolation=interpolation)
         pixels = torch.from_numpy(image.copy())
         ours = views.cut(pixels, View(0, 0, image.shape[0], image.shape[1], False, False, 0)).int()
-        theirs = scaled(pixels.permute(2, 0, 1)[None], 64, interpolation).int()
+        theirs = resize(pixels.permute(2, 0, 1)[None], 64, interpolation).int()
         assert (ours - theirs).abs().max() <= 1
 
 

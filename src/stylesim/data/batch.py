@@ -1,4 +1,4 @@
-"""What a stream hands to the model."""
+"""The batches that a stream hands to the model."""
 
 from __future__ import annotations
 
@@ -9,39 +9,46 @@ import torch
 from jaxtyping import Bool, UInt8
 from torch import Tensor
 
-from stylesim.data.views import Drawn, TwoViews, View
+from stylesim.data.views import DecodedImage, TwoViews, View
 
 
 class Batch(NamedTuple):
     """One micro-batch of one rank: as many images as were asked for, less the damaged ones."""
 
     views: UInt8[Tensor, "v b 3 h w"]
-    """Raw RGB in 0..255, not normalised: `v` views of each image."""
+    """`v` views of each image: RGB in 0..255, not normalised."""
     tags: Bool[Tensor, "b t"]
-    """Which tags of the vocabulary each image has; none at all is possible."""
+    """Which tags of the vocabulary each image has; an image may have none."""
     keys: list[str]
-    """`<root>/<shard>/<key>`, unique in a run."""
+    """`<root>/<shard>/<key>`, unique within a run."""
     damaged: list[tuple[str, str]]
-    """(key or shard, reason) of each slot that is missing from this batch."""
+    """(key or shard, reason) of each sample that is missing from this batch."""
 
 
 class UncutBatch(NamedTuple):
     """The same before its views are cut: whole images of any size, which go to the device in one piece."""
 
     pixels: UInt8[Tensor, " n"]
-    """Image after image, `[h w 3]` each."""
+    """The images one after the other, `[h w 3]` each."""
     sizes: list[tuple[int, int]]
     """Height and width of each image."""
     drawn: list[tuple[View, View]]
+    """The views to cut from each image."""
     grey: list[bool]
+    """Whether the views of each image lose their colour."""
     tags: Bool[Tensor, "b t"]
     keys: list[str]
     damaged: list[tuple[str, str]]
 
     @classmethod
     def of(
-        cls, images: Sequence[Drawn], tags: Bool[Tensor, "b t"], keys: list[str], damaged: list[tuple[str, str]]
+        cls,
+        images: Sequence[DecodedImage],
+        tags: Bool[Tensor, "b t"],
+        keys: list[str],
+        damaged: list[tuple[str, str]],
     ) -> UncutBatch:
+        """Put decoded images together."""
         return cls(
             torch.cat([image.pixels.flatten() for image in images] or [torch.empty(0, dtype=torch.uint8)]),
             [(image.pixels.shape[0], image.pixels.shape[1]) for image in images],
@@ -53,10 +60,10 @@ class UncutBatch(NamedTuple):
         )
 
     def cut(self, views: TwoViews) -> Batch:
-        """With its views, which are cut on the device that the pixels are on."""
+        """Return the batch with its views, which are cut on the device that the pixels are on."""
         pixels = self.pixels.split([height * width * 3 for height, width in self.sizes])
         pairs = [
-            views.cut_both(Drawn(image.view(*size, 3), drawn, grey))
+            views.cut_both(DecodedImage(image.view(*size, 3), drawn, grey))
             for image, size, drawn, grey in zip(pixels, self.sizes, self.drawn, self.grey, strict=True)
         ]
         return Batch(stack_views(pairs, views.size, self.pixels.device), self.tags, self.keys, self.damaged)
@@ -65,5 +72,5 @@ class UncutBatch(NamedTuple):
 def stack_views(
     pairs: Sequence[UInt8[Tensor, "2 3 s s"]], size: int, device: torch.device | None = None
 ) -> UInt8[Tensor, "2 b 3 s s"]:
-    """The views of a batch, which may have lost all its images."""
+    """Stack the views of a batch, which may have lost all its images."""
     return torch.stack([*pairs], 1) if pairs else torch.empty(2, 0, 3, size, size, dtype=torch.uint8, device=device)

@@ -1,8 +1,8 @@
-"""Two views of one image: where they are cut, how they are turned, and the cutting itself.
+"""Two views of one image: a random box of it each, scaled, flipped and turned.
 
-Style survives geometry and not photometry, so the two views differ in geometry alone (CSD, arXiv 2404.01292,
-section 6); a share of the images may be shown without colour, in both views. The published code draws its angle
-once and gets 0: `quarter_turns=False` is its behaviour.
+Style survives changes of geometry but not of colour, so the two views differ in geometry alone (CSD, arXiv 2404.01292,
+section 6); a share of the images can be shown without colour, in both views. The published code draws its angle once
+and gets 0: `quarter_turns=False` is its behaviour.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from stylesim.core.images import MAX_PIXELS, decode_rgb, jpeg_size
 
 
 class View(NamedTuple):
-    """A box of an image in px, and what is done to it once scaled: flips, then quarter turns to the left."""
+    """A box of an image in px, and what is done to it once scaled: flips, then quarter turns counter-clockwise."""
 
     top: int
     left: int
@@ -33,30 +33,39 @@ class View(NamedTuple):
     turns: int
 
     def at(self, scale: int) -> View:
-        """The same view of the picture at 1 / `scale` of its size."""
+        """Return the same view of the image at 1 / `scale` of its size."""
         edges = (self.top, self.left, self.top + self.height, self.left + self.width)
         top, left, bottom, right = (round(edge / scale) for edge in edges)
         return self._replace(top=top, left=left, height=bottom - top, width=right - left)
 
 
-class Drawn(NamedTuple):
-    """A decoded image, and what its two views will show of it."""
+class DecodedImage(NamedTuple):
+    """A decoded image, and the two views that will be cut from it."""
 
     pixels: UInt8[Tensor, "h w 3"]
     views: tuple[View, View]
     grey: bool
-    """Whether both lose their colour."""
+    """Whether both views lose their colour."""
 
 
 @dataclass(frozen=True)
 class TwoViews:
-    """Two random views of an image, each `size` x `size` px.
+    """Cut two random views from an image.
 
-    A box of `scale` of the area and `ratio` of width to height (as torchvision's RandomResizedCrop draws
-    it) is scaled with antialiasing, then flipped, then turned by a random multiple of 90 degrees if
-    `quarter_turns`. `greyscale`: share of the images, in [0, 1], of which both views lose their colour, so
-    that a palette alone does not tell a style. `reduced`: decode large JPEGs at a smaller scale, see `draw_of_file`.
-    `on_device`: cut them on the device that trains, from whole images; the workers only decode.
+    A box is drawn as torchvision's RandomResizedCrop draws it, scaled with antialiasing, then flipped, then turned.
+
+    Args:
+        size: Height and width of a view in px.
+        scale: Range of the box's share of the area of the image.
+        ratio: Range of the box's width over its height.
+        horizontal_flip: Probability of a horizontal flip.
+        vertical_flip: Probability of a vertical flip.
+        quarter_turns: Whether to turn by a random multiple of 90 degrees.
+        interpolation: With which a box is scaled.
+        greyscale: Share of the images, in [0, 1], of which both views lose their colour, so that a palette alone does
+            not identify a style.
+        reduced: Decode large JPEGs at a smaller scale (see `draw_of_file`).
+        on_device: Cut the views on the device that trains, from whole images; the workers only decode.
     """
 
     size: int = 224
@@ -71,15 +80,24 @@ class TwoViews:
     on_device: bool = False
 
     def __call__(self, image: UInt8[np.ndarray, "h w 3"], rng: np.random.Generator) -> UInt8[Tensor, "2 3 s s"]:
-        return self.cut_both(self._drawn(image, self._draw_both(image.shape[0], image.shape[1], rng), rng))
+        """Draw and cut the views of a decoded image."""
+        return self.cut_both(self._with_views(image, self._draw_both(image.shape[0], image.shape[1], rng), rng))
 
-    def draw_of_file(self, data: bytes, rng: np.random.Generator, *, max_pixels: int = MAX_PIXELS) -> Drawn:
-        """What the views of an encoded image will be; `cut_both` makes them.
+    def draw_of_file(self, data: bytes, rng: np.random.Generator, *, max_pixels: int = MAX_PIXELS) -> DecodedImage:
+        """Decode an image and draw its views; `cut_both` cuts them.
 
-        With `reduced` a JPEG is decoded at 1/2, 1/4 or 1/8 of its size, as long as both boxes are there at least as
-        large as the views. The boxes are the same, to a pixel of the smaller picture; the pixels are a little
-        softer or sharper. With `on_device` any picture is made smaller so, by whole numbers, lest whole batches of
-        large ones stand in memory. Raises `StylesimError` as `decode_rgb` does.
+        With `reduced`, a JPEG is decoded at 1/2, 1/4 or 1/8 of its size, as long as both boxes stay at least as large
+        as the views. The boxes are the same, to a pixel of the smaller image; the pixels are slightly softer or
+        sharper. With `on_device`, any image is reduced by a whole number in this way, so that batches of large images
+        do not fill the memory.
+
+        Args:
+            data: An encoded image.
+            rng: Source of the draws.
+            max_pixels: Largest number of pixels that is accepted.
+
+        Raises:
+            CorruptSampleError: As `decode_rgb` does.
         """
         size = jpeg_size(data) if self.reduced or self.on_device else None
         if size is None:
@@ -87,34 +105,37 @@ class TwoViews:
             views = self._draw_both(image.shape[0], image.shape[1], rng)
         else:
             views = self._draw_both(*size, rng)
-            image = decode_rgb(data, -(-min(size) * self.size // _shortest(views)), max_pixels=max_pixels)
+            image = decode_rgb(data, -(-min(size) * self.size // _shortest_side(views)), max_pixels=max_pixels)
             views = _at(views, round(size[0] / image.shape[0]))
-        if self.on_device and (spare := _shortest(views) // self.size) > 1:
-            image = np.asarray(Image.fromarray(image).reduce(spare))
-            views = _at(views, spare)
-        return self._drawn(image, views, rng)
+        if self.on_device and (factor := _shortest_side(views) // self.size) > 1:
+            image = np.asarray(Image.fromarray(image).reduce(factor))
+            views = _at(views, factor)
+        return self._with_views(image, views, rng)
 
-    def cut_both(self, drawn: Drawn) -> UInt8[Tensor, "2 3 s s"]:
-        """The views of an image, on its device."""
-        views = torch.stack([self.cut(drawn.pixels, view) for view in drawn.views])
-        return without_colour(views) if drawn.grey else views
+    def cut_both(self, image: DecodedImage) -> UInt8[Tensor, "2 3 s s"]:
+        """Cut the views of an image, on its device."""
+        views = torch.stack([self.cut(image.pixels, view) for view in image.views])
+        return to_greyscale(views) if image.grey else views
 
     def _draw_both(self, height: int, width: int, rng: np.random.Generator) -> tuple[View, View]:
         return self.draw(height, width, rng), self.draw(height, width, rng)
 
-    def _drawn(self, image: UInt8[np.ndarray, "h w 3"], views: tuple[View, View], rng: np.random.Generator) -> Drawn:
-        # No draw where none is needed: the other views of a seed stay as they are.
+    def _with_views(
+        self, image: UInt8[np.ndarray, "h w 3"], views: tuple[View, View], rng: np.random.Generator
+    ) -> DecodedImage:
+        # Nothing is drawn where it is not needed: otherwise every other view of a seed would change.
         grey = bool(self.greyscale and rng.random() < self.greyscale)
-        # PIL's pixels are read-only, of which torch warns.
-        return Drawn(torch.from_numpy(np.require(image, requirements=["C", "W"])), views, grey)
+        # The pixels of PIL are read-only, about which torch warns.
+        return DecodedImage(torch.from_numpy(np.require(image, requirements=["C", "W"])), views, grey)
 
     def draw(self, height: int, width: int, rng: np.random.Generator) -> View:
-        """One random view of an image of `height` x `width` px."""
+        """Draw one random view of an image of `height` x `width` px."""
         box = self._box(height, width, rng)
         mirrored, upside_down = rng.random(2) < (self.horizontal_flip, self.vertical_flip)
         return View(*box, bool(mirrored), bool(upside_down), int(rng.integers(4)) if self.quarter_turns else 0)
 
     def _box(self, height: int, width: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
+        """Draw the top, left, height and width of a box in px."""
         low, high = map(math.log, self.ratio)
         for _ in range(10):
             area = height * width * rng.uniform(*self.scale)
@@ -122,24 +143,24 @@ class TwoViews:
             w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
             if 0 < w <= width and 0 < h <= height:
                 return int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1)), h, w
-        # An image too long for any such box: the middle of it, at the nearest ratio.
+        # The image is too elongated for such a box: take its centre, at the nearest ratio.
         w = min(width, max(1, round(height * self.ratio[1])))
         h = min(height, max(1, round(width / self.ratio[0])))
         return (height - h) // 2, (width - w) // 2, h, w
 
     def cut(self, image: UInt8[Tensor, "h w 3"], view: View) -> UInt8[Tensor, "3 s s"]:
-        """This view of `image`, to which it must belong; on a GPU to a grey level what it is on a CPU."""
+        """Cut a view from the image it was drawn for; CPU and GPU differ by at most one grey level."""
         box = image[view.top : view.top + view.height, view.left : view.left + view.width].permute(2, 0, 1)[None]
-        if image.device.type == "cpu":  # a vectorised 8 bit kernel, in channels-last order
+        if image.device.type == "cpu":  # where torch has a vectorised kernel for 8 bits, in channels-last order
             box = box.contiguous(memory_format=torch.channels_last)
             pixels = interpolate(box, (self.size, self.size), mode=self.interpolation, antialias=True)[0]
         else:
-            pixels = scaled(box, self.size, self.interpolation)
+            pixels = resize(box, self.size, self.interpolation)
         flips = [axis for axis, flip in ((2, view.mirrored), (1, view.upside_down)) if flip]
         return torch.rot90(pixels.flip(flips) if flips else pixels, view.turns, (1, 2))
 
 
-def _shortest(views: tuple[View, View]) -> int:
+def _shortest_side(views: tuple[View, View]) -> int:
     return min(min(view.height, view.width) for view in views)
 
 
@@ -147,20 +168,20 @@ def _at(views: tuple[View, View], scale: int) -> tuple[View, View]:
     return views[0].at(scale), views[1].at(scale)
 
 
-def scaled(box: UInt8[Tensor, "1 3 h w"], size: int, mode: str) -> UInt8[Tensor, "3 s s"]:
-    """To `size` x `size` px where there is no kernel for 8 bits: along one axis, then the other.
+def resize(box: UInt8[Tensor, "1 3 h w"], size: int, mode: str) -> UInt8[Tensor, "3 s s"]:
+    """Scale a box to `size` x `size` px on a device that has no kernel for 8 bits.
 
-    Rounded in between, as the 8 bit kernel of a CPU does; and one axis at a time, because a CUDA kernel keeps the
-    weights of both in shared memory, which a large box would overrun.
+    One axis is scaled after the other, because a CUDA kernel keeps the weights of both in shared memory, which a large
+    box would exceed. In between, values are rounded as the 8 bit kernel of a CPU does.
     """
     for shape in ((box.shape[2], size), (size, size)):
-        # A bicubic kernel overshoots.
+        # A bicubic kernel overshoots, hence the clamp.
         box = interpolate(box.float(), shape, mode=mode, antialias=True).round().clamp(0, 255)
     return box[0].to(torch.uint8)
 
 
-def without_colour(views: UInt8[Tensor, "v 3 h w"]) -> UInt8[Tensor, "v 3 h w"]:
-    """Luma (ITU-R 601, in 1 / 2^16) in all three channels, as PIL's `convert("L")` rounds it."""
+def to_greyscale(views: UInt8[Tensor, "v 3 h w"]) -> UInt8[Tensor, "v 3 h w"]:
+    """Put the luma (ITU-R 601, in 1 / 2^16) into all three channels, rounded as by PIL's `convert("L")`."""
     weights = torch.tensor([19595, 38470, 7471], dtype=torch.int32, device=views.device)[:, None, None]
     luma = ((views.int() * weights).sum(1, keepdim=True) + 2**15) >> 16
     return luma.to(torch.uint8).expand_as(views).contiguous()

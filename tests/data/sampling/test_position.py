@@ -20,7 +20,7 @@ from stylesim.data.views import TwoViews
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(write_root(tmp_path_factory.mktemp("place") / "train", 40, size=7))
+    return str(write_root(tmp_path_factory.mktemp("position") / "train", 40, size=7))
 
 
 def entered(
@@ -51,78 +51,72 @@ def entered(
     return module
 
 
-def test_the_same_run_goes_on_where_it_was(root: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_same_run_continues_at_its_position(root: str, caplog: pytest.LogCaptureFixture) -> None:
     state = entered(root, accumulation=2).state_dict()
     module = entered(root, step=3, accumulation=2, state=state)
     assert module.loader.stream.start == 6
     assert len(module.loader) == 40
-    assert capsys.readouterr().out == ""
+    assert caplog.messages == []
 
 
 @pytest.mark.parametrize(
-    ("options", "start", "said"),
+    ("options", "start", "changed"),
     [
-        (
-            {"world": 2},
-            10,
-            "processes 1 -> 2",
-        ),  # epochs of 10 micro-batches, then of 5: after 13 of them the third begins
+        # Epochs of 10 micro-batches, then of 5: after 13 of them the third begins.
+        ({"world": 2}, 10, "processes 1 -> 2"),
         ({"workers": 2}, 20, "workers 1 -> 2"),
-        ({"batch_size": 2}, 40, r"batch_size \[4\] -> \[2\]"),
+        ({"batch_size": 2}, 40, "batch_size [4] -> [2]"),
         ({"seed": 1}, 20, "seed 0 -> 1"),
     ],
 )
-def test_with_other_readers_a_run_goes_on_at_the_edge_of_an_epoch_and_says_so(
-    options: dict[str, int], start: int, said: str, root: str, capsys: pytest.CaptureFixture[str]
+def test_with_other_readers_a_run_continues_with_the_next_epoch_and_says_so(
+    options: dict[str, int], start: int, changed: str, root: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     state = entered(root).state_dict()
     module = entered(root, step=13, state=state, **options)
     assert module.loader.stream.start == start
-    assert start % module.lines(options.get("world", 1))[0].plan.steps == 0
+    assert start % module.planned_sources(options.get("world", 1))[0].plan.steps == 0
     assert len(module.loader) == 20, "the trainer counts its batches as before"
-    out = capsys.readouterr().out
-    assert out.count("\n") == 1
-    assert "begins epoch 3, and 7 micro-batches of the one before are left out" in out
-    assert said.replace("\\", "") in out
+    [message] = caplog.messages
+    assert "begins epoch 3, and 7 micro-batches of the previous one are left out" in message
+    assert changed in message
 
 
-def test_batches_that_are_chosen_by_tags_have_another_order_with_other_tags(
-    root: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_balanced_batches_have_another_order_with_other_tags(root: str, caplog: pytest.LogCaptureFixture) -> None:
     state = entered(root, balance="2x2").state_dict()
     entered(root, step=13, state=state, balance="2x2")
-    assert capsys.readouterr().out == ""
+    assert caplog.messages == []
     entered(root, step=13, state=state, balance="2x2", tags=["set:0", "set:1"])
-    assert "another order of its images than it was begun with (tags " in capsys.readouterr().out
+    assert "since the run was saved (tags " in caplog.text
 
 
-def test_a_run_that_was_moved_to_an_edge_is_resumed_exactly_from_there(
-    root: str, capsys: pytest.CaptureFixture[str]
+def test_a_run_that_was_moved_to_the_next_epoch_is_resumed_exactly_from_there(
+    root: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     moved = entered(root, step=13, world=2, state=entered(root).state_dict())
-    capsys.readouterr()
+    caplog.clear()
     again = entered(root, step=16, world=2, state=moved.state_dict())
     assert again.loader.stream.start == 13
-    assert capsys.readouterr().out == ""
+    assert caplog.messages == []
 
 
-def test_another_accumulation_keeps_the_place(root: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_another_accumulation_keeps_the_position(root: str, caplog: pytest.LogCaptureFixture) -> None:
     state = entered(root, accumulation=2).state_dict()
     module = entered(root, step=3, accumulation=1, done=6, state=state)
     assert module.loader.stream.start == 6
     assert len(module.loader) == 6 + 17
     assert entered(root, step=5, accumulation=1, done=8, state=module.state_dict()).loader.stream.start == 8
-    assert capsys.readouterr().out == ""
+    assert caplog.messages == []
 
 
 def test_an_accumulation_that_would_split_a_step_is_refused(root: str) -> None:
     state = entered(root, accumulation=2).state_dict()
-    with pytest.raises(StylesimError, match="has done 6 micro-batches, which"):
+    with pytest.raises(StylesimError, match="must divide the 6 micro-batches that the resumed run has done, got 4"):
         entered(root, step=3, accumulation=4, done=6, state=state)
 
 
 def test_a_real_run_is_resumed_with_other_workers_and_accumulation_to_its_last_step(
-    composed: Callable[..., DictConfig], capsys: pytest.CaptureFixture[str]
+    composed: Callable[..., DictConfig], caplog: pytest.LogCaptureFixture
 ) -> None:
     quiet = "data.probes.validation.every_n_steps=null"
     train.main(
@@ -132,6 +126,6 @@ def test_a_real_run_is_resumed_with_other_workers_and_accumulation_to_its_last_s
     )
     cfg = composed(quiet, "callbacks.checkpoints.monitor=null", "trainer.max_steps=8", "data.workers=2", "resume=true")
     train.main(cfg)
-    assert "workers 1 -> 2" in capsys.readouterr().out
+    assert "workers 1 -> 2" in caplog.text
     rows = csv.DictReader((Path(cfg.run_dir) / "metrics.csv").open())
     assert [int(row["step"]) for row in rows if row["train/loss"]] == list(range(8))

@@ -1,4 +1,4 @@
-"""Real tars read by real workers, over pipes and http, stopped and entered again."""
+"""Streams of real shards read by real workers, over pipes and http, stopped and entered again."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ from stylesim.data.modules import ShardDataModule
 from stylesim.data.roots import name_roots
 from stylesim.data.sample import Sample
 from stylesim.data.sampling.plan import Plan
-from stylesim.data.sampling.stream import Line, Stream, StreamLoader, as_it_is, read_in_order
+from stylesim.data.sampling.planned_source import PlannedSource, read_in_order
+from stylesim.data.sampling.stream import Stream
+from stylesim.data.sampling.stream_loader import StreamLoader, keep_as_is
 from stylesim.data.shards.indexing import index_shards
 from stylesim.data.views import TwoViews
 
@@ -41,12 +43,12 @@ def module_of(root: Any, **options: Any) -> ShardDataModule:
 def stream_of(module: ShardDataModule, rank: int, world: int, start: int, stop: int) -> Stream:
     module.sources  # noqa: B018 (opens them)
     stream = module.train_dataloader().stream
-    return Stream(module.lines(world), stream.views, stream.tags, rank, start, stop)
+    return Stream(module.planned_sources(world), stream.views, stream.tags, rank, start, stop)
 
 
-def assert_same(ours: list[Batch], theirs: list[Batch]) -> None:
-    assert [batch.keys for batch in ours] == [batch.keys for batch in theirs]
-    for one, other in zip(ours, theirs, strict=True):
+def assert_same(batches: list[Batch], expected: list[Batch]) -> None:
+    assert [batch.keys for batch in batches] == [batch.keys for batch in expected]
+    for one, other in zip(batches, expected, strict=True):
         assert torch.equal(one.views, other.views)
         assert torch.equal(one.tags, other.tags)
         assert one.damaged == other.damaged
@@ -66,7 +68,7 @@ def test_a_batch_holds_two_views_the_tags_and_the_ids_of_its_images(root: Path):
 
 
 def broken_root(folder: Path, good: int) -> Path:
-    """Eight images, of which only the first `good` are any."""
+    """Eight images, of which all but the first `good` are damaged."""
     for shard in range(2):
         members: dict[str, bytes | dict] = {}
         for number in range(4 * shard, 4 * shard + 4):
@@ -94,7 +96,7 @@ def test_a_batch_that_has_lost_all_its_images_is_cut_too(tmp_path: Path):
 
 
 @pytest.mark.parametrize("workers", [0, 2, 3])
-def test_an_epoch_shows_each_image_once_whatever_the_workers(root: Path, workers: int):
+def test_an_epoch_serves_each_image_once_for_any_number_of_workers(root: Path, workers: int):
     keys = [key for batch in module_of(str(root), workers=workers).train_dataloader() for key in batch.keys]
     assert len(set(keys)) == len(keys) == 40
 
@@ -107,7 +109,7 @@ def test_ranks_share_an_epoch_without_overlap(root: Path):
 
 
 @pytest.mark.parametrize(("workers", "position"), [(0, 7), (2, 3), (3, 11), (3, 25)])
-def test_a_stream_entered_anywhere_goes_on_to_the_bit(root: Path, workers: int, position: int):
+def test_a_stream_entered_anywhere_continues_bit_for_bit(root: Path, workers: int, position: int):
     module = module_of(str(root), workers=workers)
     stream = stream_of(module, 0, 1, 0, 27)  # nearly three epochs of ten
     whole = list(StreamLoader(stream, workers))
@@ -130,32 +132,32 @@ def test_views_of_an_image_depend_on_epoch_and_seed_and_not_on_the_reader(root: 
 
 def test_workers_may_be_spawned(root: Path):
     stream = stream_of(module_of(str(root), workers=2), 1, 2, 0, 5)
-    loader = DataLoader(stream, batch_size=None, collate_fn=as_it_is, num_workers=2, multiprocessing_context="spawn")
+    loader = DataLoader(stream, batch_size=None, collate_fn=keep_as_is, num_workers=2, multiprocessing_context="spawn")
     assert_same(list(loader), list(StreamLoader(stream, 2)))
 
 
 def test_skipped_shards_are_not_opened(root: Path):
     module = module_of(str(root), shuffle_buffer=0)
-    [line] = module.lines(1)
+    [planned] = module.planned_sources(1)
     opened = []
 
     class Watched:
-        def read(self, number: int, places: Sequence[int]) -> Iterator[Any]:
+        def read(self, number: int, positions: Sequence[int]) -> Iterator[Any]:
             opened.append(number)
-            return line.source.read(number, places)
+            return planned.source.read(number, positions)
 
-    samples = list(read_in_order(line._replace(source=Watched()), 0, 0, 0, skip=36))
+    samples = list(read_in_order(planned._replace(source=Watched()), 0, 0, 0, skip=36))
     assert len(samples) == 4
     assert len(opened) <= 2
 
 
 class Numbers:
-    """A source whose samples are their own places."""
+    """A source whose samples are named by their positions."""
 
     counts: tuple[int, ...] = ()
 
-    def read(self, number: int, places: Sequence[int]) -> Iterator[Sample]:
-        return (Sample(f"{number}/{place}", b"") for place in places)
+    def read(self, number: int, positions: Sequence[int]) -> Iterator[Sample]:
+        return (Sample(f"{number}/{position}", b"") for position in positions)
 
 
 @given(
@@ -164,23 +166,23 @@ class Numbers:
     buffer=st.integers(0, 12),
     entry=st.floats(0, 1),
 )
-def test_any_readers_of_any_shards_end_together_and_can_be_entered_anywhere(
+def test_readers_end_together_and_can_be_entered_anywhere(
     counts: list[int], readers: tuple[int, int, int], buffer: int, entry: float
 ):
     batch, world, workers = readers
     counts[0] += batch * world
-    line = Line(Numbers(), Plan(tuple(counts), batch, world, workers, seed=1, buffer=buffer))
+    planned = PlannedSource(Numbers(), Plan(tuple(counts), batch, world, workers, seed=1, buffer=buffer))
     seen = []
     for rank in range(world):
         for worker in range(workers):
-            whole = list(read_in_order(line, 3, rank, worker))
+            whole = list(read_in_order(planned, 3, rank, worker))
             skip = int(entry * len(whole))
-            assert list(read_in_order(line, 3, rank, worker, skip)) == whole[skip:]
+            assert list(read_in_order(planned, 3, rank, worker, skip)) == whole[skip:]
             seen += [sample.id for sample in whole]
-    assert len(set(seen)) == len(seen) == line.plan.steps * batch * world
+    assert len(set(seen)) == len(seen) == planned.plan.steps * batch * world
 
 
-def test_the_loader_counts_from_the_start_of_the_run_and_measures_its_waiting(root: Path):
+def test_the_loader_counts_from_the_start_of_the_run_and_measures_how_long_it_waits(root: Path):
     module = module_of(str(root))
     module.position = 6
     loader = module.train_dataloader()
@@ -211,13 +213,13 @@ def address(root: Path) -> Iterator[str]:
     server.server_close()
 
 
-def test_http_gives_what_the_disk_gives(root: Path, address: str):
+def test_shards_over_http_read_like_local_ones(root: Path, address: str):
     here = list(module_of(str(root), workers=2).train_dataloader())
     assert_same(list(module_of(address, workers=2).train_dataloader()), here)
 
 
 @pytest.mark.parametrize("command", ["pipe:cat {root}/", "pipe:cat {root}/{{}} | cat"])
-def test_a_command_gives_what_the_disk_gives(root: Path, command: str):
+def test_shards_from_a_command_read_like_local_ones(root: Path, command: str):
     here = [sorted(batch.keys) for batch in module_of(str(root)).train_dataloader()]
     there = module_of(command.format(root=root), workers=0).train_dataloader()
     assert [sorted(key.split("/", 1)[-1] for key in batch.keys) for batch in there] == [
@@ -238,7 +240,7 @@ def test_several_roots_are_one_set_and_merge_their_tags(root: Path, tmp_path: Pa
     assert module.vocabulary == [f"set:{tag}" for tag in range(5)]
 
 
-def test_weights_set_the_share_of_every_batch_and_no_image_comes_twice_in_one(root: Path, tmp_path: Path):
+def test_weights_set_the_shares_of_every_batch_and_no_image_is_twice_in_one(root: Path, tmp_path: Path):
     few = write_root(tmp_path / "few", 5)
     module = module_of({str(root): 3, str(few): 1}, shuffle_buffer=50)
     for batch in StreamLoader(stream_of(module, 0, 1, 0, 40), 0):

@@ -1,7 +1,7 @@
-"""Which images of a window make a balanced micro-batch: two ways to choose, by their tags.
+"""Choose the images of a balanced micro-batch from a window, by their tags.
 
-A way takes the tags of each image of the window as columns of the vocabulary, how many images are wanted, and a
-generator; it returns the places of different images in the window, fewer only if the window has no more.
+A strategy takes the tags of each image of the window as columns of the vocabulary, the number of images to choose, and
+a generator. It returns indices of different images in the window, fewer than asked for only if the window has no more.
 """
 
 from __future__ import annotations
@@ -13,18 +13,25 @@ from functools import partial
 
 import numpy as np
 
-from stylesim.core.errors import StylesimError
+from stylesim.core.errors import ConfigError
 
-Balance = Callable[[Sequence[Sequence[int]], int, np.random.Generator], list[int]]
+Strategy = Callable[[Sequence[Sequence[int]], int, np.random.Generator], list[int]]
 
 
-def by_inverse_frequency(
+def choose_by_inverse_frequency(
     tags: Sequence[Sequence[int]], wanted: int, rng: np.random.Generator, *, counts: Sequence[int]
 ) -> list[int]:
-    """One image after the other, each with a chance that is inverse to how many images have its rarest tag.
+    """Choose images one after the other, with a probability inverse to the frequency of their rarest tag.
 
-    `counts`: images with each tag, in the whole data set. An image without a tag has the chance of one with the
-    most frequent tag.
+    Args:
+        tags: Columns of the tags of each image of the window. An image without a tag counts as one with the most
+            frequent tag.
+        wanted: Number of images to choose.
+        rng: Source of the draws.
+        counts: Number of images with each tag in the whole data set.
+
+    Returns:
+        Indices of different images.
     """
     frequency = [min((counts[tag] for tag in image), default=max(counts, default=1)) for image in tags]
     # The first arrivals among exponential waiting times: a weighted draw without replacement (Efraimidis and
@@ -32,43 +39,58 @@ def by_inverse_frequency(
     return np.argsort(rng.exponential(size=len(tags)) * frequency, kind="stable")[:wanted].tolist()
 
 
-def by_tag(tags: Sequence[Sequence[int]], wanted: int, rng: np.random.Generator, *, images: int) -> list[int]:
-    """`images` of each of so many tags as it takes, drawn among the tags that two images of the window have.
+def choose_by_tag(tags: Sequence[Sequence[int]], wanted: int, rng: np.random.Generator, *, per_tag: int) -> list[int]:
+    """Choose `per_tag` images of each of as many tags as are needed.
 
-    An image that was taken for another tag counts too. A tag that the window has fewer images of gives all of them,
-    and one tag more is drawn; what is still wanted when there is no more tag is drawn from the other images.
+    Tags are drawn among those of at least two images of the window. An image chosen for another tag counts. A tag with
+    fewer images than `per_tag` gives all of them, and one more tag is drawn; when no tag is left, the rest is drawn
+    from the other images.
+
+    Args:
+        tags: Columns of the tags of each image of the window.
+        wanted: Number of images to choose.
+        rng: Source of the draws.
+        per_tag: Number of images of one tag.
+
+    Returns:
+        Indices of different images.
     """
-    places: dict[int, list[int]] = defaultdict(list)
+    images_of_tag: dict[int, list[int]] = defaultdict(list)
     order = rng.permutation(len(tags)).tolist()
-    for place in order:
-        for tag in tags[place]:
-            places[tag].append(place)
-    taken: dict[int, None] = {}
-    for tag in rng.permutation(sorted(tag for tag, having in places.items() if len(having) > 1)).tolist():
-        if len(taken) >= wanted:
+    for index in order:
+        for tag in tags[index]:
+            images_of_tag[tag].append(index)
+    chosen: dict[int, None] = {}
+    for tag in rng.permutation(sorted(tag for tag, images in images_of_tag.items() if len(images) > 1)).tolist():
+        if len(chosen) >= wanted:
             break
-        missing = images - sum(place in taken for place in places[tag])
-        others = [place for place in places[tag] if place not in taken]
-        taken.update(dict.fromkeys(others[: max(missing, 0)]))
-    return [*taken, *(place for place in order if place not in taken)][:wanted]
+        missing = per_tag - sum(index in chosen for index in images_of_tag[tag])
+        others = [index for index in images_of_tag[tag] if index not in chosen]
+        chosen.update(dict.fromkeys(others[: max(missing, 0)]))
+    return [*chosen, *(index for index in order if index not in chosen)][:wanted]
 
 
-def read_balance(setting: str, batch: int) -> Callable[[Sequence[int]], Balance]:
-    """The way that `data.balance` names, for tags with so many images each.
+def parse_balance(setting: str, batch_size: int) -> Callable[[Sequence[int]], Strategy]:
+    """Return what makes the strategy that `data.balance` names, from the number of images with each tag.
 
-    Raises `StylesimError` for a setting that is neither `inverse_frequency` nor `PxK`, or if P x K is not `batch`.
+    Args:
+        setting: `inverse_frequency`, or `PxK` for K images of each of P tags.
+        batch_size: Images of a micro-batch on one rank.
+
+    Raises:
+        ConfigError: For any other setting, and if P x K is not `batch_size`.
     """
     if setting == "inverse_frequency":
-        return lambda counts: partial(by_inverse_frequency, counts=counts)
+        return lambda counts: partial(choose_by_inverse_frequency, counts=counts)
     numbers = re.fullmatch(r"(\d+)x(\d+)", setting)
     if numbers is None or int(numbers[2]) < 2:
-        raise StylesimError(
-            f"data.balance={setting} is no way to balance: take inverse_frequency, or PxK, such as 16x4 for four images"
-            " of each of 16 tags (two at least, or there is nothing that belongs together), or null."
+        raise ConfigError(
+            "data.balance must be null, inverse_frequency, or PxK with K of at least 2 (16x4 takes four images of each"
+            f" of 16 tags), got {setting}."
         )
-    if int(numbers[1]) * int(numbers[2]) != batch:
-        raise StylesimError(
-            f"data.balance={setting} makes micro-batches of {int(numbers[1]) * int(numbers[2])} images, and"
-            f" data.batch_size is {batch}: let P x K be the batch size of one process."
+    if int(numbers[1]) * int(numbers[2]) != batch_size:
+        raise ConfigError(
+            f"data.balance={setting} makes micro-batches of {int(numbers[1]) * int(numbers[2])} images, but"
+            f" data.batch_size is {batch_size}: P x K must be the batch size of one process."
         )
-    return lambda counts: partial(by_tag, images=int(numbers[2]))
+    return lambda counts: partial(choose_by_tag, per_tag=int(numbers[2]))

@@ -1,4 +1,4 @@
-"""Where a run stands in its stream, and where it goes on if the stream is no longer the same."""
+"""Where a resumed run continues in its stream, also if the order of the stream has changed."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ from typing import Any
 from stylesim.data.sampling.plan import Plan
 
 
-def order_of(plans: Sequence[Plan], balance: str | None, tags: Sequence[tuple[str, int]]) -> dict[str, Any]:
-    """All that the order of a stream depends on, as plain values that a checkpoint may hold.
+def describe_order(plans: Sequence[Plan], balance: str | None, tags: Sequence[tuple[str, int]]) -> dict[str, Any]:
+    """Return everything that the order of a stream depends on, as plain values for a checkpoint.
 
-    The selected `tags`, with how many images have each, are a part of it where batches are chosen by them.
+    Args:
+        plans: The plan of each source.
+        balance: `data.balance`.
+        tags: The selected tags with their number of images; they count only where batches are balanced by them.
     """
     order = {
         "processes": plans[0].world,
         "workers": plans[0].workers,
-        "batch_size": [plan.batch for plan in plans],
+        "batch_size": [plan.batch_size for plan in plans],
         "shuffle_buffer": plans[0].buffer,
         "seed": plans[0].seed,
         "balance": balance,
@@ -30,24 +33,36 @@ def _digest(values: Sequence[Any]) -> str:
     return hashlib.sha256(repr(values).encode()).hexdigest()[:12]
 
 
-def re_enter(before: Mapping[str, Any], order: Mapping[str, Any], steps: int, step: int) -> tuple[int, str | None]:
-    """The micro-batch at which a resumed run enters its stream, and the sentence to say if that is another place.
+def resume_position(
+    saved: Mapping[str, Any], order: Mapping[str, Any], steps: int, step: int
+) -> tuple[int, str | None]:
+    """Return the micro-batch at which a resumed run continues its stream.
 
-    `before`: what the run has saved: the `order`, the micro-batches (`steps`) of an epoch of it, the `accumulation`,
-    and the `offset` of the stream, whose micro-batch `step * accumulation + offset` was the next one. In the same
-    order it still is. In another one there is no such place: the run begins its next epoch, of `steps` micro-batches.
+    In the order that the run was saved with, this is the micro-batch after the last one. In another order there is no
+    such place, and the run begins its next epoch.
+
+    Args:
+        saved: What the run has saved: its `order` (see `describe_order`), the `steps` of an epoch in it, the
+            `accumulation` of micro-batches in a step, and the `offset` between the micro-batches of the stream and
+            those of the run.
+        order: The order of the stream now.
+        steps: Micro-batches of an epoch now.
+        step: Optimiser steps that the run has done.
+
+    Returns:
+        The micro-batch, and a sentence for the user if the order has changed.
     """
-    position = step * before["accumulation"] + before["offset"]
-    if before["order"] == order:
+    position = step * saved["accumulation"] + saved["offset"]
+    if saved["order"] == order:
         return position, None
-    epoch = -(-position // before["steps"])
+    epoch = -(-position // saved["steps"])
     changed = ", ".join(
-        f"{name} {before['order'].get(name)} -> {order[name]}"
+        f"{name} {saved['order'].get(name)} -> {order[name]}"
         for name in order
-        if before["order"].get(name) != order[name]
+        if saved["order"].get(name) != order[name]
     )
-    left = epoch * before["steps"] - position
+    left_out = epoch * saved["steps"] - position
     return epoch * steps, (
-        f"the run is resumed with another order of its images than it was begun with ({changed}), in which its place"
-        f" is not known: it begins epoch {epoch + 1}, and {left:,} micro-batches of the one before are left out"
+        f"The order of the images has changed since the run was saved ({changed}), so its place in the epoch is not"
+        f" known: it begins epoch {epoch + 1}, and {left_out:,} micro-batches of the previous one are left out."
     )

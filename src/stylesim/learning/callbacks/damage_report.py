@@ -8,7 +8,7 @@ from typing import Any
 import lightning
 
 from stylesim.data.batch import Batch
-from stylesim.data.damage import DamageLog
+from stylesim.data.damage_log import DamageLog
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +31,8 @@ class DamageReport(lightning.Callback):
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         if trainer.is_global_zero:
-            for line in trainer.datamodule.lines(trainer.world_size):  # type: ignore[attr-defined]
-                plan = line.plan
+            for planned in trainer.datamodule.planned_sources(trainer.world_size):  # type: ignore[attr-defined]
+                plan = planned.plan
                 log.info(
                     "%s images: %s global batches per epoch, %s images of each epoch dropped",
                     *(f"{count:,}" for count in (sum(plan.counts), plan.steps, plan.dropped)),

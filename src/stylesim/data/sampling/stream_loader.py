@@ -1,0 +1,90 @@
+"""Iterate a stream with the worker processes of its plan."""
+
+from __future__ import annotations
+
+import ctypes
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from stylesim.core.errors import StylesimError
+from stylesim.data.sampling.stream import Stream
+
+PR_SET_PDEATHSIG = 1
+"""Option of Linux's prctl: the signal that a process gets when its parent dies."""
+
+
+@dataclass
+class StreamLoader:
+    """Iterate a stream: yields `Batch`, or `UncutBatch` if `views.on_device`.
+
+    `len` counts from the start of the run, whatever the stream starts at, because Lightning counts the batches done
+    before a resume as fetched.
+    """
+
+    stream: Stream
+    workers: int
+    """Worker processes; 0 reads in this process, as one worker would."""
+    repeat: int = 0
+    """Serve only so many first micro-batches, again and again; 0 goes on through the stream."""
+    done: int | None = None
+    """Micro-batches that the trainer has counted so far; None: as many as the stream has before its start."""
+    seconds_waited: float = 0.0
+    """How long the consumer has waited for batches so far."""
+
+    def __len__(self) -> int:
+        done = self.stream.start if self.done is None else self.done
+        return done + self.stream.stop - self.stream.start
+
+    def __iter__(self) -> Iterator[Any]:
+        batches = self._read(self.stream) if not self.repeat else self._repeated()
+        while True:
+            asked = time.perf_counter()
+            batch = next(batches, None)
+            self.seconds_waited += time.perf_counter() - asked
+            if batch is None:
+                return
+            if isinstance(batch, StylesimError):
+                raise batch
+            yield batch
+
+    def _read(self, stream: Stream) -> Iterator[Any]:
+        loader = DataLoader(
+            stream,
+            batch_size=None,
+            collate_fn=keep_as_is,
+            num_workers=self.workers,
+            pin_memory=torch.cuda.is_available(),
+            worker_init_fn=tie_to_main_process,
+        )
+        batches = iter(loader)
+        for worker in getattr(batches, "_workers", ()):
+            worker._popen.terminate = worker._popen.kill  # they ignore SIGTERM: joining them would never end
+        return batches
+
+    def _repeated(self) -> Iterator[Any]:
+        first = list(self._read(replace(self.stream, start=0, stop=self.repeat)))
+        return (first[m % self.repeat] for m in range(self.stream.start, self.stream.stop))
+
+
+def tie_to_main_process(worker: int) -> None:
+    """Let a worker ignore Ctrl-C and SIGTERM, and die with the main process.
+
+    Ctrl-C and a scheduler's SIGTERM reach the whole process group, but the run ends its workers itself, after its step.
+    If the run is killed, a worker that is filling its buffer would otherwise go on for minutes.
+    """
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, signal.SIG_IGN)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def keep_as_is(batch: Any) -> Any:
+    """Return a batch unchanged: DataLoader's own collation would take its tuples apart."""
+    return batch
