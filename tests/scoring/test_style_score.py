@@ -11,8 +11,8 @@ from stylesim.scoring.style_score import METRICS, score_sets
 STYLES = np.eye(4)
 
 
-def described(seed: int, labels: str, *, scale: float = 1.0, noise: float = 0.3, **meta: str) -> DescriptorSet:
-    """Images whose label (a letter, or "-" for none) is a direction that they lie about."""
+def make_set(seed: int, labels: str, *, scale: float = 1.0, noise: float = 0.3, **meta: str) -> DescriptorSet:
+    """Return images around one direction per label; a label is a letter, or "-" for none."""
     rng = np.random.default_rng(seed)
     places = ["abcd".find(label) for label in labels]
     rows = np.array([STYLES[max(p, 0)] for p in places]) + noise * rng.normal(size=(len(labels), 4))
@@ -21,8 +21,8 @@ def described(seed: int, labels: str, *, scale: float = 1.0, noise: float = 0.3,
     return DescriptorSet(rows.astype(np.float32), table, meta)
 
 
-def test_without_labels_everything_is_compared_with_everything() -> None:
-    generated, works = described(0, "----"), described(1, "-------")
+def test_without_labels_all_images_are_compared_with_all_works() -> None:
+    generated, works = make_set(0, "----"), make_set(1, "-------")
     table = generated.descriptors @ works.descriptors.T
     found = score_sets(generated, works, neighbours=3)
     assert not found.labels_matched
@@ -39,8 +39,8 @@ def test_without_labels_everything_is_compared_with_everything() -> None:
     assert found.pairs["similarity"].iloc[0] == pytest.approx(table.max(), abs=1e-6)
 
 
-def test_generations_are_compared_with_the_works_of_their_own_label() -> None:
-    generated, works = described(0, "aaabbd-"), described(1, "aaaabbbbcccc")
+def test_generated_images_are_compared_with_the_works_of_their_own_label() -> None:
+    generated, works = make_set(0, "aaabbd-"), make_set(1, "aaaabbbbcccc")
     table = (generated.descriptors @ works.descriptors.T).astype(float)
     found = score_sets(generated, works)
     assert found.labels_matched
@@ -55,13 +55,13 @@ def test_generations_are_compared_with_the_works_of_their_own_label() -> None:
     assert line["own_works"] < 1
 
 
-def test_csls_counts_neighbourhoods_over_all_labels() -> None:
-    generated, works = described(0, "aab"), described(1, "aabb")
+def test_csls_neighbourhoods_span_all_labels() -> None:
+    generated, works = make_set(0, "aab"), make_set(1, "aabb")
     table = (generated.descriptors @ works.descriptors.T).astype(float)
     near = [np.sort(t, axis=1)[:, -2:].mean(1) for t in (table, table.T)]
     csls = 2 * table - near[0][:, None] - near[1]
-    ours, theirs = Csls(2)(generated.descriptors, works.descriptors)
-    np.testing.assert_allclose(ours @ theirs.T, csls, atol=1e-6, err_msg="the read-out is another thing")
+    q, g = Csls(2)(generated.descriptors, works.descriptors)
+    np.testing.assert_allclose(q @ g.T, csls, atol=1e-6, err_msg="the Csls readout differs")
     found = score_sets(generated, works, csls_k=2)
     labels = found.per_label.set_index("label")
     assert labels.loc["a", "csls"] == pytest.approx(csls[:2, :2].mean(), abs=1e-6)
@@ -71,61 +71,59 @@ def test_csls_counts_neighbourhoods_over_all_labels() -> None:
     assert first["csls"] == pytest.approx(csls[row, column], abs=1e-6)
 
 
-def test_generations_without_labels_are_compared_with_every_label_of_the_works() -> None:
-    found = score_sets(described(0, "------"), described(1, "aaabbb"))
+def test_unlabelled_generated_images_are_compared_with_every_label() -> None:
+    found = score_sets(make_set(0, "------"), make_set(1, "aaabbb"))
     assert not found.labels_matched
-    assert found.per_label["label"].tolist() == ["a", "b"], "generations without a label lie about the first direction"
+    assert found.per_label["label"].tolist() == ["a", "b"], "images without a label lie around the first direction"
     assert len(found.reference_similarities.same) == 6
     assert len(found.reference_similarities.different) == 6
 
 
-def test_an_image_of_several_labels_counts_with_each() -> None:
-    generated = described(0, "a")
+def test_an_image_with_several_labels_counts_with_each() -> None:
+    generated = make_set(0, "a")
     generated.items.at[0, "tags"] = ["a", "b"]
-    found = score_sets(generated, described(1, "aabb"))
+    found = score_sets(generated, make_set(1, "aabb"))
     assert found.per_image["label"].tolist() == ["a", "b"]
     assert found.per_label["generated"].tolist() == [1, 1]
 
 
-def test_neither_order_nor_length_of_descriptors_changes_a_figure() -> None:
-    generated, works = described(0, "aaabbb"), described(1, "aabbcc")
-    changed = score_sets(described(0, "aaabbb", scale=7.0).select([5, 2, 0, 1, 4, 3]), works.select([3, 1, 2, 5, 4, 0]))
+def test_order_and_length_of_descriptors_do_not_change_the_metrics() -> None:
+    generated, works = make_set(0, "aaabbb"), make_set(1, "aabbcc")
+    changed = score_sets(make_set(0, "aaabbb", scale=7.0).select([5, 2, 0, 1, 4, 3]), works.select([3, 1, 2, 5, 4, 0]))
     for name, value in score_sets(generated, works).metrics.items():
         assert changed.metrics[name] == pytest.approx(value, abs=1e-6)
     assert set(changed.metrics) == set(METRICS)
 
 
-def test_a_single_generation_has_no_interval() -> None:
-    found = score_sets(described(0, "-"), described(1, "--"))
+def test_a_single_generated_image_has_no_interval() -> None:
+    found = score_sets(make_set(0, "-"), make_set(1, "--"))
     assert found.intervals == {}
     assert np.isfinite(found.metrics["gss_renormalised"])
 
 
-def test_descriptors_of_two_encoders_are_not_compared() -> None:
+def test_sets_of_two_encoders_are_refused() -> None:
     with pytest.raises(StylesimError, match="two encoders mean nothing"):
-        score_sets(described(0, "a", encoder_digest="1"), described(1, "a", encoder_digest="2"))
+        score_sets(make_set(0, "a", encoder_digest="1"), make_set(1, "a", encoder_digest="2"))
 
 
-def test_a_readout_comes_before_every_score() -> None:
-    generated, works = described(0, "aabb"), described(1, "aaaabbbbcccc")
-    ours, theirs = Whitened()(generated.descriptors, works.descriptors)
+def test_a_readout_is_applied_before_scoring() -> None:
+    generated, works = make_set(0, "aabb"), make_set(1, "aaaabbbbcccc")
+    q, g = Whitened()(generated.descriptors, works.descriptors)
     found = score_sets(generated, works, readout=Whitened())
-    assert found.metrics["gss"] == pytest.approx(
-        (ours[:2] @ theirs[:4].T).mean() / 2 + (ours[2:] @ theirs[4:8].T).mean() / 2, abs=1e-5
-    )
+    assert found.metrics["gss"] == pytest.approx((q[:2] @ g[:4].T).mean() / 2 + (q[2:] @ g[4:8].T).mean() / 2, abs=1e-5)
     assert found.metrics["gss"] != pytest.approx(score_sets(generated, works).metrics["gss"], abs=1e-3)
 
 
-def test_an_image_of_several_labels_is_one_witness() -> None:
-    single = described(0, "a")
+def test_an_image_with_several_labels_is_one_observation() -> None:
+    single = make_set(0, "a")
     twice = DescriptorSet(single.descriptors, single.items.assign(tags=[["a", "b"]]), single.meta)
-    found = score_sets(twice, described(1, "aabb"))
+    found = score_sets(twice, make_set(1, "aabb"))
     assert len(found.per_image) == 2
     assert found.intervals == {}
 
 
-def test_sets_with_and_without_colour_are_not_compared() -> None:
-    grey = described(0, "ab")
+def test_sets_with_and_without_colour_are_refused() -> None:
+    grey = make_set(0, "ab")
     grey.meta["greyscale"] = True
     with pytest.raises(StylesimError, match="without colour"):
-        score_sets(grey, described(1, "ab"))
+        score_sets(grey, make_set(1, "ab"))

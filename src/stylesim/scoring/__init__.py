@@ -1,0 +1,1 @@
+"""Style similarity of generated images and reference works."""

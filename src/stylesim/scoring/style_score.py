@@ -1,4 +1,4 @@
-"""score_sets(generated, reference): from two sets of descriptors to every style score of theirs."""
+"""Score generated images against reference works: metrics, intervals, nearest works and labels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from stylesim.core.errors import StylesimError
+from stylesim.core.errors import ConfigError, DataError
 from stylesim.evaluation.labels import label_values
 from stylesim.evaluation.statistics import bootstrap_interval
 from stylesim.retrieval.descriptor_set import DescriptorSet
@@ -27,52 +27,53 @@ from stylesim.scoring.gss import (
 )
 
 MEANS = ("gss", "gss_unit_prototype", "gss_renormalised", "csls")
-"""Figures that are means of `scores.image_scores`, and so have an interval."""
+"""Metrics that are means of `image_scores`, and so have an interval."""
 METRICS = (*MEANS, "gss_of_means")
-EVERYTHING = ""
-"""The one label of images that are compared without labels."""
+ALL_IMAGES = ""
+"""The label under which sets without common labels are compared as a whole."""
 
-Rows = Mapping[str, Int[np.ndarray, " n"]]
-"""Rows of a set by label, in the order of the labels."""
+LabelRows = Mapping[str, Int[np.ndarray, " n"]]
+"""Rows of a set by label, ordered by label."""
+Matches = Mapping[str, tuple[Int[np.ndarray, " n"], Int[np.ndarray, " m"]]]
+"""By label: the rows of the generated images, and of the works they are compared with."""
 
 
 @dataclass(frozen=True)
 class StyleScore:
-    """What generations have in common with works, and what is needed to read the numbers."""
+    """The style similarity of generated images and reference works, with what is needed to interpret it."""
 
     metrics: dict[str, float]
-    """Means over all generations: METRICS, explained at `scores.mean_scores` and `scores.image_scores`."""
+    """Means over all generated images of METRICS, which `mean_scores` and `image_scores` define."""
     intervals: dict[str, tuple[float, float]]
-    """95 % of each metric, by a bootstrap over the generations; empty for a single one, which varies from nothing."""
+    """The 95 % interval of each metric in MEANS, by a bootstrap over the generated images; empty for a single one."""
     per_image: pd.DataFrame
-    """A row for each generation and label, the most similar first: `id, label, gss, gss_unit_prototype, csls`, the mean
-    over its nearest works that are listed (`nearest_mean`), and the first of them (`nearest, nearest_label,
-    nearest_similarity, nearest_csls`)."""
+    """A row per generated image and label, the most similar first: `id, label, gss, gss_unit_prototype, csls`, the mean
+    similarity of its nearest works (`nearest_mean`), and the nearest one (`nearest, nearest_label, nearest_similarity,
+    nearest_csls`)."""
     pairs: pd.DataFrame
-    """`generated, reference, reference_label, rank, similarity, csls` of the nearest works of each generation, the most
-    similar first."""
+    """The nearest works of each generated image, the most similar pair first: `generated, reference, reference_label,
+    rank, similarity, csls`."""
     per_label: pd.DataFrame
-    """A row for each label, none without labels: `label, works, gss, csls, own_works` (the mean similarity of two works
-    of it). Where each generation has a label, also `generated, low, high, gss_renormalised`, the other label that comes
-    nearest (`other, other_gss`), and `discrimination` and `discrimination_csls`."""
+    """A row per label of the works: `label, works, gss, csls, own_works` (the mean similarity of two works with the
+    label). If labels are matched, also `generated, low, high, gss_renormalised`, the most similar other label (`other,
+    other_gss`), and the gaps to it, `discrimination` and `discrimination_csls`."""
     reference_similarities: ReferenceSimilarities
+    """The similarities among the works, as the scale of the score."""
     labels_matched: bool
-    """Whether each generation was compared with the works of its own label, and not with all works."""
+    """Whether each generated image was compared with the works of its own label, rather than with all works."""
     unmatched_labels: list[str]
-    """Labels of generations that no work has, and `(none)` for those without a label: these were not scored."""
+    """Labels of generated images that no work has, and `(none)` for images without a label; these have no score."""
 
 
 class _Side(NamedTuple):
-    """One of the two sets, seen from the other."""
+    """One of the two sets, prepared for comparison with the other."""
 
     images: DescriptorSet
-    vectors: Float[np.ndarray, "n d"]  # of length one
-    labels: Rows
-    near: Float[np.ndarray, " n"]  # mean similarity to the k nearest of the other side
-
-
-Matches = Mapping[str, tuple[Int[np.ndarray, " n"], Int[np.ndarray, " m"]]]
-"""By label: the rows of the generations, and of the works that they are compared with."""
+    vectors: Float[np.ndarray, "n d"]
+    """Unit vectors."""
+    rows_of: LabelRows
+    near: Float[np.ndarray, " n"]
+    """Mean similarity to the k nearest images of the other side."""
 
 
 def score_sets(
@@ -85,118 +86,119 @@ def score_sets(
     neighbours: int = 10,
     seed: int = 0,
 ) -> StyleScore:
-    """Score generations against the works that they are to resemble.
+    """Score generated images against reference works.
 
-    Where the sets have labels in common, each generation is compared with the prototype of the works of its own label
-    (one of several labels counts with each), and otherwise with that of all works. The neighbourhoods of CSLS are
-    taken in the whole of either set. Descriptors of any length are made unit vectors first.
+    If the sets have labels in common, each generated image is compared with the prototype of the works of its own
+    label; an image with several labels counts with each. Otherwise all are compared with the prototype of all works.
+    Descriptors are normalised first, and the neighbourhoods of CSLS span the whole of either set.
 
     Args:
-        label: Glob over tags: which of them are labels. In a folder of folders the tag of an image is its folder.
-        readout: What is done to the descriptors first (`retrieval.readouts`), with the works as its gallery: one that
-            gives unit vectors, as whitening does. CSLS is none: it stands beside every score.
-        csls_k: Images in a neighbourhood.
-        neighbours: Nearest works listed for each generation, at most.
-        seed: Of the bootstrap.
+        generated: The generated images.
+        reference: The works.
+        label: Glob that selects the tags used as labels. In a folder of folders the tag of an image is its folder.
+        readout: Transformation of the descriptors (`retrieval.readouts`), with the works as its gallery. It must give
+            unit vectors, as whitening does. CSLS is not one of these: it is reported beside every score.
+        csls_k: Images in a neighbourhood of CSLS.
+        neighbours: The number of nearest works listed for each generated image.
+        seed: Seed of the bootstrap.
 
     Raises:
-        StylesimError: If the sets were described by different encoders.
+        DataError: If the sets were embedded by different encoders, or only one of them without colour.
+        ConfigError: If `readout` centres the works and the sets have no label in common.
     """
-    _refuse_strangers(generated, reference)
-    vectors = tuple(_unit(side.descriptors) for side in (generated, reference))
+    _check_comparable(generated, reference)
+    vectors = tuple(_unit(images.descriptors) for images in (generated, reference))
     vectors = readout(*vectors) if readout else vectors
     near = neighbourhood_similarities(vectors[0], vectors[1], csls_k)
     sides = zip((generated, reference), vectors, near, strict=True)
-    ours, works = (_Side(images, v, _rows(images, label), n) for images, v, n in sides)
-    common = [name for name in ours.labels if name in works.labels]
-    matches = {name: (ours.labels[name], works.labels[name]) for name in common}
+    gen, ref = (_Side(images, v, _rows_by_label(images, label), n) for images, v, n in sides)
+    common = [name for name in gen.rows_of if name in ref.rows_of]
+    matches: Matches = {name: (gen.rows_of[name], ref.rows_of[name]) for name in common}
     if not common and isinstance(readout, Whitened | Pca):
-        raise StylesimError(
-            "whitened and pca put the works around 0, so that all of them together have no direction to compare with:"
-            " give both sides sub-folders of the same names, or take readout=cosine."
+        raise ConfigError(
+            "readout=whitened and readout=pca centre the works at 0, so the mean of all works has no direction to"
+            " compare with. Give both sides sub-folders of the same names, or use readout=cosine."
         )
     if not common:
-        matches = {EVERYTHING: (np.arange(len(generated)), np.arange(len(reference)))}
-    values = pd.concat([_values(name, match, ours, works) for name, match in matches.items()], ignore_index=True)
-    pairs = _named(_pairs(np.unique(values["row"]), ours, works, neighbours), ours, works, label)
+        matches = {ALL_IMAGES: (np.arange(len(generated)), np.arange(len(reference)))}
+    values = pd.concat([_image_values(name, rows, gen, ref) for name, rows in matches.items()], ignore_index=True)
+    pairs = _with_names(_nearest_works(np.unique(values["row"]), gen, ref, neighbours), gen, ref, label)
     return StyleScore(
         metrics={name: float(np.mean(values[name])) for name in METRICS},
         intervals={name: _interval(values, name, seed) for name in MEANS} if len(set(values["row"])) > 1 else {},
-        per_image=_image_table(values, pairs, ours),
+        per_image=_image_table(values, pairs, gen),
         pairs=_descending(pairs, "similarity"),
-        per_label=_label_table(matches, ours, works, values, seed),
-        reference_similarities=reference_similarities(works.vectors, works.labels),
+        per_label=_label_table(matches, gen, ref, values, seed),
+        reference_similarities=reference_similarities(ref.vectors, ref.rows_of),
         labels_matched=bool(common),
-        unmatched_labels=_left_out(ours, works, label) if common else [],
+        unmatched_labels=_unmatched_labels(gen, ref, label) if common else [],
     )
 
 
-def _refuse_strangers(generated: DescriptorSet, reference: DescriptorSet) -> None:
+def _check_comparable(generated: DescriptorSet, reference: DescriptorSet) -> None:
     if bool(generated.meta.get("greyscale")) != bool(reference.meta.get("greyscale")):
-        raise StylesimError(
-            "One of the two sets was described without colour and the other with it: describe one again."
-        )
-    digests = [side.meta.get("encoder_digest") for side in (generated, reference)]
+        raise DataError("Only one of the two sets was embedded without colour (greyscale). Embed both in the same way.")
+    digests = [images.meta.get("encoder_digest") for images in (generated, reference)]
     if None not in digests and digests[0] != digests[1]:
-        names = [side.meta.get("encoder", {}).get("name") for side in (generated, reference)]
-        raise StylesimError(
-            f"The generated images were described by {names[0]} ({digests[0]}) and the reference by {names[1]} "
-            f"({digests[1]}): similarities between two encoders mean nothing. Describe one of them again."
+        names = [images.meta.get("encoder", {}).get("name") for images in (generated, reference)]
+        raise DataError(
+            f"The generated images were embedded by {names[0]} ({digests[0]}) and the works by {names[1]} "
+            f"({digests[1]}). Similarities between two encoders mean nothing: embed one of the sets again."
         )
 
 
-def _left_out(ours: _Side, works: _Side, label: str) -> list[str]:
-    unlabelled = not all(label_values(ours.images.items, label))
-    return sorted(ours.labels.keys() - works.labels.keys()) + ["(none)"] * unlabelled
+def _unmatched_labels(gen: _Side, ref: _Side, label: str) -> list[str]:
+    has_unlabelled = not all(label_values(gen.images.items, label))
+    return sorted(gen.rows_of.keys() - ref.rows_of.keys()) + ["(none)"] * has_unlabelled
 
 
 def _unit(descriptors: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
     return descriptors / np.linalg.norm(descriptors, axis=1, keepdims=True)
 
 
-def _rows(images: DescriptorSet, label: str) -> Rows:
-    table: dict[str, list[int]] = {}
+def _rows_by_label(images: DescriptorSet, label: str) -> LabelRows:
+    rows_of: dict[str, list[int]] = {}
     for row, values in enumerate(label_values(images.items, label)):
         for value in values:
-            table.setdefault(value, []).append(row)
-    return {name: np.array(rows) for name, rows in sorted(table.items())}
+            rows_of.setdefault(value, []).append(row)
+    return {name: np.array(rows) for name, rows in sorted(rows_of.items())}
 
 
-def _values(label: str, match: tuple[np.ndarray, np.ndarray], ours: _Side, works: _Side) -> pd.DataFrame:
-    """A row for each generation of a label, with the values whose means are its metrics."""
-    mine, theirs = ours.vectors[match[0]], works.vectors[match[1]]
-    values = image_scores(mine, theirs, ours.near[match[0]], works.near[match[1]])
-    means = mean_scores(mine.mean(0, dtype=np.float64), theirs.mean(0, dtype=np.float64))
-    return pd.DataFrame({"row": match[0], "label": label, **values, "gss_of_means": means["gss"]})
+def _image_values(label: str, rows: tuple[np.ndarray, np.ndarray], gen: _Side, ref: _Side) -> pd.DataFrame:
+    """Return a row per generated image of a label, with the values whose means are its metrics."""
+    g, r = gen.vectors[rows[0]], ref.vectors[rows[1]]
+    values = image_scores(g, r, gen.near[rows[0]], ref.near[rows[1]])
+    means = mean_scores(g.mean(0, dtype=np.float64), r.mean(0, dtype=np.float64))
+    return pd.DataFrame({"row": rows[0], "label": label, **values, "gss_of_means": means["gss"]})
 
 
 def _interval(values: pd.DataFrame, name: str, seed: int) -> tuple[float, float]:
-    # Images are drawn, not their labels: an image of several labels is one witness.
+    # Resample images, not (image, label) rows: an image with several labels is one independent observation.
     return bootstrap_interval(np.asarray(values.groupby("row")[name].mean()), seed=seed)
 
 
-def _pairs(rows: Int[np.ndarray, " n"], ours: _Side, works: _Side, neighbours: int) -> pd.DataFrame:
-    """Rows of either side, the nearest works of each generation being next to each other."""
-    k = min(neighbours, len(works.vectors))
-    found = search(ours.vectors[rows], works.vectors, k)
+def _nearest_works(rows: Int[np.ndarray, " n"], gen: _Side, ref: _Side, neighbours: int) -> pd.DataFrame:
+    """Return pairs of rows of both sides; the nearest works of a generated image follow each other."""
+    k = min(neighbours, len(ref.vectors))
+    nearest = search(gen.vectors[rows], ref.vectors, k)
     pairs = pd.DataFrame(
         {
             "row": np.repeat(rows, k),
-            "work": found.indices.numpy().ravel(),
+            "work": nearest.indices.numpy().ravel(),
             "rank": np.tile(np.arange(1, k + 1), len(rows)),
-            "similarity": found.similarities.double().numpy().ravel(),
+            "similarity": nearest.similarities.double().numpy().ravel(),
         }
     )
-    crowded = ours.near[pairs["row"]] + works.near[pairs["work"]]
-    return pairs.assign(csls=2 * pairs["similarity"] - crowded)
+    near = gen.near[pairs["row"]] + ref.near[pairs["work"]]
+    return pairs.assign(csls=2 * pairs["similarity"] - near)
 
 
-def _named(pairs: pd.DataFrame, ours: _Side, works: _Side, label: str) -> pd.DataFrame:
-    """The pairs by ids and labels instead of rows; several labels of a work are separated by `|`."""
-    items = works.images.items.iloc[pairs["work"]]
+def _with_names(pairs: pd.DataFrame, gen: _Side, ref: _Side, label: str) -> pd.DataFrame:
+    """Replace rows by ids and labels; several labels of a work are separated by `|`."""
+    items = ref.images.items.iloc[pairs["work"]]
     return pd.DataFrame(
         {
-            "generated": ours.images.items["id"].to_numpy()[pairs["row"]],
+            "generated": gen.images.items["id"].to_numpy()[pairs["row"]],
             "reference": items["id"].to_numpy(),
             "reference_label": ["|".join(names) for names in label_values(items, label)],
             **pairs[["rank", "similarity", "csls"]],
@@ -204,7 +206,7 @@ def _named(pairs: pd.DataFrame, ours: _Side, works: _Side, label: str) -> pd.Dat
     )
 
 
-def _image_table(values: pd.DataFrame, pairs: pd.DataFrame, ours: _Side) -> pd.DataFrame:
+def _image_table(values: pd.DataFrame, pairs: pd.DataFrame, gen: _Side) -> pd.DataFrame:
     first = pairs[pairs["rank"] == 1].set_index("generated")
     nearest = pd.DataFrame(
         {
@@ -215,7 +217,7 @@ def _image_table(values: pd.DataFrame, pairs: pd.DataFrame, ours: _Side) -> pd.D
             "nearest_csls": first["csls"],
         }
     )
-    table = values.assign(id=ours.images.items["id"].to_numpy()[values["row"]]).join(nearest, on="id")
+    table = values.assign(id=gen.images.items["id"].to_numpy()[values["row"]]).join(nearest, on="id")
     columns = ["id", "label", "gss", "gss_unit_prototype", "csls", *nearest.columns]
     return pd.DataFrame(_descending(table, "gss"), columns=columns)
 
@@ -225,29 +227,29 @@ def _descending(table: pd.DataFrame, column: str) -> pd.DataFrame:
     return table.iloc[order].reset_index(drop=True)
 
 
-def _label_table(matches: Matches, ours: _Side, works: _Side, values: pd.DataFrame, seed: int) -> pd.DataFrame:
-    names, rows_of = list(works.labels), list(works.labels.values())
+def _label_table(matches: Matches, gen: _Side, ref: _Side, values: pd.DataFrame, seed: int) -> pd.DataFrame:
+    names, rows_of = list(ref.rows_of), list(ref.rows_of.values())
     table = pd.DataFrame({"label": names, "works": [len(rows) for rows in rows_of]})
     if table.empty:
         return table
     table["own_works"] = [
-        leave_one_out_similarities(works.vectors[r]).mean() if len(r) > 1 else np.nan for r in rows_of
+        leave_one_out_similarities(ref.vectors[rows]).mean() if len(rows) > 1 else np.nan for rows in rows_of
     ]
-    prototypes = np.array([works.vectors[rows].mean(0, dtype=np.float64) for rows in rows_of])
-    gss = np.array([prototypes @ ours.vectors[rows].mean(0, dtype=np.float64) for rows, _ in matches.values()])
-    crowded = [ours.near[rows].mean() for rows, _ in matches.values()], [works.near[rows].mean() for rows in rows_of]
-    csls = 2 * gss - np.array(crowded[0])[:, None] - np.array(crowded[1])
-    if EVERYTHING in matches:
+    prototypes = np.array([ref.vectors[rows].mean(0, dtype=np.float64) for rows in rows_of])
+    gss = np.array([prototypes @ gen.vectors[rows].mean(0, dtype=np.float64) for rows, _ in matches.values()])
+    near_generated = np.array([gen.near[rows].mean() for rows, _ in matches.values()])
+    csls = 2 * gss - near_generated[:, None] - np.array([ref.near[rows].mean() for rows in rows_of])
+    if ALL_IMAGES in matches:
         return _descending(table.assign(gss=gss[0], csls=csls[0]), "gss")
-    lines = []
-    for name, similarities, hubless in zip(matches, gss, csls, strict=True):
+    records = []
+    for name, gss_of_label, csls_of_label in zip(matches, gss, csls, strict=True):
         own = pd.DataFrame(values[values["label"] == name])
-        gap, other = gap_to_best_other(similarities, names.index(name))
-        line = {"label": name, "generated": len(own), **own[["gss", "gss_renormalised", "csls"]].mean()}
+        gap, other = gap_to_best_other(gss_of_label, names.index(name))
+        record = {"label": name, "generated": len(own), **own[["gss", "gss_renormalised", "csls"]].mean()}
         if len(own) > 1:
-            line["low"], line["high"] = _interval(own, "gss", seed)
+            record["low"], record["high"] = _interval(own, "gss", seed)
         if other is not None:
-            line |= {"other": names[other], "other_gss": similarities[other], "discrimination": gap}
-            line["discrimination_csls"] = gap_to_best_other(hubless, names.index(name))[0]
-        lines.append(line)
-    return _descending(pd.DataFrame(lines).merge(table, on="label"), "gss")
+            record |= {"other": names[other], "other_gss": gss_of_label[other], "discrimination": gap}
+            record["discrimination_csls"] = gap_to_best_other(csls_of_label, names.index(name))[0]
+        records.append(record)
+    return _descending(pd.DataFrame(records).merge(table, on="label"), "gss")

@@ -1,4 +1,4 @@
-"""StyleSimilarity: General Style Similarity inside a training loop, as a torchmetrics metric."""
+"""StyleSimilarity: General Style Similarity as a torchmetrics metric, for training loops of generators."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_cat
 
-from stylesim.core.errors import StylesimError
+from stylesim.core.errors import ConfigError, DataError
 from stylesim.encoders.load import load_encoder
 from stylesim.encoders.style_encoder import StyleEncoder
 from stylesim.scoring.gss import image_scores, mean_scores, neighbourhood_similarities
@@ -21,27 +21,30 @@ SIDES = ("generated", "real")
 
 
 class StyleSimilarity(Metric):
-    """How much generated images resemble real works in style, over all batches and all processes.
+    """How similar generated images are in style to real works, over all batches and ranks.
 
-    `update(images, real=True)` takes works and `real=False` generations: `[b 3 h w]`, uint8 or floats in [0, 1], of any
-    size. They go through PIL and the encoder's own preprocessing as files do (floats are rounded to 8 bit), so that the
-    metrics are those of `python -m stylesim.score` on the same images. `compute()` gives `gss`, `gss_unit_prototype`
-    and `gss_renormalised` as `scores.mean_scores` defines them.
+    Call `update` and `compute`, not the metric itself: a batch from one side has no similarity to the other.
 
-    Call `update` and `compute`, not the metric itself: a batch of one side has no similarity to the other.
-
-    The encoder is no part of the module that holds the metric: neither its optimiser nor its checkpoints see it. It
-    describes on the metric's device, in evaluation mode, without gradients.
+    Images pass through PIL and the encoder's own preprocessing, as files do, so the values are those of
+    `stylesim score` on the same images. The encoder is not part of a module that holds the metric, so neither the
+    optimiser nor checkpoints see it. It runs on the metric's device in evaluation mode, without gradients.
 
     Args:
         encoder: An encoder, or what `stylesim.load_encoder` takes: a name, or the path of a checkpoint.
-        readout: `cosine` keeps two sums of descriptors, however many images come. `csls` adds the metric `csls`, with
-            neighbourhood_similarities of 10, and keeps every descriptor for it.
-        reset_real_features: False keeps the works over `reset`, so that they need not be described in every epoch.
-        options: Of `torchmetrics.Metric`.
+        readout: `cosine` stores two sums of descriptors, however many images there are. `csls` also computes `csls`,
+            with neighbourhoods of 10, and stores every descriptor for it.
+        reset_real_features: False keeps the real works in `reset`, so that they need not be embedded every epoch.
+        options: Arguments of `torchmetrics.Metric`.
 
     Raises:
-        StylesimError: For an encoder that cannot be loaded; in `compute`, where a side has had no image.
+        ConfigError: For another readout.
+        WeightsError: If the encoder cannot be loaded.
+
+    Example:
+        >>> similarity = StyleSimilarity("csd_vitl")
+        >>> similarity.update(works, real=True)
+        >>> similarity.update(generated, real=False)
+        >>> similarity.compute()["gss"]
     """
 
     is_differentiable = False
@@ -65,22 +68,27 @@ class StyleSimilarity(Metric):
     ) -> None:
         super().__init__(**options)
         if readout not in ("cosine", "csls"):
-            raise StylesimError(f"readout={readout!r} is none of cosine, csls.")
+            raise ConfigError(f"The readout must be cosine or csls, got {readout!r}.")
         if not isinstance(encoder, StyleEncoder):
             encoder = load_encoder(encoder, device="cpu")
-        self._encoder = (encoder,)  # in a tuple, where torch does not look for the parameters of a module
+        self._encoder = (encoder,)  # a tuple, so that torch does not register it as a submodule
         self.readout, self.reset_real_features = readout, reset_real_features
         for side in SIDES:
-            # float32: the GPUs of laptops know no float64, and a mean of unit vectors needs none.
+            # float32, because MPS has no float64 and a mean of unit vectors does not need it.
             self.add_state(f"{side}_sum", torch.zeros(encoder.dim), dist_reduce_fx="sum")
             self.add_state(f"{side}_count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
             self.add_state(f"{side}_descriptors", [], dist_reduce_fx="cat")
-        self._begin_lists()
+        self._start_lists()
 
     def update(self, images: UInt8[Tensor, "b 3 h w"] | Float[Tensor, "b 3 h w"], real: bool) -> None:
-        """Describe a batch of works (`real`) or of generations, and add it to its side."""
+        """Embed a batch and add it to one side.
+
+        Args:
+            images: uint8, or floats in [0, 1] (rounded to 8 bit), of any size.
+            real: True for real works, False for generated images.
+        """
         (encoder,) = self._encoder
-        with torch.autocast(self.device.type, enabled=False):  # of the training loop; `score` has none
+        with torch.autocast(self.device.type, enabled=False):  # the training loop's, which `stylesim score` lacks
             descriptors = normalize(encoder.to(self.device).encode(images.cpu())).to(self.device)
         if real:
             self.real_sum += descriptors.sum(0)
@@ -92,30 +100,34 @@ class StyleSimilarity(Metric):
             (self.real_descriptors if real else self.generated_descriptors).append(descriptors)
 
     def compute(self) -> dict[str, Tensor]:
-        """The metrics over all that was updated, as scalars."""
+        """Compute `gss`, `gss_unit_prototype` and `gss_renormalised` (see `mean_scores`), and `csls` if asked for.
+
+        Raises:
+            DataError: If a side has no images.
+        """
         for name, count in (("generated", self.generated_count), ("real", self.real_count)):
             if not count:
-                wanted = f"update(images, real={name == 'real'})"
-                raise StylesimError(f"StyleSimilarity has seen no {name} image: call {wanted} before compute().")
+                call = f"update(images, real={name == 'real'})"
+                raise DataError(f"StyleSimilarity has seen no {name} images. Call {call} before compute().")
         metrics = mean_scores(self.generated_sum / self.generated_count, self.real_sum / self.real_count)
         if self.readout == "csls":
             generated, real = (
-                dim_zero_cat(kept).cpu().numpy() for kept in (self.generated_descriptors, self.real_descriptors)
+                dim_zero_cat(batches).cpu().numpy() for batches in (self.generated_descriptors, self.real_descriptors)
             )
             values = image_scores(generated, real, *neighbourhood_similarities(generated, real))["csls"]
             metrics["csls"] = self.real_sum.new_tensor(values.mean())
         return metrics
 
     def reset(self) -> None:
-        """Forget all images, or with `reset_real_features=False` the generated ones."""
+        """Remove all images, or only the generated ones with `reset_real_features=False`."""
         real = self.real_sum, self.real_count, [*self.real_descriptors]
         super().reset()
-        self._begin_lists()
+        self._start_lists()
         if not self.reset_real_features:
             self.real_sum, self.real_count, self.real_descriptors = real
 
-    def _begin_lists(self) -> None:
-        """A process without an image of a side still has rows to gather, none of them, of the right width."""
+    def _start_lists(self) -> None:
+        """Add an empty batch of the right width, which a rank without images of a side contributes to the gather."""
         if self.readout == "csls":
-            for kept in (self.generated_descriptors, self.real_descriptors):
-                kept.append(self.real_sum.new_empty(0, len(self.real_sum)))
+            for batches in (self.generated_descriptors, self.real_descriptors):
+                batches.append(self.real_sum.new_empty(0, len(self.real_sum)))
