@@ -19,9 +19,13 @@ from hypothesis import HealthCheck, settings
 from omegaconf import DictConfig
 from PIL import Image, ImageDraw
 
-from stylesim.core.targets import conf_dir
+from stylesim.core.conf import conf_dir
 from stylesim.data.shards.indexing import index_shards
 from stylesim.data.shards.shard_writer import ShardWriter
+from stylesim.runtime.settings import register_settings
+
+for command in ("train", "evaluate", "embed", "score", "pack", "index", "curate", "export", "benchmark"):
+    register_settings(command)
 
 # A busy machine is no failure: the first example of a property may import torch.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -14,8 +14,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from stylesim.core.conf import embedded
 from stylesim.core.images import open_image
-from stylesim.core.targets import embedded
 from stylesim.curation.stage import SCHEMA, Part, Stage, conform
 from stylesim.data.shards.shard_samples import read_shards
 from stylesim.encoders.preprocessing import Preprocessing

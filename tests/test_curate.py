@@ -15,8 +15,9 @@ from conftest import draw
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
+from stylesim.core.conf import conf_dir
 from stylesim.core.errors import StylesimError
-from stylesim.core.targets import check_config, conf_dir
+from stylesim.core.targets import check_targets
 from stylesim.curate import main
 from stylesim.curation.stage import read_stage
 
@@ -44,7 +45,7 @@ def command(*overrides: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 def composed(*overrides: str) -> DictConfig:
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         cfg = compose("curate", list(overrides))
-    check_config(cfg)
+    check_targets(cfg)
     return cfg
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -16,6 +18,12 @@ def test_every_public_name_loads_and_no_module_stands_in_its_way() -> None:
     for name in stylesim._HOMES:
         assert callable(getattr(stylesim, name)), name
         assert name in dir(stylesim)
+
+
+def test_import_of_the_package_and_its_commands_brings_no_torch() -> None:
+    names = ", ".join(f"stylesim.{file.stem}" for file in PACKAGE.glob("[a-z]*.py"))
+    program = f"import sys, stylesim, {names}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], timeout=120).returncode == 0
 
 
 def test_no_module_imports_a_command() -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from stylesim.core.targets import check_config, conf_dir
+from stylesim.core.conf import conf_dir
+from stylesim.core.targets import check_targets
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 COMMANDS = [
@@ -26,7 +27,7 @@ def test_a_command_of_the_readme_composes(command: list[str]) -> None:
     overrides = [re.sub(r"=([^{\[]*?),.*", r"=\1", a) for a in arguments if a != "-m"]  # of a sweep, the first job
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         cfg = compose(module.removeprefix("stylesim."), overrides)
-    check_config(cfg)
+    check_targets(cfg)
 
 
 def test_the_makefile_has_the_targets_of_the_readme() -> None:

@@ -231,7 +231,7 @@ def test_running_out_of_memory_names_a_batch_size(
 def test_what_cannot_be_trained_is_refused_in_a_sentence(
     override: str, said: str, composed: Callable[..., DictConfig]
 ) -> None:
-    from stylesim.runtime.launch import explain
+    from stylesim.runtime.hydra_errors import explain
 
     with pytest.raises(Exception) as error:  # noqa: PT011  (Hydra wraps what a constructor raises)
         train.main(composed(override))

@@ -1,19 +1,37 @@
-"""python -m stylesim.benchmark: one table of finished evaluations, beside the paper's metrics."""
+"""Collect finished evaluations in one table, beside the numbers of the paper.
+
+    stylesim benchmark runs=multirun/paper_table1
+
+A sweep of evaluations writes this table when it ends; this command writes it again, also for an unfinished sweep.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from omegaconf import DictConfig
+from pydantic import Field
 
 from stylesim.runtime.launch import run
+from stylesim.runtime.settings import CommandSettings
+
+
+class Settings(CommandSettings):
+    """The keys of `stylesim benchmark`."""
+
+    runs: str = Field(description="The folder of a sweep, or any folder that contains run folders.")
+    metrics: str | list[str] = Field(
+        ["recall@1"], description="Columns for retrieval sets that the paper does not have."
+    )
+    against: str | None = Field(None, description="The row to compare the others with; null is the best of each set.")
+    wandb: str | None = Field(None, description="A Weights & Biases project that receives the table and the plot.")
 
 
 def main(cfg: DictConfig) -> dict[str, float]:
     """Write `benchmark.csv`, `.md`, `.tex` and `.png` into `cfg.runs`.
 
     Raises:
-        StylesimError: If there is no run below `cfg.runs`, or none has such a metric or row.
+        DataError: If there is no run below `cfg.runs`, or no run has the metrics or the row asked for.
     """
     from stylesim.report.benchmark_export import write_benchmark
 

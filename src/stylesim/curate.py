@@ -1,4 +1,13 @@
-"""python -m stylesim.curate: from captioned images of the web to deduplicated shards with tags."""
+"""Turn captioned images from the web into deduplicated shards with tags.
+
+    stylesim curate source=folder source.path=/my/images out=/my/curation
+    stylesim curate source=contrastyles source.path=train.parquet source.fetch=true out=/my/curation
+    stylesim curate stages=[tags] out=/my/curation tags.matching=reference redo=true
+    stylesim curate stages=[deduplicate,shard] out=/my/curation +deduplicate.evaluation.wikiart=/data/wikiart
+
+Each stage writes parquet files and summary.json into its own folder of `out`. A stage that is finished is not run
+again, and after an interruption the same command continues.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +16,13 @@ import sys
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
+from pydantic import Field, PositiveInt
 
 from stylesim.core.errors import StylesimError
-from stylesim.core.targets import suggest
+from stylesim.core.wording import suggest
 from stylesim.runtime.config import check_encoders
 from stylesim.runtime.launch import run
+from stylesim.runtime.settings import CommandSettings
 
 FOLDERS = {
     "sources": "1-sources",
@@ -21,6 +32,15 @@ FOLDERS = {
     "shard": "5-shards",
 }
 """The stages in their order, and the folder of `out` that each leaves."""
+
+
+class Settings(CommandSettings):
+    """The keys of `stylesim curate`; the stages' own are in conf/curate.yaml."""
+
+    out: str = Field(description="The folder of the curation.")
+    stages: list[str] = Field(list(FOLDERS), description="The stages to run, each on the result of the one before.")
+    redo: bool = Field(False, description="Discard what a stage has made with other settings.")
+    processes: PositiveInt | None = Field(None, description="Parts processed at once; null is one per core.")
 
 
 def main(cfg: DictConfig) -> dict[str, float]:

@@ -1,4 +1,10 @@
-"""python -m stylesim.embed: images to descriptors, in a folder that `stylesim.score` and your own programs read."""
+"""Embed images: write their descriptors into a folder that other commands and `DescriptorSet.load` read.
+
+    stylesim embed images=/my/images checkpoint=outputs/.../checkpoints/best.safetensors out=my_descriptors
+    stylesim embed images=/my/images model=frozen_lite0 parquet=my_images.parquet
+
+After an interruption, the same command with the same out= continues.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +12,27 @@ from os.path import expanduser
 from pathlib import Path
 
 from omegaconf import DictConfig
+from pydantic import Field
 
 from stylesim.core.errors import StylesimError
 from stylesim.runtime.config import check_encoders
 from stylesim.runtime.inputs import check_images, embed_roots, load_model
 from stylesim.runtime.launch import run
+from stylesim.runtime.settings import EmbeddingSettings
+
+
+class Settings(EmbeddingSettings):
+    """The keys of `stylesim embed`."""
+
+    images: str | list[str] = Field(
+        description="A folder, a table of paths (.csv, .tsv, .parquet), shards with an index.json, or a list of these."
+    )
+    out: str | None = Field(
+        None, description="A folder that does not exist yet; null is descriptors/ in the run folder."
+    )
+    parquet: str | None = Field(
+        None, description="Also one file of ids, tags and descriptors, for pandas or a database."
+    )
 
 
 def main(cfg: DictConfig) -> dict[str, float]:

@@ -1,4 +1,10 @@
-"""python -m stylesim.evaluate: describe, search, score, and show, for an encoder that exists already."""
+"""Evaluate an existing encoder, and controls beside it, on retrieval sets.
+
+stylesim evaluate checkpoint=outputs/.../checkpoints/best.safetensors data=stylecross
+stylesim evaluate model=frozen_lite0 data=stylecross
+stylesim evaluate descriptors=outputs/.../descriptors    again, without loading a model
+stylesim evaluate -m model=frozen_lite0,palette          a sweep, which leaves one table
+"""
 
 from __future__ import annotations
 
@@ -8,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
+from pydantic import Field
 
 from stylesim.core.errors import StylesimError
 from stylesim.core.files import write_json
@@ -16,8 +23,27 @@ from stylesim.core.ranks import is_main_process
 from stylesim.runtime.config import check_encoders
 from stylesim.runtime.evaluation_run import evaluate_and_report
 from stylesim.runtime.launch import run
+from stylesim.runtime.resume import comparable_config
+from stylesim.runtime.settings import EmbeddingSettings
 
 FINISHED = "finished.json"
+
+
+class Settings(EmbeddingSettings):
+    """The keys of `stylesim evaluate`."""
+
+    descriptors: str | None = Field(
+        None, description="The folder descriptors/ of an earlier evaluation; no model is loaded then."
+    )
+    controls: dict[str, Any] = Field({}, description="More encoders: +model@controls.NAME=frozen_lite0.")
+    movements: str = Field(
+        "genre:*",
+        description="Groups of labels to sum up errors by: a glob of tags, or a table of artist and movement.",
+    )
+    gaps: bool = Field(False, description="Also write each label's discrimination gap (gaps.csv) and the AUC of pairs.")
+    cache: str | None = Field(None, description="A folder that keeps descriptors from one run to the next.")
+    seed: int = Field(0, description="Seed of whatever is drawn at random.")
+    objective: str | None = Field(None, description="The metric that a sweeper optimises, such as test/recall@1.")
 
 
 def main(cfg: DictConfig) -> dict[str, float]:
@@ -58,7 +84,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
         batch_size=cfg.batch_size,
     )
     if is_main_process():
-        write_json(run_dir / FINISHED, {"configuration": _compared(cfg), "metrics": metrics})
+        write_json(run_dir / FINISHED, {"configuration": comparable_config(cfg), "metrics": metrics})
     return metrics
 
 
@@ -68,12 +94,7 @@ def _metrics_of_before(cfg: DictConfig, run_dir: Path) -> dict[str, float] | Non
         before = json.loads((run_dir / FINISHED).read_text())
     except (OSError, ValueError):
         return None
-    return before["metrics"] if before["configuration"] == _compared(cfg) else None
-
-
-def _compared(cfg: DictConfig) -> Any:
-    """The configuration as JSON keeps it, without the place of the run."""
-    return OmegaConf.to_container(OmegaConf.merge(cfg, {"run_dir": None}), resolve=True)
+    return before["metrics"] if comparable_config(before["configuration"]) == comparable_config(cfg) else None
 
 
 if __name__ == "__main__":

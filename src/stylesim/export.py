@@ -1,17 +1,31 @@
-"""python -m stylesim.export: a checkpoint of ours in the published CSD format, for the code of others."""
+"""Export a checkpoint in the published CSD format, which the published code can load.
+
+stylesim export checkpoint=outputs/.../checkpoints/best.safetensors out=csd.pth
+"""
 
 from __future__ import annotations
 
 from omegaconf import DictConfig
+from pydantic import Field
 
 from stylesim.runtime.launch import run
+from stylesim.runtime.settings import CommandSettings
+
+
+class Settings(CommandSettings):
+    """The keys of `stylesim export`."""
+
+    checkpoint: str = Field(
+        description="The .safetensors of a run; its backbone must be CLIP's, as the format requires."
+    )
+    out: str = Field(description="The file to write.")
 
 
 def main(cfg: DictConfig) -> dict[str, float]:
     """Write `cfg.checkpoint` as `cfg.out`.
 
     Raises:
-        StylesimError: If the checkpoint is none of ours, or its backbone is not CLIP's.
+        WeightsError: If stylesim did not write the checkpoint, or its backbone is not CLIP's.
     """
     from stylesim.encoders.weights.checkpoint import export_csd, load_checkpoint
 

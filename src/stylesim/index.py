@@ -1,12 +1,28 @@
-"""python -m stylesim.index: the index of shards that exist, or a check of the one they have."""
+"""Index the shards of a folder, or verify an index against its files.
+
+    stylesim index folder=/my/shards
+    stylesim index folder=/my/shards verify=true    are they still the files that were indexed?
+
+Count, size and digest of every shard and the tags of all images are written to index.json beside the shards.
+"""
 
 from __future__ import annotations
 
 import sys
 
 from omegaconf import DictConfig
+from pydantic import Field, PositiveInt
 
 from stylesim.runtime.launch import run
+from stylesim.runtime.settings import CommandSettings
+
+
+class Settings(CommandSettings):
+    """The keys of `stylesim index`."""
+
+    folder: str = Field(description="A folder of .tar or .tar.gz shards.")
+    processes: PositiveInt | None = Field(None, description="Shards read at once; null is one per core.")
+    verify: bool = Field(False, description="Compare an existing index with the files, digests included.")
 
 
 def main(cfg: DictConfig) -> dict[str, float]:

@@ -1,12 +1,34 @@
-"""python -m stylesim.pack: a folder or a table of images into indexed shards."""
+"""Pack a folder or a table of images into shuffled, indexed WebDataset shards.
+
+    stylesim pack source=/my/images out=/my/shards
+    stylesim pack source=my.csv out=/my/shards max_size=384 'tags=[artist:*]'
+
+After an interruption, the same command continues with the shards that are missing.
+"""
 
 from __future__ import annotations
 
 import sys
 
 from omegaconf import DictConfig
+from pydantic import Field, PositiveInt
 
 from stylesim.runtime.launch import run
+from stylesim.runtime.settings import CommandSettings
+
+
+class Settings(CommandSettings):
+    """The keys of `stylesim pack`."""
+
+    source: str = Field(
+        description="A folder with one sub-folder per label, or a CSV, TSV or parquet file of paths and tags."
+    )
+    out: str = Field(description="The folder for the shards and their index.json.")
+    shard_size: PositiveInt = Field(5000, description="Images per shard.")
+    max_size: PositiveInt | None = Field(None, description="Scale images down to this short side, in px.")
+    tags: str | list[str] = Field(["*"], description="Globs of the tags to keep.")
+    gzip: bool = Field(False, description="Write .tar.gz.")
+    processes: PositiveInt | None = Field(None, description="Shards written at once; null is one per core.")
 
 
 def main(cfg: DictConfig) -> dict[str, float]:

@@ -1,4 +1,11 @@
-"""python -m stylesim.score: how much generated images resemble a set of works in style."""
+"""Score how much generated images resemble reference works in style.
+
+    stylesim score generated=/my/generations reference=/my/works checkpoint=outputs/.../checkpoints/best.safetensors
+    stylesim score generated=my_descriptors reference=their_descriptors    what `embed` wrote; no model is loaded
+
+Embed large folders first: that can be interrupted and continued, and is done once. Where both sides have sub-folders of
+the same names, each generated image is compared with the works of its own label.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +20,7 @@ import numpy as np
 from hydra.utils import instantiate
 from jaxtyping import Float
 from omegaconf import DictConfig
+from pydantic import Field, PositiveInt
 
 from stylesim.core.errors import StylesimError
 from stylesim.core.files import write_json
@@ -20,6 +28,7 @@ from stylesim.data.roots import Root
 from stylesim.runtime.config import check_encoders
 from stylesim.runtime.inputs import ROOTS, check_images, embed_roots, load_model
 from stylesim.runtime.launch import run
+from stylesim.runtime.settings import EmbeddingSettings
 
 if TYPE_CHECKING:
     from stylesim.core.images import ImageLike
@@ -27,6 +36,20 @@ if TYPE_CHECKING:
     from stylesim.scoring.style_score import StyleScore
 
 SIDES = ("generated", "reference")
+
+
+class Settings(EmbeddingSettings):
+    """The keys of `stylesim score`."""
+
+    generated: str | list[str] = Field(
+        description="A folder, a table of paths, shards or descriptors that `embed` wrote; or a list of image sources."
+    )
+    reference: str | list[str] = Field(description="The reference works, named in the same ways.")
+    label: str = Field(
+        "*", description="Which tags are labels: a glob such as artist:*. In a folder, sub-folders are the tags."
+    )
+    neighbours: PositiveInt = Field(10, description="Nearest works listed for each generated image.")
+    seed: int = Field(0, description="Seed of the bootstrap.")
 
 
 def main(cfg: DictConfig) -> dict[str, float]:

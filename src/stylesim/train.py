@@ -1,4 +1,14 @@
-"""python -m stylesim.train: learn a style encoder from shards, probe it while it learns, and show what it learned."""
+"""Train a style encoder on shards, evaluating retrieval during training.
+
+    stylesim train                                                   StyleCross, EfficientNet-Lite0
+    stylesim train model=csd_vitl data=laion_styles data.root=/shards trainer=ddp
+    stylesim train data.batch_size=64 trainer.max_steps=2000 loss.temperature=0.07
+    stylesim train experiment=stylecross_demo                        a complete recipe
+    stylesim train -m loss.temperature=0.05,0.1                      a sweep
+    stylesim train ... resume=true                                   continue a run that was stopped
+
+Sweeps run elsewhere with launcher=joblib, submitit_local, submitit_slurm or ray, and are searched with sweep=optuna.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig
+from pydantic import Field
 
 from stylesim.core.errors import StylesimError
 from stylesim.core.files import atomic_path
@@ -20,9 +31,23 @@ from stylesim.runtime.config import check_encoders, check_roots
 from stylesim.runtime.evaluation_run import evaluate_and_report
 from stylesim.runtime.launch import run
 from stylesim.runtime.rank_monitor import stop_watching, watch_started_ranks
+from stylesim.runtime.settings import CommandSettings
 
 if TYPE_CHECKING:
     from stylesim.encoders.style_encoder import Provenance
+
+
+class Settings(CommandSettings):
+    """The keys of `stylesim train`."""
+
+    seed: int = Field(0, description="Seed of the initial weights, the order of the images and their views.")
+    resume: bool | str = Field(
+        False, description="true: the newest run with exactly this configuration; or the path of a run folder."
+    )
+    controls: dict[str, Any] = Field(
+        {}, description="More encoders to evaluate beside the trained one: +model@controls.NAME=frozen_lite0."
+    )
+    objective: str | None = Field(None, description="The metric that a sweeper optimises, such as validation/recall@1.")
 
 
 def main(cfg: DictConfig) -> dict[str, float]:

@@ -12,7 +12,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 import stylesim
-from stylesim.core.targets import conf_dir
+from stylesim.core.conf import conf_dir
 from stylesim.encoders.catalogue import ModelInfo
 from stylesim.encoders.load import model_config
 

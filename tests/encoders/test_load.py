@@ -12,8 +12,9 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 import stylesim
+from stylesim.core.conf import conf_dir
 from stylesim.core.errors import StylesimError
-from stylesim.core.targets import check_config, conf_dir
+from stylesim.core.targets import check_targets
 from stylesim.encoders.controls import color_histogram
 from stylesim.encoders.csd_factories import csd_clip
 from stylesim.encoders.load import load_encoder, model_config
@@ -27,7 +28,7 @@ PICTURES = [Image.effect_noise((40, 50), sigma).convert("RGB") for sigma in (20,
 def test_every_configuration_fits_its_factory(name: str):
     model = model_config(name)
     assert model._target_.startswith("stylesim.encoders.")
-    check_config(OmegaConf.create({"model": model}))
+    check_targets(OmegaConf.create({"model": model}))
 
 
 def test_an_encoder_by_name_with_options():

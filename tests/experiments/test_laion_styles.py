@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from stylesim.core.targets import check_config, conf_dir
+from stylesim.core.conf import conf_dir
+from stylesim.core.targets import check_targets
 
 PAGE = (Path(__file__).parents[2] / "experiments" / "laion_styles" / "README.md").read_text()
 COMMANDS = [
@@ -25,7 +26,7 @@ def test_every_command_composes(command: list[str]) -> None:
     module, *arguments = command
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         cfg = compose(module.removeprefix("stylesim."), arguments)
-    check_config(cfg)
+    check_targets(cfg)
 
 
 @pytest.mark.parametrize(("model", "rate"), [("ViT-B", 178), ("ViT-L", 89)])

@@ -14,8 +14,9 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from PIL import Image
 
+from stylesim.core.conf import conf_dir
 from stylesim.core.errors import ConfigError
-from stylesim.core.targets import check_config, conf_dir
+from stylesim.core.targets import check_targets
 from stylesim.evaluation.statistics import bootstrap_interval, paired_difference
 from stylesim.report.benchmark_export import write_benchmark
 from stylesim.report.benchmark_table import paper_metrics, read_benchmark
@@ -85,7 +86,7 @@ def test_experiment_configures_each_encoder_as_the_published_code_does() -> None
             for model in paper_metrics()
         }
     for cfg in configs.values():
-        check_config(cfg)
+        check_targets(cfg)
     presets = {model: cfg.model.get("preset") for model, cfg in configs.items()}
     # For MoCo the published code does what its authors do; CSD and GDA have no other preset.
     without_reference = {"moco_vitb", "gda_clip", "gda_dino", "gda_vit", "csd_vitb", "csd_vitl"}

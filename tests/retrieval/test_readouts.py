@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 
+from stylesim.core.conf import conf_dir
 from stylesim.core.errors import StylesimError
-from stylesim.core.targets import check_config, conf_dir
+from stylesim.core.targets import check_targets
 from stylesim.retrieval.descriptor_set import DescriptorSet, item_table
 from stylesim.retrieval.exact_search import search
 from stylesim.retrieval.readouts import Cosine, Csls, Pca, Whitened
@@ -108,13 +109,13 @@ def test_pca_without_renormalise_matches_the_published_code():
 @pytest.mark.parametrize("file", sorted((conf_dir() / "readout").glob("*.yaml")), ids=lambda file: file.stem)
 def test_every_readout_config_is_valid_and_builds_its_readout(file: Path):
     cfg = DictConfig({"readout": OmegaConf.load(file)})
-    check_config(cfg)
+    check_targets(cfg)
     q, g = unit(0, 5), unit(1, 40)
     queries, gallery = instantiate(cfg.readout)(q, g)
     assert (len(queries), len(gallery)) == (5, 40)
     assert queries.shape[1] == gallery.shape[1]
     with pytest.raises(StylesimError, match=r"readout\.dims is unknown"):
-        check_config(DictConfig({"readout": {**cfg.readout, "dims": 4}}))
+        check_targets(DictConfig({"readout": {**cfg.readout, "dims": 4}}))
 
 
 def test_whitening_fitted_on_too_few_images_is_refused():

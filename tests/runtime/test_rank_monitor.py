@@ -33,7 +33,7 @@ def test_watch_lets_the_main_process_finish_when_a_rank_fails(monkeypatch: pytes
     watching.start()
     child.wait()
     watch.stop_watching()
-    launch._take_down()
+    launch.end_ranks()
     watching.join(10)
     assert not watching.is_alive()
     assert child.returncode == 3

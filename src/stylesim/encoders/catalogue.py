@@ -7,8 +7,8 @@ from typing import Literal
 
 from omegaconf import DictConfig, OmegaConf
 
+from stylesim.core.conf import conf_dir
 from stylesim.core.errors import WeightsError
-from stylesim.core.targets import conf_dir
 from stylesim.encoders.load import model_config
 from stylesim.encoders.weights.locate import needed_sources, present
 from stylesim.encoders.weights.published import CSD_OFFICIAL, WeightSource

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from stylesim.core.conf import conf_dir
 from stylesim.core.errors import StylesimError
-from stylesim.core.targets import check_config, conf_dir, suggest
+from stylesim.core.targets import check_targets
+from stylesim.core.wording import suggest
 from stylesim.encoders.weights.locate import check_model_weights
 
 if TYPE_CHECKING:
@@ -66,7 +68,7 @@ def model_config(name: str) -> DictConfig:
 def _build(name: str, options: dict[str, Any]) -> StyleEncoder:
     model = OmegaConf.merge(model_config(name), options)
     cfg = OmegaConf.create({"model": model, "controls": {}, "csd_weights": "official"})
-    check_config(cfg)
+    check_targets(cfg)
     check_model_weights(cfg.model)
     from hydra.errors import InstantiationException
     from hydra.utils import instantiate

@@ -1,14 +1,15 @@
-"""Starts an entry point under Hydra: checks the configuration, owns the run folder, and makes DDP right inside a sweep.
+"""Run a command under Hydra: check its configuration, own its run folder, and start its DDP ranks right in a sweep.
 
-Lightning starts the other ranks of a DDP job by repeating the command line of the process. In a sweep that command
-line is the *sweep*, and under joblib or submitit it is not even stylesim's; `relaunchable` says, for the time of one
-job, what its ranks are to be started with.
+Lightning starts the other ranks of a DDP job by repeating the command line of the process. In a sweep that command line
+is the whole *sweep*, and under joblib or submitit it is not stylesim's at all. `relaunchable` sets, during one job, the
+command line that its ranks are started with.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
 import os
 import subprocess
 import sys
@@ -20,112 +21,118 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, InstantiationException, MissingConfigException
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
-from stylesim.core.errors import StylesimError
+from stylesim.core.conf import PACKAGE, conf_dir
+from stylesim.core.errors import ConfigError, StylesimError
 from stylesim.core.files import atomic_path, write_json
 from stylesim.core.ranks import is_main_process
-from stylesim.core.targets import PACKAGE, check_config, conf_dir
+from stylesim.core.wording import suggest
+from stylesim.runtime.hydra_errors import USER_ERRORS, explain
 from stylesim.runtime.rank_monitor import RANK_ZERO, Watch, follow_rank_zero, lost_rank
-from stylesim.runtime.resume import find_run
+from stylesim.runtime.resume import find_run, remove_unused_folder, was_used
+from stylesim.runtime.settings import check_config, register_settings
 
 
-def run(name: str) -> None:
-    """The command `python -m stylesim.<name>`: Hydra with `conf/<name>.yaml` around `stylesim.<name>.main`."""
-    # Hydra would print a traceback for every error of the user's; here they come back and are told as sentences.
+def run(command: str) -> None:
+    """Run a command as a Hydra application: `conf/<command>.yaml` around `stylesim.<command>.main`.
+
+    An error of the user's is printed as a sentence, and the process exits with status 2.
+    """
+    # With this, Hydra raises every error instead of printing it, and `explain` says it in a sentence.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # where Ray launches a sweep, nobody is told
-    task = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(Job(name))
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports nothing about a sweep
+    JobReturn.return_value = JobReturn.return_value.getter(_return_value)  # type: ignore[attr-defined]
+    register_settings(command)
     try:
-        task()
-    except (StylesimError, HydraException, OmegaConfBaseException) as error:
-        sentence = explain(error)
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=command)(Job(command))()
+    except USER_ERRORS as error:
+        sentence = explain(error, command)
         if sentence is None:
             raise
         print(f"stylesim: {sentence}", file=sys.stderr)
         sys.exit(2)
 
 
-def explain(error: BaseException) -> str | None:
-    """What to tell the user, or None for an error that is not the user's (it keeps its traceback)."""
-    chain = [error]
-    while (cause := chain[-1].__cause__) is not None:
-        chain.append(cause)
-    ours = next((e for e in chain if isinstance(e, StylesimError)), None)
-    if ours is not None:
-        return str(ours)
-    if isinstance(error, InstantiationException):
-        return None
-    text = " ".join(line for e in chain[:2] for line in str(e).splitlines()[:1])
-    if isinstance(error, MissingConfigException) and "hydra/launcher" in text + str(error.missing_cfg_file):
-        text += "\nThe launcher is an extra: pip install 'stylesim[launchers]', or 'stylesim[ray]'."
-    elif isinstance(error, MissingConfigException) and "hydra/sweeper" in text + str(error.missing_cfg_file):
-        text += "\nThe sweeper is an extra: pip install 'stylesim[optuna]'."
-    elif "Could not override" in text:
-        text += f"\nEvery key and its value: python -m {_module()} --cfg job"
-    return text
+def _return_value(job: JobReturn) -> Any:
+    """Give a job's result, or raise its error, without Hydra's line `Error executing job with overrides`."""
+    if job.status is JobStatus.COMPLETED:
+        return job._return_value
+    raise job._return_value
 
 
 class Job:
-    """One Hydra job. Picklable by reference, since joblib and submitit send it to other processes."""
+    """One Hydra job. It can be pickled, since joblib, submitit and Ray send it to other processes."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        # Hydra asks a task function for these.
-        self.__module__, self.__qualname__, self.__name__ = __name__, name, name
+    def __init__(self, command: str) -> None:
+        self.command = command
+        # Hydra reads these attributes of a task function.
+        self.__module__, self.__qualname__, self.__name__ = __name__, command, command
 
     def __call__(self, cfg: DictConfig) -> Any:
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+        if not is_main_process():
+            logging.getLogger("stylesim").setLevel(logging.WARNING)  # rank 0 tells what concerns all ranks
         cfg = cfg.copy()
-        check_config(cfg)
         run_dir = Path(HydraConfig.get().runtime.output_dir)
-        if cfg.get("resume"):
-            run_dir = find_run(cfg, run_dir)
-        cfg.run_dir = str(run_dir)
-        if is_main_process():
-            write_provenance(run_dir, cfg)
-        follow_rank_zero()
-        main = importlib.import_module(f"stylesim.{self.name}").main
-        with relaunchable(f"stylesim.{self.name}", run_dir, resumes=bool(cfg.get("resume"))):
-            try:
-                metrics = main(cfg)
-            except Exception as error:
-                if (sentence := lost_rank(error)) is None:
-                    raise
-                raise sentence from error
+        is_fresh = not was_used(run_dir)
+        try:
+            check_config(cfg, self.command)
+            if cfg.get("resume"):
+                run_dir = find_run(cfg, run_dir)
+            cfg.run_dir = str(run_dir)
+            metrics = self._run(cfg, run_dir)
+        except StylesimError:
+            if is_fresh and is_main_process() and HydraConfig.get().mode is not RunMode.MULTIRUN:
+                remove_unused_folder(run_dir)
+            raise
         if is_main_process():
             write_json(run_dir / "metrics.json", metrics)
         return _objective(cfg, metrics)
 
+    def _run(self, cfg: DictConfig, run_dir: Path) -> dict[str, float]:
+        if is_main_process():
+            write_provenance(run_dir, cfg, self.command)
+        follow_rank_zero()
+        module = f"stylesim.{self.command}"
+        with relaunchable(module, run_dir, resumes=bool(cfg.get("resume"))):
+            try:
+                return importlib.import_module(module).main(cfg)
+            except Exception as error:
+                if (sentence := lost_rank(error)) is None:
+                    raise
+                raise sentence from error
+
 
 def _objective(cfg: DictConfig, metrics: dict[str, float]) -> Any:
-    """All metrics, or the one that a sweeper optimises (`objective=...`)."""
-    if not cfg.get("objective"):
+    """Return all metrics, or the one that a sweeper optimises (`objective=...`)."""
+    objective = cfg.get("objective")
+    if objective is None:
         return metrics
-    if cfg.objective not in metrics:
-        raise StylesimError(f"objective={cfg.objective} is no metric of this run. Figures: {', '.join(metrics)}.")
-    return metrics[cfg.objective]
+    if objective not in metrics:
+        raise ConfigError(f"objective must be a metric of this run, got {objective!r}.{suggest(objective, metrics)}")
+    return metrics[objective]
 
 
-def write_provenance(run_dir: Path, cfg: DictConfig) -> None:
-    """What a reader of the metrics needs to repeat them: configuration, command, commit, versions, machine."""
+def write_provenance(run_dir: Path, cfg: DictConfig, command: str) -> None:
+    """Write what is needed to repeat a run: configuration, command, commit, versions, machine."""
     run_dir.mkdir(parents=True, exist_ok=True)
     with atomic_path(run_dir / "config.yaml") as partial:  # another rank may be reading the file
         OmegaConf.save(cfg, partial)
-    write_json(run_dir / "provenance.json", provenance())
+    write_json(run_dir / "provenance.json", provenance(command))
 
 
-def provenance() -> dict[str, Any]:
-    """Command, commit, package versions and the machine, as plain values; quick (nothing is imported)."""
+def provenance(command: str) -> dict[str, Any]:
+    """Return command, commit, package versions and machine as plain values. Imports no package that it names."""
     import platform
     from importlib.metadata import version
 
     packages = ("stylesim", "torch", "lightning", "webdataset", "open_clip_torch", "timm", "numpy", "pillow")
     overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
     return {
-        "command": " ".join(["python -m", _module(), *overrides]),
+        "command": " ".join(["stylesim", command, *overrides]),
         "commit": commit(),
         "versions": {name: version(name) for name in packages} | {"python": platform.python_version()},
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
@@ -134,8 +141,8 @@ def provenance() -> dict[str, Any]:
 
 
 def commit() -> str | None:
-    """The checkout's commit, with `-dirty` where files differ from it; None outside a checkout."""
-    if not (PACKAGE.parents[1] / ".git").exists():  # installed, perhaps below somebody else's repository
+    """Return the checkout's commit, with `-dirty` if files differ from it; None outside a checkout."""
+    if not (PACKAGE.parents[1] / ".git").exists():  # installed, perhaps inside another repository
         return None
     command = ["git", "-C", str(PACKAGE), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
@@ -144,17 +151,17 @@ def commit() -> str | None:
         return None
 
 
-def _module() -> str:
-    spec = getattr(sys.modules["__main__"], "__spec__", None)
-    return spec.name if spec is not None and spec.name.startswith("stylesim") else "stylesim.train"
-
-
 @contextmanager
 def relaunchable(module: str, run_dir: Path, resumes: bool = False) -> Iterator[None]:
-    """While this is open, Lightning's children run `python -m <module>` with this job's overrides and run folder.
+    """Have the ranks that Lightning starts run `python -m <module>` with this job's overrides and run folder.
 
-    On leaving, whatever the job left is taken down (children, process group) and the process is as before: the next
-    job of a sweep may use another number of devices. A no-op outside Hydra, and in a process that is itself a child.
+    On exit, the job's child processes and process group are ended and the process is as it was before, so that the
+    next job of a sweep may use another number of devices. Outside Hydra nothing is done.
+
+    Args:
+        module: The command's module, such as `stylesim.train`.
+        run_dir: The folder of this job.
+        resumes: Whether the ranks are to resume the run in `run_dir`.
     """
     if not HydraConfig.initialized():
         yield
@@ -170,7 +177,7 @@ def relaunchable(module: str, run_dir: Path, resumes: bool = False) -> Iterator[
     try:
         yield
     finally:
-        _take_down()
+        end_ranks()
         sys.argv[:], main.__spec__ = argv, spec
         _set_run_dir(state, run_dir_before)
         for name in os.environ.keys() - environ.keys():
@@ -184,20 +191,20 @@ def _arguments_of_a_rank(resumed: Path | None) -> list[str]:
     flags = ["--config-name", str(config.job.config_name)] + [f for p in folders for f in ("--config-dir", p)]
     search = [o for o in config.overrides.hydra if o.startswith("hydra.searchpath=")]
     overrides = [o for o in config.overrides.task if not o.startswith("resume=")]
-    # Which run is resumed is decided once, by rank 0.
+    # Rank 0 alone decides which run is resumed.
     resume = [f"resume='{resumed}'"] if resumed else []
     return [*flags, *overrides, *search, "hydra.mode=RUN", *resume]
 
 
 def _set_run_dir(state: Any, path: str) -> None:
-    """Lightning passes `hydra.run.dir` on to its children; in a sweep that is not where the job runs."""
+    """Set `hydra.run.dir`, which Lightning passes on to its children; in a sweep it is not the job's folder."""
     OmegaConf.set_readonly(state.hydra, False)
     state.hydra.run.dir = path
     OmegaConf.set_readonly(state.hydra, True)
 
 
-def _take_down() -> None:
-    """End the children of this job and its process group. Torch is asked only if the job has imported it."""
+def end_ranks() -> None:
+    """End the ranks that this job has started, and its process group. Imports no torch."""
     while Watch.running:
         Watch.running.pop().finish()
     distributed = sys.modules.get("torch.distributed")

@@ -1,10 +1,9 @@
-"""Finds the run that `resume=...` means."""
+"""Find the run folder that `resume=...` means, and compare the configurations of runs."""
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,67 +12,85 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from stylesim.core.errors import StylesimError
+from stylesim.core.errors import ConfigError
+from stylesim.core.legacy_configs import current_config
+from stylesim.core.ranks import launched_world_size
 from stylesim.core.run_folder import LAST_CHECKPOINT
 
 _NOT_COMPARED = ("resume", "run_dir")
+_UNUSED = (".hydra", "config.yaml", "provenance.json")
 
 
 def find_run(cfg: DictConfig, fresh: Path) -> Path:
-    """The run folder to go on in; `fresh`, which Hydra has just made for this command, is removed if it is not that.
+    """Return the run folder to continue in, and remove `fresh` if it is another one.
 
-    `resume=true` is the newest run folder whose composed configuration is otherwise equal and that holds a checkpoint,
-    or `fresh` alone, where a run has been there before (`hydra.run.dir=...`);
-    `resume=PATH` is a run folder (or the `last.ckpt` in one). Raises `StylesimError` where there is none.
+    Args:
+        cfg: `resume=true` is the newest run folder with the same configuration and a checkpoint, among those below
+            outputs/, multirun/ and the parent of `fresh`; if a run has been in `fresh` before (`hydra.run.dir=...`),
+            only that one. `resume=PATH` is a run folder, or the last.ckpt in one.
+        fresh: The folder that Hydra has just made for this command.
+
+    Raises:
+        ConfigError: If there is no such run folder.
     """
     if cfg.resume is True:
         found = max(_equal_runs(cfg, fresh), key=lambda run: (run / LAST_CHECKPOINT).stat().st_mtime, default=None)
-        if found is None and _was_used(fresh):
-            raise StylesimError(
-                f"resume=true: {fresh} holds a run without a checkpoint, or one of another configuration. Start it anew"
-                " without resume, give the overrides that it had, or name another one: resume=PATH."
+        if found is None and was_used(fresh):
+            raise ConfigError(
+                f"resume=true: {fresh} holds a run without a checkpoint, or with another configuration. Start again"
+                " without resume, give the overrides of that run, or name another one with resume=PATH."
             )
         if found is None:
-            raise StylesimError(
-                "resume=true finds no run folder with this configuration and a checkpoint below outputs/, multirun/ or"
-                f" {fresh.parent}. Give the same overrides as the run that stopped, or name it: resume=PATH."
+            raise ConfigError(
+                "resume=true found no run folder with this configuration and a checkpoint below outputs/, multirun/ or"
+                f" {fresh.parent}. Give the overrides of the run that stopped, or name its folder with resume=PATH."
             )
     else:
         found = Path(str(cfg.resume)).expanduser()
         found = found.parents[1] if found.name == LAST_CHECKPOINT.name else found
         if not (found / LAST_CHECKPOINT).is_file():
-            raise StylesimError(f"resume={cfg.resume}: {found} is no run folder with {LAST_CHECKPOINT} in it.")
-    # Of several ranks that a cluster has started, the others may be about to write there.
-    alone = int(os.environ.get("WORLD_SIZE") or os.environ.get("SLURM_NTASKS") or 1) == 1
-    if alone and fresh.resolve() != found.resolve() and _is_untouched(fresh):
-        shutil.rmtree(fresh, ignore_errors=True)
-        with suppress(OSError):  # the folder of the day, if there is nothing else in it
-            fresh.parent.rmdir()
+            raise ConfigError(f"resume={cfg.resume}: {found} is not a run folder: there is no {LAST_CHECKPOINT} in it.")
+    if fresh.resolve() != found.resolve() and not was_used(fresh):
+        remove_unused_folder(fresh)
     return found
 
 
+def remove_unused_folder(folder: Path) -> None:
+    """Remove a run folder in which a command has written nothing but its configuration and its log.
+
+    Of a job whose ranks a cluster has started, the folder stays: another rank may be about to write there.
+    """
+    if launched_world_size() > 1 or not folder.is_dir() or folder.resolve() == Path.cwd():
+        return
+    if all(file.name in _UNUSED or file.suffix == ".log" for file in folder.iterdir()):
+        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):  # the folder of the day, if nothing else is in it
+            folder.parent.rmdir()
+
+
+def comparable_config(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration as plain values, without what may differ between a run and its continuation.
+
+    Configurations of earlier versions come out in the terms of this one.
+    """
+    content = OmegaConf.to_container(config, resolve=True) if isinstance(config, DictConfig) else config
+    return {key: value for key, value in current_config(content).items() if key not in _NOT_COMPARED}
+
+
 def _equal_runs(cfg: DictConfig, fresh: Path) -> Iterator[Path]:
-    wanted = _compared(cfg)
-    roots = [fresh] if _was_used(fresh) else [Path("outputs"), Path("multirun"), fresh.parent]
+    wanted = comparable_config(cfg)
+    roots = [fresh] if was_used(fresh) else [Path("outputs"), Path("multirun"), fresh.parent]
     for root in {root.resolve() for root in roots}:
         for checkpoint in root.glob(f"**/{LAST_CHECKPOINT}"):
             run = checkpoint.parents[1]
             config = run / "config.yaml"
-            # A run of another time that cannot be read is not this one's concern.
+            # Other runs may be unreadable: a half-written file, a variable that is not set.
             with suppress(OmegaConfBaseException, YAMLError, OSError):
-                if _compared(OmegaConf.load(config)) == wanted:
+                content = OmegaConf.load(config)
+                if isinstance(content, DictConfig) and comparable_config(content) == wanted:
                     yield run
 
 
-def _compared(cfg: Any) -> dict[str, Any]:
-    content = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(content, dict)
-    return {str(k): v for k, v in content.items() if k not in _NOT_COMPARED}
-
-
-def _was_used(folder: Path) -> bool:
+def was_used(folder: Path) -> bool:
+    """Return whether a command has run in this folder before."""
     return (folder / "config.yaml").is_file()
-
-
-def _is_untouched(folder: Path) -> bool:
-    return all(f.name == ".hydra" or f.suffix == ".log" for f in folder.iterdir()) if folder.is_dir() else False

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from stylesim.core.errors import StylesimError
 from stylesim.report.run_folders import ERROR
-from stylesim.runtime.launch import explain
+from stylesim.runtime.hydra_errors import explain
 
 
 class TableOfSweep(Callback):

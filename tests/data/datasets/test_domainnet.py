@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from corpus import picture
 
+from stylesim.core.conf import conf_dir
 from stylesim.core.errors import StylesimError
-from stylesim.core.targets import conf_dir
 from stylesim.data.datasets.domainnet import DomainNet, split_classes
 from stylesim.data.datasets.folder import find_samples
 from stylesim.data.datasets.word_vectors import mean_vectors, two_means

@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 
 from stylesim import evaluate
 from stylesim.core.errors import StylesimError
-from stylesim.core.targets import check_config
+from stylesim.core.targets import check_targets
 from stylesim.data.datasets.folder import find_samples
 from stylesim.data.datasets.wikiart import WikiArt, match
 
@@ -95,7 +95,7 @@ def test_the_command_scores_it_and_counts_the_broken_file(
     root: Path, composed: Callable[..., DictConfig], tmp_path: Path
 ) -> None:
     cfg = composed("data=wikiart", f"data.root={root}", "model=color_histogram", "device=cpu", config="evaluate")
-    check_config(cfg)
+    check_targets(cfg)
     metrics = evaluate.main(cfg)
     assert metrics["wikiart/queries"] == 3
     assert metrics["wikiart/gallery"] == 2, "the broken one is no gallery image"

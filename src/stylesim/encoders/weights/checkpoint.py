@@ -17,6 +17,7 @@ from torch import Tensor
 
 from stylesim.core.errors import WeightsError
 from stylesim.core.files import atomic_path, sha256_of_file
+from stylesim.core.legacy_configs import current_target
 from stylesim.encoders.csd_encoder import CSDEncoder
 from stylesim.encoders.style_encoder import StyleEncoder
 from stylesim.encoders.weights.weight_formats import load_strictly, read_weights
@@ -125,7 +126,7 @@ def export_csd(encoder: StyleEncoder, path: str | Path) -> None:
 
 
 def _build(config: dict[str, Any], path: str | Path) -> StyleEncoder:
-    module, _, name = str(config.pop("_target_", "")).rpartition(".")
+    module, _, name = current_target(str(config.pop("_target_", ""))).rpartition(".")
     if not module.startswith("stylesim.encoders."):
         raise WeightsError(f"{path} names {module}.{name} as its model, which is not part of stylesim.encoders.")
     factory = getattr(import_module(module), name, None) if find_spec(module) else None

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException, InstantiationException
+
+from stylesim.core.conf import conf_dir
+from stylesim.core.errors import StylesimError
+from stylesim.runtime.hydra_errors import explain
+
+
+def wrapped(error: Exception) -> InstantiationException:
+    """Return an error as Hydra hands on what a constructor raises."""
+    outer = InstantiationException("Error in call to target")
+    outer.__cause__ = error
+    return outer
+
+
+def test_users_error_is_told_without_hydras_wrapping() -> None:
+    assert explain(wrapped(StylesimError("There is no such file."))) == "There is no such file."
+
+
+def test_error_of_the_program_keeps_its_traceback() -> None:
+    assert explain(wrapped(TypeError("unexpected keyword"))) is None
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model=csd_vitz", "model=csd_vitz: there is no such option. Did you mean csd_vit"),
+        ("experiment=stylecross", "Options: stylecross_demo, stylecross_full,"),
+        ("hydra/launcher=nowhere", "pip install 'stylesim[launchers]'"),
+        ("modle=csd_vitb", "modle is not a key. Did you mean 'model'?"),
+        ("loss.temprature=1", "temprature is not a key of loss. Did you mean 'temperature'?"),
+        ("sed=1", "stylesim train --cfg job"),
+        ("a=[", "The override a=[ cannot be read"),
+    ],
+)
+def test_hydras_errors_are_told_in_a_sentence(override: str, message: str) -> None:
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"), pytest.raises(HydraException) as error:
+        compose("train", [override])
+    sentence = explain(error.value, "train")
+    assert sentence is not None
+    assert message in sentence
+    assert "\n" not in sentence
