@@ -1,4 +1,4 @@
-"""Images from URLs, by a stand-in for img2dataset that writes what img2dataset 1.47 writes."""
+"""Downloads by a stand-in for img2dataset, which writes what img2dataset 1.47 writes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from stylesim.curation.sources.download import SHARD_SIZE
 from stylesim.curation.sources.url_tables import laion
 from stylesim.curation.stage import Stage, read_stage
 
-# Every fifth URL is dead. FAIL in the environment breaks it off after its first tar, with that code.
+# Every fifth URL is dead. With FAIL in the environment, it exits after its first tar with that code.
 COMMAND = """#!{python}
 import io, json, os, sys, tarfile
 from pathlib import Path
@@ -68,7 +68,7 @@ for part in sorted(Path(options["url_list"]).glob("*.parquet")):
 
 @pytest.fixture
 def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """`img2dataset` on the PATH."""
+    """Put the stand-in on the PATH."""
     file = tmp_path / "bin/img2dataset"
     file.parent.mkdir()
     file.with_name("picture.jpg").write_bytes(picture(1))
@@ -95,7 +95,7 @@ def fetch(tmp_path: Path, urls: Path, **options: int) -> tuple[dict, Stage]:
     return laion(stage, path=str(urls), fetch=True, rows=6, **options), stage
 
 
-def test_dead_urls_are_counted_and_the_living_carry_what_was_known(tmp_path: Path, urls: Path, command: Path):
+def test_dead_urls_are_counted_and_other_columns_are_preserved(tmp_path: Path, urls: Path, command: Path):
     counts, stage = fetch(tmp_path, urls)
     assert counts == {"images": 9, "rows": 12, "dead_url": 3, "listed_images": 12, "listed_rows": 12}
     rows = read_stage(stage.folder).to_pylist()
@@ -111,7 +111,9 @@ def test_dead_urls_are_counted_and_the_living_carry_what_was_known(tmp_path: Pat
     assert {"--image_size=384", "--resize_mode=keep_ratio", f"--number_sample_per_shard={SHARD_SIZE}"} <= set(call)
 
 
-def test_a_failure_is_told_and_gone_on_with(tmp_path: Path, urls: Path, command: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_failed_download_is_reported_and_continues(
+    tmp_path: Path, urls: Path, command: Path, monkeypatch: pytest.MonkeyPatch
+):
     for code, message in (("0", "has requested 6 of 12 URLs"), ("3", "img2dataset ended with exit code 3")):
         monkeypatch.setenv("FAIL", code)
         with pytest.raises(StylesimError, match=message):
@@ -126,17 +128,19 @@ def test_a_failure_is_told_and_gone_on_with(tmp_path: Path, urls: Path, command:
     calls = (tmp_path / "out/0-images/calls.txt").read_text()
     (stage.folder / "plan.json").write_text('{"settings": {}, "inputs": {}}')
     assert fetch(tmp_path, urls)[0] == counts
-    assert (tmp_path / "out/0-images/calls.txt").read_text() == calls, "what is fetched is not fetched again"
+    assert (tmp_path / "out/0-images/calls.txt").read_text() == calls, "finished downloads are not repeated"
 
 
-def test_images_of_other_urls_are_never_thrown_away(tmp_path: Path, urls: Path, command: Path):
+def test_images_of_other_urls_are_never_deleted(tmp_path: Path, urls: Path, command: Path):
     fetch(tmp_path, urls)
     with pytest.raises(StylesimError, match="holds images of other URLs, or of another size"):
         fetch(tmp_path, urls, image_size=224)
     assert (tmp_path / "out/0-images/00000.tar").exists()
 
 
-def test_without_the_command_it_is_said_how_to_get_it(tmp_path: Path, urls: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_missing_command_is_reported_with_how_to_install_it(
+    tmp_path: Path, urls: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setenv("PATH", "")
     with pytest.raises(StylesimError, match="uv tool install img2dataset"):
         fetch(tmp_path, urls)

@@ -1,4 +1,4 @@
-"""Folders and tars as img2dataset 1.47 writes them."""
+"""Folders and tars in the format of img2dataset 1.47."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def rows_of(shard: int, count: int = 6) -> list[dict]:
 
 
 def write_shard(root: Path, shard: int, *, table: bool = True, tar: bool = True) -> Path:
-    """In a tar the images stand in the order in which they came, in a folder as files."""
+    """Write a shard as a tar, with images in order of arrival, or as a folder of files."""
     rows = rows_of(shard)
     members: dict[str, bytes | dict] = {}
     for row in reversed(rows):
@@ -53,7 +53,7 @@ def stage(folder: Path) -> Stage:
 
 
 @pytest.mark.parametrize("tar", [True, False])
-def test_what_became_of_every_url(tmp_path: Path, tar: bool):
+def test_every_url_is_kept_or_dropped_with_a_reason(tmp_path: Path, tar: bool):
     for shard in (0, 1):
         write_shard(tmp_path / "images", shard, tar=tar)
     made = stage(tmp_path)
@@ -69,7 +69,7 @@ def test_what_became_of_every_url(tmp_path: Path, tar: bool):
 
 
 @pytest.mark.parametrize("tar", [True, False])
-def test_without_the_table_the_members_tell(tmp_path: Path, tar: bool):
+def test_without_the_table_the_members_are_read(tmp_path: Path, tar: bool):
     write_shard(tmp_path / "images", 0, table=False, tar=tar)
     made = stage(tmp_path)
     assert img2dataset(made, path=str(tmp_path / "images"))["images"] == 4
@@ -79,7 +79,7 @@ def test_without_the_table_the_members_tell(tmp_path: Path, tar: bool):
     assert rows[0]["aesthetic"] == pytest.approx(6.5)
 
 
-def test_captions_of_text_files_and_broken_json(tmp_path: Path):
+def test_captions_come_from_text_files_and_broken_json_is_ignored(tmp_path: Path):
     members: dict[str, bytes | dict] = {"0.jpg": picture(1), "0.txt": "Münch".encode("latin-1"), "0.json": b"{broken"}
     write_tar(tmp_path / "images/00000.tar", members | {"1.webp": picture(2), "1.json": {"aesthetic": "high"}})
     made = stage(tmp_path)
@@ -87,7 +87,7 @@ def test_captions_of_text_files_and_broken_json(tmp_path: Path):
     assert read_stage(made.folder)["caption"].to_pylist() == ["M�nch", None]
 
 
-def test_a_truncated_tar_loses_what_it_has_lost(tmp_path: Path):
+def test_a_truncated_tar_keeps_the_images_before_the_end(tmp_path: Path):
     tar = write_shard(tmp_path / "images", 0)
     with tar.open("r+b") as file:
         file.truncate(tar.stat().st_size // 2)
@@ -98,7 +98,7 @@ def test_a_truncated_tar_loses_what_it_has_lost(tmp_path: Path):
     assert counts["images"] + counts["missing"] + counts["dead_url"] + counts["not_an_image"] == counts["rows"] == 6
 
 
-def test_several_downloads_have_ids_of_their_own(tmp_path: Path):
+def test_several_downloads_get_distinct_ids(tmp_path: Path):
     for name in ("a", "b"):
         write_shard(tmp_path / "images" / name, 0)
     made = stage(tmp_path)
@@ -108,7 +108,7 @@ def test_several_downloads_have_ids_of_their_own(tmp_path: Path):
     assert len(set(ids)) == 8
 
 
-def test_nothing_there(tmp_path: Path):
+def test_a_missing_or_empty_folder_is_refused(tmp_path: Path):
     with pytest.raises(StylesimError, match="there is no folder at"):
         img2dataset(stage(tmp_path), path=str(tmp_path / "none"))
     (tmp_path / "empty").mkdir()

@@ -1,4 +1,4 @@
-"""Images of one's own: a folder, or a table."""
+"""A user's own images, in a folder or a table."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def write_folder(root: Path) -> Path:
     (root / "b/2.jpg").write_bytes(picture(2, 50, 20))
     (root / "b/2.txt").write_text("by Claude Monet\n")
     (root / "a.png").write_bytes(picture(1, kind="PNG"))
-    (root / "broken.jpg").write_bytes(b"no image")
+    (root / "broken.jpg").write_bytes(b"not an image")
     (root / ".hidden.jpg").write_bytes(picture(3))
     return root
 
@@ -29,7 +29,7 @@ def stage(root: Path) -> Stage:
     return Stage(root / "1-sources", {}, processes=1, show=False)
 
 
-def test_a_folder_and_the_texts_beside(tmp_path: Path):
+def test_a_folder_is_read_with_its_text_files(tmp_path: Path):
     write_folder(tmp_path / "mine")
     made = stage(tmp_path)
     assert folder(made, path=str(tmp_path / "mine"), rows=2) == {"images": 2, "not_an_image": 1, "rows": 3}
@@ -44,7 +44,7 @@ def test_a_folder_and_the_texts_beside(tmp_path: Path):
 
 
 @pytest.mark.parametrize("kind", ["csv", "tsv", "parquet"])
-def test_a_table(tmp_path: Path, kind: str):
+def test_a_table_is_read_in_every_format(tmp_path: Path, kind: str):
     write_folder(tmp_path / "mine")
     frame = pd.DataFrame(
         {
@@ -68,7 +68,7 @@ def test_a_table(tmp_path: Path, kind: str):
     assert not second["tags"]
 
 
-def test_nothing_there(tmp_path: Path):
+def test_a_missing_or_empty_source_is_refused(tmp_path: Path):
     with pytest.raises(StylesimError, match="there is no folder and no table"):
         folder(stage(tmp_path), path=str(tmp_path / "none"))
     (tmp_path / "empty").mkdir()

@@ -1,4 +1,4 @@
-"""Sources that are tables of URLs, written as they are published."""
+"""Tables of URLs in the formats in which they are published."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def stage(folder: Path, **settings: object) -> Stage:
 
 
 def write_laion(path: Path, count: int, *, upper: bool = True) -> Path:
-    """LAION-Aesthetics' columns, in row groups of 30."""
+    """Write the columns of LAION-Aesthetics, in row groups of 30."""
     table = pa.table(
         {
             "URL": [f"https://example.org/{n}.jpg" if n % 10 else None for n in range(count)],
@@ -40,7 +40,7 @@ def write_laion(path: Path, count: int, *, upper: bool = True) -> Path:
     return path
 
 
-def test_laions_columns_whatever_their_case(tmp_path: Path):
+def test_laions_columns_are_read_in_any_case(tmp_path: Path):
     write_laion(tmp_path / "meta/a.parquet", 70)
     write_laion(tmp_path / "meta/b.parquet", 5, upper=False)
     made = stage(tmp_path)
@@ -55,10 +55,10 @@ def test_laions_columns_whatever_their_case(tmp_path: Path):
     assert first["image"] is first["tags"] is None
     assert rows[6]["id"] == "a/000000007"
     assert rows[6]["width"] is None
-    assert len(part_paths(made.folder)) == 6, "row groups of 30, 30, 10 and 5 rows, 20 at once"
+    assert len(part_paths(made.folder)) == 6, "row groups of 30, 30, 10 and 5 rows, read 20 rows at a time"
 
 
-def test_a_stage_of_another_curation_is_a_source(tmp_path: Path):
+def test_a_stage_of_another_curation_can_be_a_source(tmp_path: Path):
     write_laion(tmp_path / "a.parquet", 20)
     before = stage(tmp_path / "first")
     laion(before, path=str(tmp_path / "a.parquet"))
@@ -68,7 +68,7 @@ def test_a_stage_of_another_curation_is_a_source(tmp_path: Path):
     assert read_stage(again.folder) == read_stage(before.folder)
 
 
-def test_what_is_not_there_or_no_parquet_is_said(tmp_path: Path):
+def test_a_missing_or_damaged_parquet_file_is_refused(tmp_path: Path):
     with pytest.raises(StylesimError, match="there is no parquet file at"):
         laion(stage(tmp_path), path=str(tmp_path / "nothing"))
     (tmp_path / "bad.parquet").write_bytes(b"PAR1")
@@ -77,7 +77,7 @@ def test_what_is_not_there_or_no_parquet_is_said(tmp_path: Path):
 
 
 def write_contrastyles(path: Path, tags: list, **changes: list) -> Path:
-    """The columns of the published train.parquet, all of them strings unless the tags are lists."""
+    """Write the columns of the published train.parquet, as strings except for tags that are lists."""
     count = len(tags)
     columns = {
         "key": [f"{n:09d}" for n in range(count)],
@@ -95,7 +95,7 @@ def write_contrastyles(path: Path, tags: list, **changes: list) -> Path:
 
 
 @pytest.mark.parametrize("write", [json.dumps, repr, ", ".join, list])
-def test_contrastyles_as_it_is(tmp_path: Path, write, caplog: pytest.LogCaptureFixture):
+def test_contrastyles_is_read_in_every_tag_format(tmp_path: Path, write, caplog: pytest.LogCaptureFixture):
     rows = [["vincent van gogh", "oil painting"], ["arts crafts movement"], ["georgia okeeffe", "My Own Style"]]
     path = write_contrastyles(tmp_path / "train.parquet", [write(tags) for tags in rows])
     made = stage(tmp_path)
@@ -115,7 +115,7 @@ def test_contrastyles_as_it_is(tmp_path: Path, write, caplog: pytest.LogCaptureF
     assert all(kind in caplog.text for kind in summary["tags"])
 
 
-def test_contrastyles_that_cannot_be_read(tmp_path: Path):
+def test_unreadable_tags_and_missing_columns_are_refused(tmp_path: Path):
     path = write_contrastyles(tmp_path / "bad.parquet", ["['pop art']", "['a' 'b']"])
     with pytest.raises(StylesimError, match=r"column merged_tags: 1 rows hold no tags.*First row 1: \"\['a' 'b'\]\""):
         contrastyles(stage(tmp_path), path=str(path))
@@ -123,7 +123,7 @@ def test_contrastyles_that_cannot_be_read(tmp_path: Path):
         contrastyles(stage(tmp_path / "other"), path=str(path), column="labels")
 
 
-def test_ids_are_one_of_a_kind_even_where_keys_are_not(tmp_path: Path):
+def test_ids_are_unique_even_if_keys_are_not(tmp_path: Path):
     path = write_contrastyles(tmp_path / "a.parquet", ["['pop art']"] * 2, key=["0", "0"])
     made = stage(tmp_path)
     contrastyles(made, path=str(path))

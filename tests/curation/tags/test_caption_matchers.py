@@ -1,4 +1,4 @@
-"""Names in captions: by hand, by an independent search, and on captions labelled by hand."""
+"""Names found in captions, compared with examples, an independent search, and hand-labelled captions."""
 
 from __future__ import annotations
 
@@ -68,12 +68,12 @@ def find(caption: str) -> list[str]:
         ("\0by Mucha\0", ["artist:alphonse mucha"]),
     ],
 )
-def test_by_hand(caption: str, tags: list[str]):
+def test_examples(caption: str, tags: list[str]):
     assert find(caption) == tags
 
 
-def brute(caption: str) -> set[str]:
-    """Every spelling looked for at every word, and then the longest."""
+def search_everywhere(caption: str) -> set[str]:
+    """Look for every spelling at every word, and keep the longest."""
     text = words_of([caption])
     found = set()
     for start in range(len(text)):
@@ -84,18 +84,18 @@ def brute(caption: str) -> set[str]:
     return {t for a, b, t in found if not any((c, d) != (a, b) and c <= a and b <= d for c, d in spans)} - {""}
 
 
-def test_an_independent_search_finds_the_same():
+def test_an_independent_search_finds_the_same_tags():
     captions = list(labelled())
-    assert [set(tags) for tags in exact().find_all(captions)] == [brute(caption) for caption in captions]
+    assert [set(tags) for tags in exact().find_all(captions)] == [search_everywhere(caption) for caption in captions]
 
 
 @given(st.lists(st.sampled_from(sorted(labelled())), max_size=8))
-def test_a_caption_is_matched_the_same_in_any_company(captions: list[str]):
+def test_the_tags_of_a_caption_do_not_depend_on_other_captions(captions: list[str]):
     assert exact().find_all(captions) == [find(caption) for caption in captions]
 
 
 @given(st.sampled_from(sorted(labelled())), st.sampled_from(["“%s”", "(%s)", "%s!!!", "* %s *", "…%s,"]))
-def test_case_accents_and_punctuation_around_do_not_count(caption: str, around: str):
+def test_case_accents_and_surrounding_punctuation_do_not_count(caption: str, around: str):
     expected = find(caption)
     assert find(caption.upper()) == expected
     assert find(unicodedata.normalize("NFD", caption)) == expected
@@ -114,7 +114,7 @@ def test_the_longest_match_wins(one: str, other: str):
         assert spelling.tag in find(one)
 
 
-def test_reference_matching_is_a_search_for_substrings():
+def test_reference_matching_searches_for_substrings():
     names = {"oil painting": "medium:oil painting", "dada": "movement:dada", "art language": "artist:art & language"}
     reference = ReferenceMatcher(Vocabulary({}, names))
     assert reference.find_all(["The Art of Language", "an OIL-painting!", "Dadadodo's dada", "no"]) == [
@@ -124,15 +124,15 @@ def test_reference_matching_is_a_search_for_substrings():
         [],
     ]
     bare_names = load_matcher(MatcherSettings(matching="reference")).find_all(["monetary union"])[0]
-    assert "artist:claude monet" in bare_names, "no bounds of words"
+    assert "artist:claude monet" in bare_names, "word boundaries do not count"
 
 
-# What was measured when the lists were last mended, less a little (benchmarks/captions.py has the metrics).
+# Slightly below what was measured when the lists were last corrected (see benchmarks/captions.py).
 FLOORS = {"medium": (0.92, 0.97), "movement": (0.86, 0.97), "artist": (0.92, 0.96)}
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
-def test_precision_and_recall_on_captions_labelled_by_hand(kind: str):
+def test_precision_and_recall_on_hand_labelled_captions(kind: str):
     assert len(labelled()) >= 300
     found = dict(zip(labelled(), exact().find_all(list(labelled())), strict=True))
     wanted = {(caption, tag) for caption, tags in labelled().items() for tag in tags if tag.startswith(kind)}

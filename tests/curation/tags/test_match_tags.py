@@ -1,4 +1,4 @@
-"""The stage that gives images the tags of their captions."""
+"""The stage that tags images with the names in their captions."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_tags_counts_and_what_is_left_to_look_at(tmp_path: Path):
+def test_tags_counts_and_previews(tmp_path: Path):
     made = stage(tmp_path, sources(tmp_path, 2))
     counts = match_tags(made)
     assert counts == {
@@ -74,7 +74,7 @@ def test_tags_counts_and_what_is_left_to_look_at(tmp_path: Path):
 
 
 @pytest.mark.parametrize(("given", "second"), [("keep", ["tag:own"]), ("add", ["tag:own"]), ("replace", [])])
-def test_tags_that_the_source_has(tmp_path: Path, given: str, second: list[str]):
+def test_tags_of_the_source_are_kept_extended_or_replaced(tmp_path: Path, given: str, second: list[str]):
     made = stage(tmp_path, sources(tmp_path, 1))
     match_tags(made, given=given)  # type: ignore[arg-type]
     tags = read_stage(made.folder)["tags"].to_pylist()
@@ -82,7 +82,7 @@ def test_tags_that_the_source_has(tmp_path: Path, given: str, second: list[str])
     assert tags[7] == []
 
 
-def test_lists_of_ones_own(tmp_path: Path):
+def test_users_own_lists_are_used(tmp_path: Path):
     names, more, stop = (tmp_path / name for name in ("artists.txt", "aliases.txt", "stop.txt"))
     names.write_text("Jo Doe\nAlphonse Mucha\n")
     more.write_text("Jo Doe: the road\n")
@@ -98,7 +98,7 @@ def test_lists_of_ones_own(tmp_path: Path):
         match_tags(stage(tmp_path, source), artists=str(names), aliases=str(more), stop=str(stop))
 
 
-def test_the_reference_way_is_another(tmp_path: Path):
+def test_reference_matching_gives_other_tags(tmp_path: Path):
     made = stage(tmp_path, sources(tmp_path, 1))
     match_tags(made, matching="reference")
     first = read_stage(made.folder)["tags"].to_pylist()[0]
@@ -118,7 +118,7 @@ tags.match_tags(t.stage(Path(sys.argv[2]), Path(sys.argv[3])))
 """
 
 
-def test_killed_and_gone_on_with_serial_and_parallel_are_the_same_bytes(tmp_path: Path):
+def test_bytes_do_not_depend_on_processes_or_interruptions(tmp_path: Path):
     source = sources(tmp_path)
     killed, plain, parallel = (stage(tmp_path / n, source, p) for n, p in (("a", 1), ("b", 1), ("c", 2)))
     arguments = [str(Path(__file__).parent), str(tmp_path / "a"), str(source)]

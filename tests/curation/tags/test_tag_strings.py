@@ -1,4 +1,4 @@
-"""Tags in a column of text, however they are written."""
+"""Tags are read from a column in whatever format it has."""
 
 from __future__ import annotations
 
@@ -27,40 +27,43 @@ ROWS = [["claude monet"], ["pop art", "oil painting"], ["claude monet", "o'keeff
         ("\t".join, {"nothing": 1, "text separated by tab": 3}),
     ],
 )
-def test_every_way_to_write_them(write, counts: dict[str, int]):
+def test_every_format_is_detected(write, counts: dict[str, int]):
     rows = [write(tags) for tags in ROWS]
-    writing = detect_tag_format(rows, KNOWN, "here")
-    assert writing.counts == counts
-    assert [read_tags(row, writing.separator) for row in rows] == ROWS
+    tag_format = detect_tag_format(rows, KNOWN, "here")
+    assert tag_format.counts == counts
+    assert [read_tags(row, tag_format.separator) for row in rows] == ROWS
 
 
-def test_what_was_found_is_said():
-    writing = detect_tag_format(['["pop art"]', "['pop art']", "pop art; claude monet", None, ""], KNOWN, "here")
+def test_the_detected_format_is_described():
+    tag_format = detect_tag_format(['["pop art"]', "['pop art']", "pop art; claude monet", None, ""], KNOWN, "here")
     assert (
-        str(writing) == "1 rows of JSON lists, 1 rows of Python lists, 2 rows of nothing, 1 rows of text separated by ;"
+        str(tag_format)
+        == "1 rows of JSON lists, 1 rows of Python lists, 2 rows of nothing, 1 rows of text separated by ;"
     )
 
 
 @pytest.mark.parametrize(
     "bad", ["['a' 'b']", "[1, 2]", '{"a": 1}', "['pop art'", "[['pop art']]", "[None]", [1], {"a": ["b"]}, 5]
 )
-def test_what_cannot_be_read_is_refused_with_the_first_rows(bad: Any):
+def test_unreadable_rows_are_quoted_in_the_error(bad: Any):
     with pytest.raises(StylesimError, match=r"here: 2 rows hold no tags.*First row 1: .*row 3: "):
         detect_tag_format(["['pop art']", bad, "['claude monet']", bad], KNOWN, "here")
 
 
-def test_text_without_any_name_is_no_tags():
+def test_text_without_any_known_name_is_refused():
     with pytest.raises(StylesimError, match=r"2 rows hold no tags that can be read.*First row 0: 'lorem ipsum'"):
         detect_tag_format(["lorem ipsum", "dolor, sit"], KNOWN, "here")
 
 
 @given(st.lists(st.lists(st.text(st.characters(exclude_characters="".join(SEPARATORS) + "\0")).map(str.strip))))
-def test_lists_are_read_back(rows: list[list[str]]):
+def test_written_lists_are_read_back(rows: list[list[str]]):
     for write in (json.dumps, repr):
         texts = [write(tags) for tags in rows]
         try:
             separator = detect_tag_format(texts, KNOWN, "here").separator
         except StylesimError:
-            assert any("'" in tag or '"' in tag for tags in rows for tag in tags), "only quotes within may mislead"
+            assert any("'" in tag or '"' in tag for tags in rows for tag in tags), (
+                "only quotes inside a tag may be misread"
+            )
             continue
         assert [read_tags(text, separator) for text in texts] == [[t for t in tags if t] for tags in rows]
