@@ -15,9 +15,6 @@ from torch.nn import functional as F
 
 from stylesim.core.conf import embedded
 from stylesim.core.images import open_image
-from stylesim.core.conf import embedded
-from stylesim.core.images import open_image
-from stylesim.data.shards.shard_samples import read_shards
 from stylesim.data.shards.shard_samples import read_shards
 from stylesim.encoders.preprocessing import Preprocessing
 from stylesim.encoders.style_encoder import Provenance, StyleEncoder
