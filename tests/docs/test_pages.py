@@ -99,7 +99,7 @@ def test_a_command_of_a_page_composes(page: Path, command: str) -> None:
     if any(argument in ("--help", "--version") for argument in [name, *arguments]) or name == "models":
         return
     # Of a sweep, the first job.
-    overrides = [re.sub(r"=([^{\[]*?),.*", r"=\1", a) for a in arguments if not a.startswith("-")]
+    overrides = [re.sub(r"=([^{\[]*?),.*", r"=\1", a) for a in arguments if not a.startswith(("-", "hydra."))]
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         cfg = compose(name, overrides)
     check_config(cfg)
