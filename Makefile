@@ -1,11 +1,11 @@
 # Every target makes what it needs; `make help` lists them.
-.PHONY: help demo laion-mini test check bench docs clean
+.PHONY: help demo laion-mini test test-fast check bench docs build clean
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := cpu,launchers,optuna,ray,stylecross,curate,dev
+EXTRAS := cpu,launchers,optuna,ray,stylecross,curate,docs,dev
 # More threads than cores only slow torch down, and the tests run several processes.
 export OMP_NUM_THREADS ?= 1
 
@@ -34,6 +34,9 @@ laion-mini: $(VENV)/installed  ## Curate a small corpus with planted faults, che
 test: $(VENV)/installed  ## Run the tests
 	$(BIN)/python -m pytest -n 2
 
+test-fast: $(VENV)/installed  ## Run the quick tests (under two minutes on two cores)
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
 check: $(VENV)/installed  ## Format and lint (ruff), check types (pyright) and layers (import-linter)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -45,8 +48,12 @@ bench: $(VENV)/installed  ## Measure the loader and the training step on this ma
 	env -u OMP_NUM_THREADS $(BIN)/python benchmarks/step.py
 	env -u OMP_NUM_THREADS $(BIN)/python benchmarks/search.py
 
-docs: $(VENV)/installed  ## Write the API reference to site/
-	$(BIN)/pdoc --output-directory site --docformat google stylesim
+docs: $(VENV)/installed  ## Build the documentation site in site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "open site/index.html"
+
+build: $(VENV)/installed  ## Build the wheel and the source archive in dist/
+	$(BIN)/python -m hatchling build
 
 clean:  ## Remove the environment and what tools leave behind (not outputs/)
 	rm -rf $(VENV) site dist .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -22,7 +22,8 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from stylesim.core.targets import check_config, conf_dir
+from stylesim.core.conf import conf_dir
+from stylesim.runtime.settings import check_config, register_settings
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -100,9 +101,10 @@ def test_a_command_of_a_page_composes(page: Path, command: str) -> None:
         return
     # Of a sweep, the first job.
     overrides = [re.sub(r"=([^{\[]*?),.*", r"=\1", a) for a in arguments if not a.startswith(("-", "hydra."))]
+    register_settings(name)
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         cfg = compose(name, overrides)
-    check_config(cfg)
+    check_config(cfg, name)
 
 
 def test_the_makefile_has_the_targets_that_pages_name() -> None:
