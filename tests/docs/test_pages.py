@@ -110,7 +110,11 @@ def test_a_command_of_a_page_composes(page: Path, command: str) -> None:
 def test_the_makefile_has_the_targets_that_pages_name() -> None:
     makefile = (ROOT / "Makefile").read_text()
     for page in PAGES:
-        for target in set(re.findall(r"\bmake ([a-z]+(?:-[a-z]+)*)\b(?=[` \n])", "\n".join(t for _, t in blocks(page, "sh", "console")))):
+        for target in set(
+            re.findall(
+                r"\bmake ([a-z]+(?:-[a-z]+)*)\b(?=[` \n])", "\n".join(t for _, t in blocks(page, "sh", "console"))
+            )
+        ):
             assert re.search(rf"^{target}:.*##", makefile, re.MULTILINE), f"{name_of(page)}: make {target}"
 
 
