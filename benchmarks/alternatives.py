@@ -1,25 +1,25 @@
-"""How fast the loaders that one could use instead read the same JPEGs into the same views, with as many workers.
+"""Measures how fast alternative loaders read the same JPEGs into the same views, with the same number of workers.
 
-`python benchmarks/alternatives.py --workers 2` writes one corpus of JPEGs in the format of each, and reads each
-in turn, in a process of its own, as many rounds as asked for:
+`python benchmarks/alternatives.py --workers 2` writes one corpus of JPEGs in the format of each loader, and reads each
+in turn in a separate process, for the args number of rounds:
 
 - imagefolder: a folder per label, torchvision's ImageFolder, a shuffling DataLoader
 - webdataset:  tars, webdataset's own pipeline with a shuffle buffer
 - litdata:     chunks of litdata, StreamingDataset and StreamingDataLoader, shuffled
 - streaming:   shards of mosaicml-streaming, StreamingDataset, shuffled
-- ours:        tars, ShardDataModule
+- stylesim:    tars, ShardDataModule
 
-All make both views of an image by the same function (`TwoViews`, of bytes decoded by simplejpeg), in batches of uint8;
-what differs is how the bytes come, in which order, and how batches reach the consumer. Litdata, streaming and ours can
-start again in mid-epoch; ours shows the same views of the same images then. What is not installed is left
-out and named; neither litdata nor streaming is a dependency of stylesim:
+All make both views of an image with the same function (`TwoViews`, decoding with simplejpeg), in batches of uint8. They
+differ in how the bytes are read, in which order, and how batches reach the consumer. Litdata, streaming and stylesim
+can resume in the middle of an epoch; only stylesim then produces the same views of the same images. Loaders
+that are not installed are skipped with a message; neither litdata nor streaming is a dependency of stylesim:
 
     uv pip install --target /tmp/alternatives --no-deps litdata mosaicml-streaming lightning-utilities xxhash zstd \\
         python-snappy cramjam Brotli obstore tifffile catalogue
     PYTHONPATH=/tmp/alternatives python benchmarks/alternatives.py
 
 Rates are two-view samples per second, median over the rounds; `per_cpu_second` divides by the CPU time of workers and
-consumer, which other people's load does not change.
+consumer, which does not depend on other load. `of_stylesim` divides by the rate of stylesim.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from typing import Any
 import numpy as np
 import torch
 from loader import WARM_UP, photograph, rates
-from record import cores, start_workers_as_training_does, write_table
+from record import cores, fork_workers, write_table
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -52,12 +52,12 @@ from stylesim.data.views import TwoViews
 
 LABELS = 50
 BUFFER = 1000
-"""Samples among which webdataset, streaming and ours shuffle; ImageFolder and litdata permute all they have."""
+"""Shuffle buffer of webdataset, streaming and stylesim, in samples; ImageFolder and litdata permute all samples."""
 Sample = tuple[Tensor, int]
 
 
 class Views:
-    """Both views of an encoded image, drawn anew in each process."""
+    """Makes both views of an encoded image, with a random generator for each process."""
 
     def __init__(self, size: int) -> None:
         self.views, self.rng = TwoViews(size), None
@@ -73,7 +73,7 @@ def collate(samples: list[Sample]) -> tuple[Tensor, Tensor]:
 
 
 def collate_encoded(samples: list[dict[str, Any]], views: Views) -> tuple[Tensor, Tensor]:
-    return collate([pair(sample, views) for sample in samples])
+    return collate([views_and_label(sample, views) for sample in samples])
 
 
 def read_bytes(path: str) -> bytes:
@@ -87,11 +87,11 @@ def write_loose(folder: Path, images: list[bytes]) -> None:
         path.write_bytes(image)
 
 
-def imagefolder(folder: Path, given: argparse.Namespace) -> Iterator[Any]:
+def imagefolder(folder: Path, args: argparse.Namespace) -> Iterator[Any]:
     from torchvision.datasets import ImageFolder
 
-    data = ImageFolder(str(folder), Views(given.size), loader=read_bytes)
-    return iter(DataLoader(data, given.batch_size, shuffle=True, num_workers=given.workers, collate_fn=collate))
+    data = ImageFolder(str(folder), Views(args.size), loader=read_bytes)
+    return iter(DataLoader(data, args.batch_size, shuffle=True, num_workers=args.workers, collate_fn=collate))
 
 
 def write_tars(folder: Path, images: list[bytes]) -> None:
@@ -105,27 +105,27 @@ def label_of(data: bytes) -> int:
     return int(json.loads(data)["tags"][0].partition(":")[2])
 
 
-def webdataset(folder: Path, given: argparse.Namespace) -> Iterator[Any]:
+def webdataset(folder: Path, args: argparse.Namespace) -> Iterator[Any]:
     import webdataset as wds
 
     tars = sorted(str(path) for path in folder.glob("*.tar"))
     data = wds.WebDataset(tars, shardshuffle=len(tars)).shuffle(BUFFER).to_tuple("jpg", "json")  # pyright: ignore[reportAttributeAccessIssue]
-    data = data.map_tuple(Views(given.size), label_of).batched(given.batch_size, collation_fn=collate, partial=False)
-    return iter(wds.WebLoader(data, batch_size=None, num_workers=given.workers))  # pyright: ignore[reportAttributeAccessIssue]
+    data = data.map_tuple(Views(args.size), label_of).batched(args.batch_size, collation_fn=collate, partial=False)
+    return iter(wds.WebLoader(data, batch_size=None, num_workers=args.workers))  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def ours(folder: Path, given: argparse.Namespace) -> Iterator[Any]:
+def stylesim(folder: Path, args: argparse.Namespace) -> Iterator[Any]:
     module = ShardDataModule(
         str(folder),
-        batch_size=given.batch_size,
-        workers=given.workers,
+        batch_size=args.batch_size,
+        workers=args.workers,
         shuffle_buffer=BUFFER,
-        views=TwoViews(given.size),
+        views=TwoViews(args.size),
     )
     return ((batch.views, batch.tags) for batch in module.train_dataloader())
 
 
-def keep_as_is(sample: dict[str, Any]) -> dict[str, Any]:
+def identity(sample: dict[str, Any]) -> dict[str, Any]:
     return sample
 
 
@@ -133,18 +133,18 @@ def write_litdata(folder: Path, images: list[bytes]) -> None:
     from litdata import optimize  # pyright: ignore[reportMissingImports]
 
     samples = [{"image": image, "label": number % LABELS} for number, image in enumerate(images)]
-    optimize(keep_as_is, samples, str(folder), chunk_bytes="32MB", num_workers=1)
+    optimize(identity, samples, str(folder), chunk_bytes="32MB", num_workers=1)
 
 
-def pair(sample: dict[str, Any], views: Views) -> Sample:
+def views_and_label(sample: dict[str, Any], views: Views) -> Sample:
     return views(sample["image"]), sample["label"]
 
 
-def litdata(folder: Path, given: argparse.Namespace) -> Iterator[Any]:
+def litdata(folder: Path, args: argparse.Namespace) -> Iterator[Any]:
     from litdata import StreamingDataLoader, StreamingDataset  # pyright: ignore[reportMissingImports]
 
-    data = StreamingDataset(str(folder), shuffle=True, transform=partial(pair, views=Views(given.size)))
-    return iter(StreamingDataLoader(data, batch_size=given.batch_size, num_workers=given.workers, collate_fn=collate))
+    data = StreamingDataset(str(folder), shuffle=True, transform=partial(views_and_label, views=Views(args.size)))
+    return iter(StreamingDataLoader(data, batch_size=args.batch_size, num_workers=args.workers, collate_fn=collate))
 
 
 def write_streaming(folder: Path, images: list[bytes]) -> None:
@@ -155,97 +155,99 @@ def write_streaming(folder: Path, images: list[bytes]) -> None:
             writer.write({"image": image, "label": number % LABELS})
 
 
-def streaming(folder: Path, given: argparse.Namespace) -> Iterator[Any]:
+def streaming(folder: Path, args: argparse.Namespace) -> Iterator[Any]:
     from streaming import StreamingDataset  # pyright: ignore[reportMissingImports]
 
-    data = StreamingDataset(local=str(folder), shuffle=True, batch_size=given.batch_size, shuffle_block_size=BUFFER)
-    together = partial(collate_encoded, views=Views(given.size))
-    return iter(DataLoader(data, given.batch_size, num_workers=given.workers, collate_fn=together))
+    data = StreamingDataset(local=str(folder), shuffle=True, batch_size=args.batch_size, shuffle_block_size=BUFFER)
+    collate_fn = partial(collate_encoded, views=Views(args.size))
+    return iter(DataLoader(data, args.batch_size, num_workers=args.workers, collate_fn=collate_fn))
 
 
-WAYS: dict[str, tuple[Callable[..., Iterator[Any]], Callable[..., None], str]] = {
+LOADERS: dict[str, tuple[Callable[..., Iterator[Any]], Callable[..., None], str]] = {
     "imagefolder": (imagefolder, write_loose, "torchvision"),
     "webdataset": (webdataset, write_tars, "webdataset"),
     "litdata": (litdata, write_litdata, "litdata"),
     "streaming": (streaming, write_streaming, "mosaicml-streaming"),
-    "ours": (ours, write_tars, "stylesim"),
+    "stylesim": (stylesim, write_tars, "stylesim"),
 }
 
 
-def write(way: str, folder: Path, pictures: list[bytes], images: int) -> None:
-    """The corpus in the format of this way; a few pictures stand in it again and again, for to make one takes long."""
-    WAYS[way][1](folder / way, [pictures[number % len(pictures)] for number in range(images)])
+def write(loader: str, folder: Path, distinct: list[bytes], images: int) -> None:
+    """Write the corpus in the format of a loader; it repeats a few images, because generating one is slow."""
+    LOADERS[loader][1](folder / loader, [distinct[number % len(distinct)] for number in range(images)])
 
 
-def read(way: str, folder: Path, given: argparse.Namespace) -> tuple[float, float]:
-    """(samples per second, samples per CPU second), epoch after epoch until enough have been timed."""
+def read(loader: str, folder: Path, args: argparse.Namespace) -> tuple[float, float]:
+    """Return (samples per second, samples per CPU second), reading epochs until enough samples have been timed."""
     torch.set_num_threads(1)
-    warm_up = WARM_UP * max(given.workers, 1)
+    warm_up = WARM_UP * max(args.workers, 1)
 
     def sizes() -> Iterator[int]:
-        left = warm_up + given.samples // given.batch_size
-        while left:
-            for views, labels in islice(WAYS[way][0](folder / way, given), left):
+        batches_left = warm_up + args.samples // args.batch_size
+        while batches_left:
+            for views, labels in islice(LOADERS[loader][0](folder / loader, args), batches_left):
                 assert views.shape[:2] == (2, len(labels))
-                left -= 1
+                batches_left -= 1
                 yield len(labels)
 
     return rates(sizes(), warm_up)
 
 
-def in_a_process(job: Callable[..., Any], *given: Any) -> Any:
-    with ProcessPoolExecutor(1, get_context("spawn"), start_workers_as_training_does) as pool:
-        return pool.submit(job, *given).result()
+def in_process(job: Callable[..., Any], *arguments: Any) -> Any:
+    with ProcessPoolExecutor(1, get_context("spawn"), fork_workers) as pool:
+        return pool.submit(job, *arguments).result()
 
 
-def measure(given: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
-    """A row for each way that is installed."""
-    ways: dict[str, str] = {}
-    pictures = [photograph(number, given.short_side) for number in range(given.pictures)]
-    for way in given.ways:
+def measure(args: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
+    """Return a row for each loader that is installed."""
+    versions: dict[str, str] = {}
+    distinct = [photograph(number, args.short_side) for number in range(args.distinct)]
+    for loader in args.loaders:
         try:
-            ways[way] = version(WAYS[way][2])
+            versions[loader] = version(LOADERS[loader][2])
         except PackageNotFoundError:
-            print(f"{way} is not installed, and left out")
+            print(f"{loader} is not installed and is skipped")
             continue
-        in_a_process(write, way, folder, pictures, given.images)
-    found: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
-    for number in range(given.rounds):
-        for way in ways:
-            found[way].append(in_a_process(read, way, folder, given))
-            print(f"round {number + 1}: {way} {found[way][-1][0]:,.0f}/s", flush=True)
-    medians = {way: [statistics.median(column) for column in zip(*pairs, strict=True)] for way, pairs in found.items()}
-    used = min(max(given.workers, 1), cores())
+        in_process(write, loader, folder, distinct, args.images)
+    results: dict[str, list[tuple[float, float]]] = {loader: [] for loader in versions}
+    for number in range(args.rounds):
+        for loader in versions:
+            results[loader].append(in_process(read, loader, folder, args))
+            print(f"round {number + 1}: {loader} {results[loader][-1][0]:,.0f}/s", flush=True)
+    medians = {
+        loader: [statistics.median(column) for column in zip(*pairs, strict=True)] for loader, pairs in results.items()
+    }
+    used = min(max(args.workers, 1), cores())
     return [
         {
-            "way": way,
-            "version": ways[way],
+            "loader": loader,
+            "version": versions[loader],
             "samples_per_s": round(rate, 1),
             "per_core": round(rate / used, 1),
             "per_cpu_second": round(per_cpu, 1),
-            "of_ours": round(rate / medians["ours"][0], 2) if "ours" in medians else "",
-            "of_ours_cpu": round(per_cpu / medians["ours"][1], 2) if "ours" in medians else "",
+            "of_stylesim": round(rate / medians["stylesim"][0], 2) if "stylesim" in medians else "",
+            "of_stylesim_cpu": round(per_cpu / medians["stylesim"][1], 2) if "stylesim" in medians else "",
         }
-        for way, (rate, per_cpu) in medians.items()
+        for loader, (rate, per_cpu) in medians.items()
     ]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
-    parser.add_argument("--images", type=int, default=4000, help="images of the corpus (default: 4000)")
-    parser.add_argument("--pictures", type=int, default=400, help="different ones among them (default: 400)")
-    parser.add_argument("--short-side", type=int, default=384, help="of the images, in px (default: 384)")
-    parser.add_argument("--size", type=int, default=224, help="of the views, in px (default: 224)")
+    parser.add_argument("--loaders", nargs="+", choices=list(LOADERS), default=list(LOADERS))
+    parser.add_argument("--images", type=int, default=4000, help="images in the corpus (default: 4000)")
+    parser.add_argument("--distinct", type=int, default=400, help="distinct images among them (default: 400)")
+    parser.add_argument("--short-side", type=int, default=384, help="short side of the images in px (default: 384)")
+    parser.add_argument("--size", type=int, default=224, help="size of the views in px (default: 224)")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--samples", type=int, default=3200, help="samples timed in each round (default: 3200)")
     parser.add_argument("--rounds", type=int, default=3)
-    given = parser.parse_args()
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        rows = measure(given, Path(folder))
-    names = ("images", "pictures", "short_side", "size", "workers", "batch_size", "samples", "rounds")
-    write_table("alternatives", rows, {name: getattr(given, name) for name in names}, ("torch", "simplejpeg"))
+        rows = measure(args, Path(folder))
+    names = ("images", "distinct", "short_side", "size", "workers", "batch_size", "samples", "rounds")
+    write_table("alternatives", rows, {name: getattr(args, name) for name in names}, ("torch", "simplejpeg"))
 
 
 if __name__ == "__main__":

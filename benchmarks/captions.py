@@ -1,14 +1,15 @@
-"""How well and how fast names are found in captions.
+"""Measures how well and how fast tags are found in captions.
 
-`python benchmarks/captions.py` reads data/captions, labelled by hand, for the precision and recall of all tags and of
-each kind, and makes captions of them for the speed: `dense`, two of those each, far more names than the web has, and
-`sparse`, where one in eight names something, as of LAION-Aesthetics. Rates are captions per second of processor time of
-one core, the best of the rounds, since other people's load only takes away:
+`python benchmarks/captions.py` measures precision and recall, over all tags and for each kind, on the captions of
+data/captions, which are labelled by hand. From these it generates captions to measure the speed: `dense`, each made of
+two of them and with far more names than captions from the web, and `sparse`, in which one caption in eight contains a
+tag, as in LAION-Aesthetics. Rates are captions per second of CPU time of one core, and the best of the rounds, since
+other load can only make them slower:
 
-- exact, reference: the two ways of `python -m stylesim.curate`
-- words:   a tree of words, walked in Python from each word that begins a name: the same tags as exact
-- stage:   the whole stage by the clock, parquet read and written, in one process and in one per core (`dense`), with
-           the peak memory of the one process, for a quarter of the captions and for all of them
+- exact, reference: the two settings of `python -m stylesim.curate`
+- words:   a trie of words, walked in Python from each word that begins a name; it finds the same tags as exact
+- stage:   the whole stage in wall-clock time, parquet read and written, in one process and in one per core (`dense`),
+           with the peak memory of the single process, for a quarter of the captions and for all of them
 """
 
 from __future__ import annotations
@@ -38,49 +39,49 @@ from stylesim.curation.tags.vocabulary import build_vocabulary
 Find = Callable[[Sequence[str]], list[list[str]]]
 
 PART = 50_000
-COLUMNS = ("way", "processes", "captions", "dense_per_s", "sparse_per_s", "stage_per_s", "peak_mib")
+COLUMNS = ("method", "processes", "captions", "dense_per_s", "sparse_per_s", "stage_per_s", "peak_mib")
 
 
-def labelled() -> list[tuple[str, set[str]]]:
+def labelled_captions() -> list[tuple[str, set[str]]]:
     with (REPOSITORY / "data/captions/captions.csv").open(encoding="utf-8", newline="") as file:
         return [(row["caption"], {t for t in row["tags"].split("; ") if t}) for row in csv.DictReader(file)]
 
 
 def quality(find: Find) -> dict[str, float]:
-    """Precision and recall over all tags of the labelled captions, and over those of each kind."""
-    rows = labelled()
-    found = find([caption for caption, _ in rows])
+    """Return precision and recall over all tags of the labelled captions, and over the tags of each kind."""
+    rows = labelled_captions()
+    found_tags = find([caption for caption, _ in rows])
     metrics = {}
     for kind in ("", *KINDS):
         counts: Counter[str] = Counter()
-        for (_, wanted), tags in zip(rows, found, strict=True):
-            w, f = ({tag for tag in some if tag.startswith(kind)} for some in (wanted, tags))
-            counts.update(hits=len(w & f), wanted=len(w), found=len(f))
+        for (_, labels), tags in zip(rows, found_tags, strict=True):
+            expected, found = ({tag for tag in group if tag.startswith(kind)} for group in (labels, tags))
+            counts.update(hits=len(expected & found), expected=len(expected), found=len(found))
         prefix = f"{kind}_" if kind else ""
         metrics[f"{prefix}precision"] = round(counts["hits"] / counts["found"], 3)
-        metrics[f"{prefix}recall"] = round(counts["hits"] / counts["wanted"], 3)
+        metrics[f"{prefix}recall"] = round(counts["hits"] / counts["expected"], 3)
     return metrics
 
 
-def made(count: int, dense: bool = True) -> list[str]:
-    """Captions of about 73 letters."""
-    rng, rows = random.Random(0), labelled()
+def generate_captions(count: int, dense: bool = True) -> list[str]:
+    """Return captions of about 73 letters."""
+    rng, rows = random.Random(0), labelled_captions()
     captions = [caption for caption, _ in rows]
     plain = [caption for caption, tags in rows if not tags]
     first = [captions if dense or rng.random() < 1 / 8 else plain for _ in range(count)]
-    return [f"{rng.choice(some)} | {rng.choice(captions if dense else plain)}" for some in first]
+    return [f"{rng.choice(choices)} | {rng.choice(captions if dense else plain)}" for choices in first]
 
 
-class Words:
-    """The same spellings by a tree of words."""
+class WordTrie:
+    """Finds the spellings of the exact matcher with a trie of words."""
 
     def __init__(self) -> None:
-        self.tree: dict[str, Any] = {}
-        for spelt, (tag, before, behind) in build_vocabulary(
+        self.root: dict[str, Any] = {}
+        for spelling, (tag, before, behind) in build_vocabulary(
             MatcherSettings().lists(), MatcherSettings().surnames
         ).spellings.items():
-            node = self.tree
-            for word in spelt.split():
+            node = self.root
+            for word in spelling.split():
                 node = node.setdefault(word, {})
             node[""] = before, behind, tag
 
@@ -88,16 +89,16 @@ class Words:
         return [self.find(words_of([caption])) for caption in captions]
 
     def find(self, text: list[str]) -> list[str]:
-        found, tags, reached = [], [], 0
+        matches, tags, reached = [], [], 0
         for start, word in enumerate(text):
-            node, end = self.tree.get(word), start
+            node, end = self.root.get(word), start
             while node:
                 end += 1
                 if "" in node:
                     before, behind, tag = node[""]
-                    found.append((start + before, behind - end, tag))
+                    matches.append((start + before, behind - end, tag))
                 node = node.get(text[end]) if end < len(text) else None
-        for _, end, tag in sorted(found):
+        for _, end, tag in sorted(matches):
             if end < reached:
                 reached = end
                 tags.append(tag)
@@ -105,7 +106,7 @@ class Words:
 
 
 def rate(find: Find, captions: Sequence[str], rounds: int) -> int:
-    """Captions per second of processor time."""
+    """Return captions per second of CPU time, the best of the rounds."""
     best = float("inf")
     for _ in range(rounds):
         began = time.process_time()
@@ -115,16 +116,18 @@ def rate(find: Find, captions: Sequence[str], rounds: int) -> int:
 
 
 def captions_part(number: int) -> Part:
-    return Part(pa.table({"id": [f"{number}/{n}" for n in range(PART)], "caption": made(PART)}), {"images": PART})
+    return Part(
+        pa.table({"id": [f"{number}/{n}" for n in range(PART)], "caption": generate_captions(PART)}), {"images": PART}
+    )
 
 
 def run_stage(folder: Path, processes: int) -> None:
-    """In a process of its own: captions per second by the clock, and the peak memory of one process."""
+    """Print captions per second of wall-clock time and the peak memory; called in a separate process."""
     stage = Stage(folder / f"2-tags-{processes}", {}, folder / "1-sources", processes, show=False)
     began = time.perf_counter()
     images = match_tags(stage)["images"]
-    took = time.perf_counter() - began
-    print(images / took, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    seconds = time.perf_counter() - began
+    print(images / seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
 def stages(count: int) -> list[dict[str, Any]]:
@@ -138,40 +141,40 @@ def stages(count: int) -> list[dict[str, Any]]:
             for processes in (1, cores()):
                 command = [sys.executable, __file__, "--stage", str(folder), str(processes)]
                 out = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-                row = {"way": "stage", "processes": processes, "captions": number * PART}
-                peak = round(float(out[-1])) if processes == 1 else ""  # of the workers nobody is told
+                row = {"method": "stage", "processes": processes, "captions": number * PART}
+                peak = round(float(out[-1])) if processes == 1 else ""  # that of the workers is not known
                 rows.append(row | {"stage_per_s": round(float(out[-2])), "peak_mib": peak})
     return rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--captions", type=int, default=800_000, help="captions of the stage (default: 800000)")
+    parser.add_argument("--captions", type=int, default=800_000, help="captions for the stage (default: 800000)")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--stage", nargs=2, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.stage:
-        return run_stage(Path(given.stage[0]), int(given.stage[1]))
-    exact, reference, tree = (
+    args = parser.parse_args()
+    if args.stage:
+        return run_stage(Path(args.stage[0]), int(args.stage[1]))
+    exact, reference, trie = (
         load_matcher(MatcherSettings()).find_all,
         load_matcher(MatcherSettings(matching="reference")).find_all,
-        Words(),
+        WordTrie(),
     )
-    dense, sparse = made(PART), made(PART, dense=False)
-    if exact(dense) != tree.find_all(dense):
-        raise SystemExit("the tree of words finds other tags: the comparison is not fair")
+    dense, sparse = generate_captions(PART), generate_captions(PART, dense=False)
+    if exact(dense) != trie.find_all(dense):
+        raise SystemExit("The trie of words finds other tags than the exact matcher, so the comparison is not fair.")
     rows: list[dict[str, Any]] = []
-    for way, find in {"exact": exact, "reference": reference, "words": tree.find_all}.items():
-        rates = {name: rate(find, some, given.rounds) for name, some in (("dense", dense), ("sparse", sparse))}
-        row = {"way": way, "processes": 1, "captions": PART, **{f"{name}_per_s": n for name, n in rates.items()}}
+    for method, find in {"exact": exact, "reference": reference, "words": trie.find_all}.items():
+        rates = {name: rate(find, texts, args.rounds) for name, texts in (("dense", dense), ("sparse", sparse))}
+        row = {"method": method, "processes": 1, "captions": PART, **{f"{name}_per_s": n for name, n in rates.items()}}
         rows.append(row | quality(find))
     columns = [*COLUMNS, *quality(exact)]
-    rows += stages(given.captions)
+    rows += stages(args.captions)
     tags = len(build_vocabulary(MatcherSettings().lists(), MatcherSettings().surnames).tags)
     letters = round(sum(map(len, dense)) / PART, 1)
-    setting = {"tags": tags, "letters": letters, "rounds": given.rounds}
+    settings = {"tags": tags, "letters": letters, "rounds": args.rounds}
     table = [{column: row.get(column, "") for column in columns} for row in rows]
-    write_table("captions", table, setting, ("pyarrow", "pyahocorasick", "clip-interrogator"))
+    write_table("captions", table, settings, ("pyarrow", "pyahocorasick", "clip-interrogator"))
 
 
 if __name__ == "__main__":

@@ -1,21 +1,21 @@
-"""How fast training images come: stylesim beside the published way, in one run on the same cores.
+"""Measures how fast training images are loaded, compared with the published loader in one run on the same cores.
 
-`python benchmarks/loader.py --images 600 --short-side 384 --workers 2` makes a corpus of JPEGs, once as
-loose files and once as shards of the same bytes, and reads both with as many workers, into views of one
-size under the same augmentations:
+`python benchmarks/loader.py --images 600 --short-side 384 --workers 2` makes a corpus of JPEGs, once as loose files and
+once as shards of the same bytes, and reads both with the same number of workers, into views of the same size under the
+same augmentations:
 
-- decode:     read the shards and decode, and nothing else: what no loader of these shards can exceed
-- published:  loose files, PIL, torchvision's transforms on PIL, a shuffling DataLoader: how CSD was trained
-- ours:       ShardDataModule: uint8 views, which the model normalises on its device
-- ours_reduced: the same, JPEGs decoded at 1/2, 1/4 or 1/8 where the crops allow it (`views.reduced`)
-- ours_uncut: the same, whole images handed over, to be cut on the device that trains (`views.on_device`); nobody cuts
-  them here, so it is what the workers can do
-- ours_float: ours, normalised on the CPU by the consumer, as the published way does in its workers
-- stylecross: ours, on the embedded data set (128 px WebP)
+- decode:             read and decode the shards and nothing else: the upper bound for a loader of these shards
+- published:          loose files, PIL, torchvision's transforms on PIL, a shuffling DataLoader: how CSD was trained
+- stylesim:           ShardDataModule: uint8 views, which the model normalises on its device
+- stylesim_reduced:   the same, JPEGs decoded at 1/2, 1/4 or 1/8 where the crops allow it (`views.reduced`)
+- stylesim_on_device: the same, returning whole images to be cropped on the training device (`views.on_device`), which
+                      is not done here: this is what the workers alone can do
+- stylesim_float:     stylesim, normalised on the CPU by the consumer, as the published loader does in its workers
+- stylecross:         stylesim, on the embedded data set (128 px WebP)
 
-Rates are two-view samples per second, median over the rounds; `per_core` divides by the cores that the
-workers can have, `per_cpu_second` by the CPU time of workers and consumer, which other people's load does
-not change. Before that, the pixels of both ways are compared, under the same boxes and flips.
+Rates are two-view samples per second, median over the rounds; `per_core` divides by the cores that the workers can use,
+`per_cpu_second` by the CPU time of workers and consumer, which does not depend on other load. First the pixels of both
+loaders are compared, for the same crops and flips.
 """
 
 from __future__ import annotations
@@ -50,32 +50,30 @@ from stylesim.data.views import DecodedImage, TwoViews
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 TOLERANCE = 2.0
-"""Grey levels by which the mean of a view may differ from PIL's; single pixels of a steep edge differ by
-more."""
+"""Largest mean difference of a view from PIL's, in grey levels; single pixels at a steep edge differ by more."""
 WARM_UP = 4
-"""Batches of each worker that are read before the clock starts."""
+"""Batches per worker that are read before timing starts."""
 
 
 def photograph(seed: int, short_side: int) -> bytes:
-    """A JPEG (quality 90) with detail at every scale, as a photograph has: octaves of noise, the finer the
-    fainter."""
+    """Return a JPEG (quality 90) with detail at every scale, as in a photograph: the sum of octaves of noise."""
     rng = np.random.default_rng(seed)
     width, height = short_side, round(short_side * rng.uniform(1, 1.6))
     if rng.random() < 0.6:
         width, height = height, width
-    picture = np.zeros((height, width, 3), np.float32)
+    image = np.zeros((height, width, 3), np.float32)
     for scale in (1, 2, 4, 8, 16, 32, 64, 128):
         small = rng.normal(size=(3, height // scale + 2, width // scale + 2)).astype(np.float32) * scale**0.7
-        octave = [Image.fromarray(one).resize((width, height), Image.Resampling.BILINEAR) for one in small]
-        picture += np.stack([np.asarray(one) for one in octave], 2)
-    pixels = (128 + 50 * (picture - picture.mean()) / picture.std()).clip(0, 255).astype(np.uint8)
+        octave = [Image.fromarray(noise).resize((width, height), Image.Resampling.BILINEAR) for noise in small]
+        image += np.stack([np.asarray(channel) for channel in octave], 2)
+    pixels = (128 + 50 * (image - image.mean()) / image.std()).clip(0, 255).astype(np.uint8)
     out = io.BytesIO()
     Image.fromarray(pixels).save(out, "JPEG", quality=90)
     return out.getvalue()
 
 
 def write_corpus(folder: Path, images: int, short_side: int) -> list[Path]:
-    """`folder/shards` and `folder/loose`: the same images in both."""
+    """Write the same images into `folder/shards` and `folder/loose`; return the loose files."""
     loose = folder / "loose"
     loose.mkdir()
     paths = []
@@ -90,7 +88,7 @@ def write_corpus(folder: Path, images: int, short_side: int) -> list[Path]:
 
 
 class LooseFiles(Dataset):
-    """The published way: every file is opened with PIL, and transformed twice."""
+    """The published loader: every file is opened with PIL and transformed twice."""
 
     def __init__(self, paths: list[Path], size: int) -> None:
         self.paths = paths
@@ -114,109 +112,110 @@ class LooseFiles(Dataset):
 
 
 class DecodeOnly(TwoViews):
-    """No views: the image is decoded, and one empty pair stands for it."""
+    """Decodes the image and returns empty views."""
 
     def cut_both(self, drawn: DecodedImage) -> Tensor:
         return torch.empty(2, 3, 1, 1, dtype=torch.uint8)
 
 
 def published(paths: list[Path], size: int, batch: int, workers: int, steps: int) -> Iterator[int]:
-    """Sizes of the batches of the published way, epoch after epoch."""
-    again = (paths * (1 + steps * batch // len(paths)))[: steps * batch]
-    for one, _, _ in DataLoader(LooseFiles(again, size), batch, shuffle=True, num_workers=workers):
-        yield len(one)
+    """Yield the sizes of the batches of the published loader, epoch after epoch."""
+    repeated = (paths * (1 + steps * batch // len(paths)))[: steps * batch]
+    for views, _, _ in DataLoader(LooseFiles(repeated, size), batch, shuffle=True, num_workers=workers):
+        yield len(views)
 
 
-def ours(root: str, views: TwoViews, batch: int, workers: int, steps: int, *, as_float: bool = False) -> Iterator[int]:
-    """Sizes of our batches."""
+def stylesim(
+    root: str, views: TwoViews, batch: int, workers: int, steps: int, *, as_float: bool = False
+) -> Iterator[int]:
+    """Yield the sizes of the batches of ShardDataModule."""
     module = ShardDataModule(root, batch_size=batch, workers=workers, shuffle_buffer=200, views=views)
     loader = module.train_dataloader()
     loader.stream.stop = steps
     mean, std = (torch.tensor(values).mul(255).view(3, 1, 1) for values in (MEAN, STD))
-    for one in loader:
+    for loaded in loader:
         if as_float:
-            one.views.float().sub_(mean).div_(std)
-        yield len(one.keys)
+            loaded.views.float().sub_(mean).div_(std)
+        yield len(loaded.keys)
 
 
 def rates(batches: Iterable[int], warm_up: int) -> tuple[float, float]:
-    """(samples per second, samples per CPU second) after the first batches."""
-    cpu, start, samples, everything = cpu_seconds(), 0.0, 0, 0
+    """Return the samples per second after the first batches, and the samples per CPU second of all batches."""
+    cpu, start, samples, all_samples = cpu_seconds(), 0.0, 0, 0
     for number, size in enumerate(batches):
-        everything += size
+        all_samples += size
         if number < warm_up:
             start = time.perf_counter()
         else:
             samples += size
     elapsed = time.perf_counter() - start
-    return samples / elapsed, everything / (cpu_seconds() - cpu)
+    return samples / elapsed, all_samples / (cpu_seconds() - cpu)
 
 
 def cpu_seconds() -> float:
-    """CPU time of this process and of the workers that have ended."""
+    """Return the CPU time of this process and of its workers that have ended."""
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 def pixel_difference(paths: list[Path], size: int) -> tuple[float, float]:
-    """(mean, largest) difference in grey levels between our views and PIL's, under the same boxes and
-    flips."""
+    """Return the mean and the largest difference in grey levels from PIL's views, for the same crops and flips."""
     views, rng = TwoViews(size, quarter_turns=False), np.random.default_rng(0)
     differences = []
     for path in paths:
         pixels = decode_rgb(path.read_bytes())
         view = views.draw(pixels.shape[0], pixels.shape[1], rng)
-        image: Any = Image.open(path).convert("RGB")  # torchvision's types know tensors alone
+        image: Any = Image.open(path).convert("RGB")  # torchvision's annotations allow tensors only
         image = resized_crop(image, *view[:4], [size, size], InterpolationMode.BICUBIC)
         image = hflip(image) if view.mirrored else image
         image = vflip(image) if view.upside_down else image
-        mine = views.cut(torch.from_numpy(pixels), view).permute(1, 2, 0).numpy().astype(int)
-        differences.append(np.abs(mine - np.asarray(image).astype(int)))
+        view_pixels = views.cut(torch.from_numpy(pixels), view).permute(1, 2, 0).numpy().astype(int)
+        differences.append(np.abs(view_pixels - np.asarray(image).astype(int)))
     return float(np.mean(differences)), float(np.max(differences))
 
 
-def measure(given: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
-    """Run each way in turn, `rounds` times over, and give a row for each."""
-    paths = write_corpus(folder, given.images, given.short_side)
-    mean, largest = pixel_difference(paths[:64], given.size)
-    print(f"pixels beside PIL's: {mean:.3f} grey levels on average, {largest:.0f} at most")
+def measure(args: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
+    """Run every method in turn, `rounds` times; return a row for each."""
+    paths = write_corpus(folder, args.images, args.short_side)
+    mean, largest = pixel_difference(paths[:64], args.size)
+    print(f"difference from PIL's pixels: {mean:.3f} grey levels on average, {largest:.0f} at most")
     if mean > TOLERANCE:
-        raise SystemExit(f"the views are not the published ones: they differ by more than {TOLERANCE} grey levels")
-    shards, common = str(folder / "shards"), (given.batch_size, given.workers)
-    views, nothing = TwoViews(given.size, quarter_turns=False), DecodeOnly(given.size)
-    warm_up = WARM_UP * max(given.workers, 1)
-    steps = warm_up + given.samples // given.batch_size
-    ways: dict[str, Callable[[], Iterator[int]]] = {
-        "decode": lambda: ours(shards, nothing, *common, steps),
-        "published": lambda: published(paths, given.size, *common, steps),
-        "ours": lambda: ours(shards, views, *common, steps),
-        "ours_reduced": lambda: ours(shards, replace(views, reduced=True), *common, steps),
-        "ours_uncut": lambda: ours(shards, replace(views, on_device=True), *common, steps),
-        "ours_float": lambda: ours(shards, views, *common, steps, as_float=True),
+        raise SystemExit(f"The views differ from the published ones by more than {TOLERANCE} grey levels on average.")
+    shards, common = str(folder / "shards"), (args.batch_size, args.workers)
+    views, decode_only = TwoViews(args.size, quarter_turns=False), DecodeOnly(args.size)
+    warm_up = WARM_UP * max(args.workers, 1)
+    steps = warm_up + args.samples // args.batch_size
+    methods: dict[str, Callable[[], Iterator[int]]] = {
+        "decode": lambda: stylesim(shards, decode_only, *common, steps),
+        "published": lambda: published(paths, args.size, *common, steps),
+        "stylesim": lambda: stylesim(shards, views, *common, steps),
+        "stylesim_reduced": lambda: stylesim(shards, replace(views, reduced=True), *common, steps),
+        "stylesim_on_device": lambda: stylesim(shards, replace(views, on_device=True), *common, steps),
+        "stylesim_float": lambda: stylesim(shards, views, *common, steps, as_float=True),
     }
     embedded = REPOSITORY / "data/stylecross/train"
     if (embedded / "index.json").exists():
-        small = TwoViews(min(given.size, 96), scale=(0.6, 1.0))
-        ways["stylecross"] = lambda: ours(str(embedded), small, *common, steps)
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
-    for number in range(given.rounds):
-        for name, way in ways.items():
-            found[name].append(rates(way(), warm_up))
-            print(f"round {number + 1}: {name} {found[name][-1][0]:,.0f}/s", flush=True)
-    used = min(max(given.workers, 1), cores())
+        small = TwoViews(min(args.size, 96), scale=(0.6, 1.0))
+        methods["stylecross"] = lambda: stylesim(str(embedded), small, *common, steps)
+    results: dict[str, list[tuple[float, float]]] = {name: [] for name in methods}
+    for number in range(args.rounds):
+        for name, method in methods.items():
+            results[name].append(rates(method(), warm_up))
+            print(f"round {number + 1}: {name} {results[name][-1][0]:,.0f}/s", flush=True)
+    used = min(max(args.workers, 1), cores())
     medians = {
-        name: [statistics.median(column) for column in zip(*pairs, strict=True)] for name, pairs in found.items()
+        name: [statistics.median(column) for column in zip(*pairs, strict=True)] for name, pairs in results.items()
     }
     return [
         {
-            "way": name,
+            "method": name,
             "samples_per_s": round(rate, 1),
             "per_core": round(rate / used, 1),
             "per_cpu_second": round(per_cpu, 1),
             "of_decode": round(rate / medians["decode"][0], 3) if name != "stylecross" else "",
             "of_published": round(rate / medians["published"][0], 2) if name != "stylecross" else "",
             "of_published_cpu": round(per_cpu / medians["published"][1], 2) if name != "stylecross" else "",
-            "mean_pixel_difference": round(mean, 3) if name.startswith("ours") else "",
+            "mean_pixel_difference": round(mean, 3) if name.startswith("stylesim") else "",
         }
         for name, (rate, per_cpu) in medians.items()
     ]
@@ -224,19 +223,19 @@ def measure(given: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=400, help="images of the corpus (default: 400)")
-    parser.add_argument("--short-side", type=int, default=384, help="of the images, in px (default: 384)")
-    parser.add_argument("--size", type=int, default=224, help="of the views, in px (default: 224)")
+    parser.add_argument("--images", type=int, default=400, help="images in the corpus (default: 400)")
+    parser.add_argument("--short-side", type=int, default=384, help="short side of the images in px (default: 384)")
+    parser.add_argument("--size", type=int, default=224, help="size of the views in px (default: 224)")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--samples", type=int, default=1600, help="samples timed in each round (default: 1600)")
     parser.add_argument("--rounds", type=int, default=3)
-    given = parser.parse_args()
+    args = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        rows = measure(given, Path(folder))
-    setting = {name: getattr(given, name) for name in ("images", "short_side", "size", "workers", "batch_size")}
-    write_table("loader", rows, setting, ("torch", "torchvision", "pillow", "simplejpeg", "webdataset"))
+        rows = measure(args, Path(folder))
+    settings = {name: getattr(args, name) for name in ("images", "short_side", "size", "workers", "batch_size")}
+    write_table("loader", rows, settings, ("torch", "torchvision", "pillow", "simplejpeg", "webdataset"))
 
 
 if __name__ == "__main__":

@@ -1,16 +1,16 @@
-"""How fast a retrieval set is scored: stylesim beside faiss flat and the published metrics, in one run.
+"""Measures how fast a retrieval set is evaluated, compared with faiss flat and the published metrics.
 
-`python benchmarks/search.py --threads 2` makes descriptors of as many images as WikiArt's split has (16,006 queries,
-64,090 in the gallery, 768 numbers, 1,119 artists), and scores them in a process of its own for each way:
+`python benchmarks/search.py --threads 2` generates as many descriptors as WikiArt's split has images (16,006 queries,
+64,090 in the gallery, 768-d, 1,119 artists), and evaluates them with each method in a separate process:
 
-- ours:   `evaluate_descriptors`: exact neighbours, decided in float64, and every metric with its value per query
-- single: the same where the processor may not shorten float32 to bfloat16, which decides nothing but takes longer
-- faiss:  `faiss.IndexFlatIP`, then Recall@k, MRR@k and mAP@k as the CSD paper defines them, without a loop
-- slice:  `search` of the first queries of a set of 500,000 in a gallery of 500,000, read from disk as it goes
+- stylesim: `evaluate_descriptors`: exact neighbours, ranked in float64, and every metric with its value per query
+- single:   the same without the processor's bfloat16 products; the result is the same, but it takes longer
+- faiss:    `faiss.IndexFlatIP`, then Recall@k, MRR@k and mAP@k as the CSD paper defines them, without a loop
+- slice:    `search` of the first queries of a set of 500,000 in a gallery of 500,000 that is read from disk
 
-Seconds are medians over the rounds: `wall`, and `cpu`, which other people's load changes less. `peak_mib` is the
-largest memory that the process ever had, its libraries, the descriptors and (slice) mapped pages of the file included.
-`whole_h` of the slice is an estimate: its wall time times 500,000 / its queries. No other row is estimated.
+Seconds are medians over the rounds: `wall`, and `cpu`, which depends less on other load. `peak_mib` is the peak memory
+of the process, including its libraries, the descriptors and (slice) mapped pages of the file. `whole_h` of the slice is
+an estimate: its wall time times 500,000 / its queries. No other row is an estimate.
 """
 
 from __future__ import annotations
@@ -31,24 +31,25 @@ from record import write_table
 KS = (1, 10, 100)
 LARGE = 500_000
 AGREEMENT = 1e-3
-"""By how much a metric may differ, since faiss decides near ties in float32."""
+"""Largest difference of a metric, since faiss ranks near ties in float32."""
 
 
 def write_descriptors(folder: Path, name: str, n: int, dim: int, artists: int, seed: int) -> None:
-    """Unit descriptors scattered about their artists' centres, as loosely as two works of one artist resemble."""
+    """Write unit descriptors around the centre of their artist, about as similar as works of one artist are."""
     rng = np.random.default_rng(seed)
     centres = np.random.default_rng(0).standard_normal((artists, dim), dtype=np.float32)
     artist = rng.integers(artists, size=n)
     out = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.float32, (n, dim))
     for start in range(0, n, 8192):
-        some = artist[start : start + 8192]
-        block = 0.25 * centres[some] + rng.standard_normal((len(some), dim), dtype=np.float32)
+        artists_of_block = artist[start : start + 8192]
+        block = 0.25 * centres[artists_of_block]
+        block += rng.standard_normal((len(block), dim), dtype=np.float32)
         out[start : start + 8192] = block / np.linalg.norm(block, axis=1, keepdims=True)
     np.save(folder / f"{name}-artists.npy", artist)
 
 
-def ours(folder: Path) -> dict[str, float]:
-    """Every metric, by stylesim."""
+def evaluate_with_stylesim(folder: Path) -> dict[str, float]:
+    """Compute every metric with stylesim."""
     from stylesim.evaluation.evaluate_descriptors import evaluate_descriptors
     from stylesim.evaluation.retrieval_spec import RetrievalSpec
     from stylesim.retrieval.descriptor_set import DescriptorSet, item_table
@@ -65,38 +66,38 @@ def ours(folder: Path) -> dict[str, float]:
     return timed(start) | {name: value for name, value in metrics.items() if "paper" in name or "recall" in name}
 
 
-def single(folder: Path) -> dict[str, float]:
-    """Ours, without bfloat16."""
+def evaluate_without_bfloat16(folder: Path) -> dict[str, float]:
+    """Compute every metric with stylesim, without bfloat16 products."""
     from stylesim.retrieval import inner_products
 
     inner_products.has_reduced_precision = lambda device: False  # type: ignore[assignment]
-    return ours(folder)
+    return evaluate_with_stylesim(folder)
 
 
-def faiss(folder: Path) -> dict[str, float]:
-    """The published way: neighbours by faiss, metrics by the definitions of the paper."""
+def evaluate_with_faiss(folder: Path) -> dict[str, float]:
+    """Search the neighbours with faiss, and compute the metrics by the definitions of the paper."""
     import faiss
 
     query, gallery = np.load(folder / "query.npy"), np.load(folder / "gallery.npy")
-    ours, theirs = (np.load(folder / f"{name}-artists.npy") for name in ("query", "gallery"))
+    query_artists, gallery_artists = (np.load(folder / f"{name}-artists.npy") for name in ("query", "gallery"))
     start = clock()
     index = faiss.IndexFlatIP(gallery.shape[1])
     index.add(gallery)
     neighbours = index.search(query, max(KS))[1]
-    hits = theirs[neighbours] == ours[:, None]
+    hits = gallery_artists[neighbours] == query_artists[:, None]
     precision = np.cumsum(hits, axis=1) / np.arange(1, max(KS) + 1)
     first = np.where(hits.any(axis=1), hits.argmax(axis=1) + 1, np.inf)
     metrics = {}
     for k in KS:
-        found = first <= k
-        metrics[f"recall@{k}"] = float(found.mean())
+        hit = first <= k
+        metrics[f"recall@{k}"] = float(hit.mean())
         metrics[f"paper_map@{k}"] = float(precision[:, :k].mean())
-        metrics[f"paper_mrr@{k}"] = float((1 / first[found]).mean())
+        metrics[f"paper_mrr@{k}"] = float((1 / first[hit]).mean())
     return timed(start) | metrics
 
 
-def sliced(folder: Path) -> dict[str, float]:
-    """A few queries against a gallery of half a million, on disk."""
+def search_slice(folder: Path) -> dict[str, float]:
+    """Search a few queries in a gallery of half a million on disk."""
     from stylesim.retrieval.exact_search import search
 
     query, gallery = np.load(folder / "slice.npy"), np.load(folder / "large.npy", mmap_mode="c")
@@ -110,71 +111,78 @@ def clock() -> tuple[float, float]:
 
 
 def timed(start: tuple[float, float]) -> dict[str, float]:
-    """Seconds since then."""
+    """Return the wall-clock and CPU seconds since `start`."""
     wall, cpu = clock()
     return {"wall": wall - start[0], "cpu": cpu - start[1]}
 
 
-WAYS = {"ours": ours, "single": single, "faiss": faiss, "slice": sliced}
+METHODS = {
+    "stylesim": evaluate_with_stylesim,
+    "single": evaluate_without_bfloat16,
+    "faiss": evaluate_with_faiss,
+    "slice": search_slice,
+}
 
 
-def work(way: str, folder: Path, threads: int, results: multiprocessing.Queue) -> None:
-    """One way, once, in this process."""
+def measure_here(method: str, folder: Path, threads: int, results: multiprocessing.Queue) -> None:
+    """Run one method once in this process."""
     import torch
 
     torch.set_num_threads(threads)
-    if way == "faiss":
+    if method == "faiss":
         import faiss
 
         faiss.omp_set_num_threads(threads)
-    found = WAYS[way](folder)
-    results.put(found | {"peak_mib": peak_mib()})
+    measured = METHODS[method](folder)
+    results.put(measured | {"peak_mib": peak_mib()})
 
 
 def peak_mib() -> float:
-    """The most memory this process has had; not by getrusage alone, which counts what its parent had as well."""
+    """Return the peak memory of this process; getrusage alone includes that of its parent."""
     try:
         return int(re.findall(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[0]) / 1024
     except (OSError, IndexError):
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def run(way: str, folder: Path, threads: int) -> dict[str, float]:
-    """One way, once, in a process of its own."""
+def run(method: str, folder: Path, threads: int) -> dict[str, float]:
+    """Run one method once in a separate process."""
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
-    process = context.Process(target=work, args=(way, folder, threads, results))
+    process = context.Process(target=measure_here, args=(method, folder, threads, results))
     process.start()
     process.join()
     if process.exitcode:
-        raise SystemExit(f"{way} failed")
+        raise SystemExit(f"{method} failed")
     return results.get()
 
 
-def measure(given: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
-    """Each way in turn, `rounds` times over, and a row for each."""
+def measure(args: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
+    """Run every method in turn, `rounds` times; return a row for each."""
     for seed, name in enumerate(("query", "gallery")):
-        write_descriptors(folder, name, getattr(given, name), given.dim, given.artists, seed + 1)
-    write_descriptors(folder, "large", LARGE if given.slice else 1, given.dim, given.artists, 3)
-    write_descriptors(folder, "slice", given.slice, given.dim, given.artists, 4)
-    found: dict[str, list[dict[str, float]]] = {}
-    for number in range(given.rounds):
-        for way in WAYS if given.slice else list(WAYS)[:-1]:
-            found.setdefault(way, []).append(run(way, folder, given.threads))
-            last = found[way][-1]
-            print(f"round {number + 1}: {way} {last['wall']:.1f} s, {last['peak_mib']:,.0f} MiB", flush=True)
-    for name, metric in found["faiss"][0].items():
-        if "@" in name and abs(found["ours"][0][name] - metric) > AGREEMENT:
-            raise SystemExit(f"{name}: ours is {found['ours'][0][name]}, by faiss and the formula it is {metric}")
+        write_descriptors(folder, name, getattr(args, name), args.dim, args.artists, seed + 1)
+    write_descriptors(folder, "large", LARGE if args.slice else 1, args.dim, args.artists, 3)
+    write_descriptors(folder, "slice", args.slice, args.dim, args.artists, 4)
+    results: dict[str, list[dict[str, float]]] = {}
+    for number in range(args.rounds):
+        for method in METHODS if args.slice else list(METHODS)[:-1]:
+            results.setdefault(method, []).append(run(method, folder, args.threads))
+            last = results[method][-1]
+            print(f"round {number + 1}: {method} {last['wall']:.1f} s, {last['peak_mib']:,.0f} MiB", flush=True)
+    for name, metric in results["faiss"][0].items():
+        if "@" in name and abs(results["stylesim"][0][name] - metric) > AGREEMENT:
+            raise SystemExit(f"{name} is {results['stylesim'][0][name]} with stylesim, {metric} with faiss.")
     rows = []
-    for way, rounds in found.items():
-        median = {name: statistics.median(one[name] for one in rounds) for name in ("wall", "cpu", "peak_mib")}
-        beside = statistics.median(one["wall"] for one in found["faiss"])
+    for method, rounds in results.items():
+        median = {
+            name: statistics.median(measured[name] for measured in rounds) for name in ("wall", "cpu", "peak_mib")
+        }
+        faiss_wall = statistics.median(measured["wall"] for measured in results["faiss"])
         row: dict[str, object] = {name: round(value, 1) for name, value in median.items()}
-        row["of_faiss"] = "" if way == "slice" else round(median["wall"] / beside, 2)
-        row["whole_h"] = round(median["wall"] * LARGE / given.slice / 3600, 1) if way == "slice" else ""
+        row["of_faiss"] = "" if method == "slice" else round(median["wall"] / faiss_wall, 2)
+        row["whole_h"] = round(median["wall"] * LARGE / args.slice / 3600, 1) if method == "slice" else ""
         row |= {name: round(rounds[0][name], 4) if name in rounds[0] else "" for name in ("recall@1", "paper_map@100")}
-        rows.append({"way": way} | row)
+        rows.append({"method": method} | row)
     return rows
 
 
@@ -185,15 +193,15 @@ def main() -> None:
     parser.add_argument("--dim", type=int, default=768)
     parser.add_argument("--artists", type=int, default=1119)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--slice", type=int, default=512, help=f"queries of the slice of {LARGE:,}; 0 leaves it out")
+    parser.add_argument("--slice", type=int, default=512, help=f"queries of the slice of {LARGE:,}; 0 skips it")
     parser.add_argument("--rounds", type=int, default=3)
-    given = parser.parse_args()
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        rows = measure(given, Path(folder))
-    setting = {
-        name: getattr(given, name) for name in ("query", "gallery", "dim", "artists", "slice", "rounds", "threads")
+        rows = measure(args, Path(folder))
+    settings = {
+        name: getattr(args, name) for name in ("query", "gallery", "dim", "artists", "slice", "rounds", "threads")
     }
-    write_table("search", rows, setting, ("torch", "numpy", "faiss-cpu"))
+    write_table("search", rows, settings, ("torch", "numpy", "faiss-cpu"))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Where a training step's time goes: data, forward, loss (with mask and gather), backward, optimiser.
+"""Measures the parts of a training step: data, forward, loss (with mask and gather), backward, optimiser.
 
-`python benchmarks/step.py` measures what this machine can: on a GPU ViT-B/16 and ViT-L/14 in bf16, compiled, with the
-model FLOPs utilisation; on a CPU EfficientNet-Lite0, and one step of a full-size ViT-B/16. Weights are random: they
-cost the same. Data comes from the embedded shards through the real loader, at each model's own size.
+`python benchmarks/step.py` uses models that fit the machine: on a GPU ViT-B/16 and ViT-L/14 in bf16, compiled, with the
+model FLOPs utilisation; on a CPU EfficientNet-Lite0, and one step of a full-size ViT-B/16. Weights are random,
+which takes the same time. Data comes from the embedded shards through the real loader, at the image size of the model.
 
-`--loss-batch 4096` also times mask, gather and loss alone at that global batch, as a share of the step of that many
-images.
+`--loss-batch 4096` also times mask, gather and loss separately at that global batch, as a fraction of a step of that
+many images.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ PARTS = ("data", "forward", "loss", "backward", "optimiser")
 
 
 class Clock:
-    """Seconds of each part of a step, the device's queue emptied at every edge."""
+    """Adds up the seconds of each part of a step, synchronising with the device at each boundary."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -54,73 +54,72 @@ class Clock:
         return time.perf_counter()
 
 
-def measure(name: str, given: argparse.Namespace, device: torch.device) -> dict[str, object]:
-    """A row for one model: rates, shares, memory, utilisation."""
-    batch, steps = given.batch_size, given.steps
+def measure(name: str, args: argparse.Namespace, device: torch.device) -> dict[str, object]:
+    """Return a row for one model: rates, shares, memory, utilisation."""
+    batch, steps = args.batch_size, args.steps
     encoder = MODELS[name]().to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     flops = forward_flops(encoder)
-    if given.compile:
+    if args.compile:
         encoder.backbone.compile()
     optimizer, _ = sgd(encoder, global_batch=batch, max_steps=1)
     size = encoder.preprocessing.size
     module = ShardDataModule(
         str(REPOSITORY / "data/stylecross/train"),
         batch_size=batch,
-        workers=given.workers,
+        workers=args.workers,
         views=TwoViews(size),
         tags=["set:*"],
     )
     loader = module.train_dataloader()
-    loader.stream.stop = steps + given.warm_up
+    loader.stream.stop = steps + args.warm_up
     clock, batches = Clock(device), iter(loader)
-    dtype = torch.bfloat16 if given.precision == "bf16" else torch.float32
-    for step in range(steps + given.warm_up):
-        if step == given.warm_up:
+    dtype = torch.bfloat16 if args.precision == "bf16" else torch.float32
+    for step in range(steps + args.warm_up):
+        if step == args.warm_up:
             clock.seconds = dict.fromkeys(PARTS, 0.0)
         with clock.part("data"):
-            one = next(batches)
-            views, tags = one.views.to(device, non_blocking=True), one.tags.to(device)
+            loaded = next(batches)
+            views, tags = loaded.views.to(device, non_blocking=True), loaded.tags.to(device)
         with clock.part("forward"), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             images = encoder.preprocessing.normalise(views.flatten(0, 1)).contiguous(memory_format=torch.channels_last)
             descriptors = encoder(images).unflatten(0, views.shape[:2])
         with clock.part("loss"):
-            gathered, all_tags, mine = gather_batch(descriptors, tags)
-            total, _ = csd_loss(gathered, all_tags, 0.1, 1.0, 0.2, anchors=mine)
+            gathered, all_tags, anchors = gather_batch(descriptors, tags)
+            total, _ = csd_loss(gathered, all_tags, 0.1, 1.0, 0.2, anchors=anchors)
         with clock.part("backward"):
             total.backward()
         with clock.part("optimiser"):
             optimizer.step()
             optimizer.zero_grad()
-    whole = sum(clock.seconds.values())
-    rate = 2 * batch * steps / whole
+    total_s = sum(clock.seconds.values())
+    rate = 2 * batch * steps / total_s
     peak = get_available_flops(device, dtype) if device.type == "cuda" else None
-    busy = whole - clock.seconds["data"]
+    busy_s = total_s - clock.seconds["data"]
     row: dict[str, object] = {
         "model": name,
         "batch": batch,
-        "precision": given.precision,
-        "compiled": given.compile,
+        "precision": args.precision,
+        "compiled": args.compile,
     }
-    row |= {"views_per_s": round(rate, 1), "step_s": round(whole / steps, 4)}
-    row |= {f"{part}_share": round(clock.seconds[part] / whole, 4) for part in PARTS}
-    row["mfu"] = round(3 * flops * 2 * batch * steps / busy / peak, 4) if peak else ""
-    row["loss_share_at_large_batch"] = round(loss_share(encoder, given, device, rate), 5) if given.loss_batch else ""
+    row |= {"views_per_s": round(rate, 1), "step_s": round(total_s / steps, 4)}
+    row |= {f"{part}_share": round(clock.seconds[part] / total_s, 4) for part in PARTS}
+    row["mfu"] = round(3 * flops * 2 * batch * steps / busy_s / peak, 4) if peak else ""
+    row["loss_share_at_large_batch"] = round(loss_share(encoder, args, device, rate), 5) if args.loss_batch else ""
     row["memory_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 2) if device.type == "cuda" else ""
     return row
 
 
 def forward_flops(encoder: CSDEncoder) -> float:
-    """FLOPs of one image's forward pass (a multiplication and an addition are two)."""
+    """Return the FLOPs of the forward pass of one image (a multiplication and an addition count as two)."""
     size, device = encoder.preprocessing.size, encoder.device
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         encoder(torch.zeros(1, 3, size, size, device=device))
     return float(counter.get_total_flops())
 
 
-def loss_share(encoder: CSDEncoder, given: argparse.Namespace, device: torch.device, rate: float) -> float:
-    """Time of mask, gather and loss at a large global batch, as a share of a step of that many images at `rate`
-    views/s."""
-    images = given.loss_batch
+def loss_share(encoder: CSDEncoder, args: argparse.Namespace, device: torch.device, rate: float) -> float:
+    """Return the time of mask, gather and loss at a large global batch, as a fraction of a step at `rate` views/s."""
+    images = args.loss_batch
     descriptors = torch.nn.functional.normalize(
         torch.randn(2, images, encoder.dim, device=device), dim=-1
     ).requires_grad_()
@@ -143,7 +142,7 @@ def main() -> None:
         default=["csd_vitb", "csd_vitl"] if gpu else ["csd_lite0", "csd_vitb"],
     )
     parser.add_argument(
-        "--batch-size", type=int, default=128 if gpu else 16, help="images of a step; each has two views"
+        "--batch-size", type=int, default=128 if gpu else 16, help="images per step, each with two views"
     )
     parser.add_argument("--steps", type=int, default=20 if gpu else 3)
     parser.add_argument("--warm-up", type=int, default=5 if gpu else 1)
@@ -151,14 +150,14 @@ def main() -> None:
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="bf16" if gpu else "fp32")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=gpu)
     parser.add_argument(
-        "--loss-batch", type=int, default=4096, help="global batch for the share of the loss; 0 leaves it out"
+        "--loss-batch", type=int, default=4096, help="global batch for the share of the loss; 0 skips it"
     )
-    given = parser.parse_args()
+    args = parser.parse_args()
     torch.set_float32_matmul_precision("high")
     device = torch.device("cuda" if gpu else "cpu")
     rows = []
-    for name in given.models:
-        rows.append(measure(name, given, device))
+    for name in args.models:
+        rows.append(measure(name, args, device))
         print("  ".join(f"{key}={value}" for key, value in rows[-1].items()), flush=True)
     write_table("step", rows, {}, ("torch", "lightning"), torch.cuda.get_device_name() if gpu else None)
 
