@@ -48,4 +48,4 @@ def test_what_is_missing_is_asked_for(tmp_path: Path):
     assert "source must be given: add source=... to the command." in asked.stderr
     nothing = command("pack", "source=nothing", "out=shards", cwd=tmp_path)
     assert nothing.returncode == 2
-    assert "there is no folder of images and no table" in nothing.stderr
+    assert "There is no folder of images and no table" in nothing.stderr

@@ -1,4 +1,4 @@
-"""Real files of every mode, as they come from the web, through the one function that opens them."""
+"""Files of every mode and format through the one function that opens images."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from stylesim.core.errors import StylesimError
+from stylesim.core.errors import CorruptSampleError
 from stylesim.core.images import decode_rgb, open_image
 
 
-def picture(height: int = 48, width: int = 64) -> np.ndarray:
+def gradient(height: int = 48, width: int = 64) -> np.ndarray:
     """Smooth, asymmetric and coloured: each orientation differs, and JPEG keeps it within a few levels."""
     row, column = np.mgrid[:height, :width]
     red, green = 255 * row / height, 255 * column / width
@@ -38,8 +38,8 @@ def pixels(image: Image.Image) -> np.ndarray:
 
 
 def test_bytes_paths_and_pil_images_give_the_same_pixels(tmp_path: Path):
-    data = encoded(Image.fromarray(picture()), "JPEG", quality=90)
-    path = tmp_path / "picture.png"  # the extension is wrong on purpose: content tells the format
+    data = encoded(Image.fromarray(gradient()), "JPEG", quality=90)
+    path = tmp_path / "image.png"  # the extension is wrong on purpose: content tells the format
     path.write_bytes(data)
     with Image.open(path) as image:
         expected = pixels(image.convert("RGB"))
@@ -48,14 +48,14 @@ def test_bytes_paths_and_pil_images_give_the_same_pixels(tmp_path: Path):
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "BMP", "GIF", "TIFF", "JPEG"])
-def test_every_format_keeps_the_picture(kind: str):
+def test_every_format_keeps_the_image(kind: str):
     options = {"WEBP": {"lossless": True}, "JPEG": {"quality": 95}}.get(kind, {})
-    opened = pixels(open_image(encoded(Image.fromarray(picture()), kind, **options)))
-    assert np.abs(opened - picture()).max() <= {"GIF": 40, "JPEG": 12}.get(kind, 0)
+    opened = pixels(open_image(encoded(Image.fromarray(gradient()), kind, **options)))
+    assert np.abs(opened - gradient()).max() <= {"GIF": 40, "JPEG": 12}.get(kind, 0)
 
 
 def test_transparency_of_every_mode_is_composited_on_white():
-    rgba = np.dstack([picture(), np.full((48, 64), 255, np.uint8)])
+    rgba = np.dstack([gradient(), np.full((48, 64), 255, np.uint8)])
     rgba[:, :32, 3] = 0
     half = rgba.copy()
     half[..., 3] = 128
@@ -71,12 +71,12 @@ def test_transparency_of_every_mode_is_composited_on_white():
     }
     for name, data in cases.items():
         assert (pixels(open_image(data))[0, 0] == 255).all(), name
-    assert np.array_equal(pixels(open_image(cases["RGBA"]))[:, 32:], picture()[:, 32:])
+    assert np.array_equal(pixels(open_image(cases["RGBA"]))[:, 32:], gradient()[:, 32:])
     blended = pixels(open_image(encoded(Image.fromarray(half))))
-    assert np.abs(blended - (picture() * (128 / 255) + 255 * (127 / 255))).max() <= 1
+    assert np.abs(blended - (gradient() * (128 / 255) + 255 * (127 / 255))).max() <= 1
 
 
-def test_sixteen_bit_greyscale_is_scaled_not_cut(tmp_path: Path):
+def test_sixteen_bit_greyscale_is_scaled_not_clipped(tmp_path: Path):
     ramp = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
     path = tmp_path / "deep.png"
     Image.fromarray(ramp).save(path)
@@ -87,19 +87,19 @@ def test_sixteen_bit_greyscale_is_scaled_not_cut(tmp_path: Path):
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "I", "F"])
 def test_grey_and_palette_modes_open_as_rgb(mode: str):
-    image = Image.fromarray(picture()).convert("L").convert(mode)
+    image = Image.fromarray(gradient()).convert("L").convert(mode)
     if mode == "I":  # 32 bit files hold the values of 16 bit ones
         image = image.point(lambda value: value * 257)
     grey = pixels(open_image(encoded(image, "TIFF" if mode in "IF" else "PNG")))
     assert grey.shape == (48, 64, 3)
     assert np.array_equal(grey[..., 0], grey[..., 2])
     if mode != "1":
-        assert np.abs(grey[..., 0] - np.asarray(Image.fromarray(picture()).convert("L"))).max() <= 1
+        assert np.abs(grey[..., 0] - np.asarray(Image.fromarray(gradient()).convert("L"))).max() <= 1
 
 
 def test_a_cmyk_jpeg_is_converted_as_pil_does():
-    data = encoded(Image.fromarray(picture()).convert("CMYK"), "JPEG", quality=95)
-    assert np.abs(pixels(open_image(data)) - picture()).max() <= 16
+    data = encoded(Image.fromarray(gradient()).convert("CMYK"), "JPEG", quality=95)
+    assert np.abs(pixels(open_image(data)) - gradient()).max() <= 16
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -109,7 +109,7 @@ def test_exif_rotation_is_undone(orientation: int, kind: str):
 
     exif = Image.Exif()
     exif[0x0112] = orientation
-    data = encoded(Image.fromarray(picture()), kind, exif=exif)
+    data = encoded(Image.fromarray(gradient()), kind, exif=exif)
     with Image.open(io.BytesIO(data)) as image:
         expected = np.asarray(ImageOps.exif_transpose(image))
     assert np.array_equal(decode_rgb(data), expected)
@@ -119,7 +119,7 @@ def test_exif_rotation_is_undone(orientation: int, kind: str):
 @settings(max_examples=30)
 @given(st.integers(17, 300), st.integers(17, 300), st.integers(8, 300), st.sampled_from(["4:4:4", "4:2:0"]))
 def test_both_jpeg_decoders_agree_at_every_scale(height: int, width: int, short_side: int, subsampling: str):
-    data = encoded(Image.fromarray(picture(height, width)), "JPEG", quality=85, subsampling=subsampling)
+    data = encoded(Image.fromarray(gradient(height, width)), "JPEG", quality=85, subsampling=subsampling)
     fast = decode_rgb(data, short_side).astype(int)
     with Image.open(io.BytesIO(data)) as image:
         image.draft("RGB", (short_side, short_side))
@@ -130,7 +130,7 @@ def test_both_jpeg_decoders_agree_at_every_scale(height: int, width: int, short_
 
 
 def test_a_large_jpeg_is_decoded_at_a_reduced_scale():
-    data = encoded(Image.fromarray(picture(640, 1000)), "JPEG")
+    data = encoded(Image.fromarray(gradient(640, 1000)), "JPEG")
     assert decode_rgb(data, short_side=96).shape == (160, 250, 3)
     assert open_image(data, short_side=96).size == decode_rgb(data, 96).shape[1::-1]
 
@@ -141,7 +141,7 @@ def test_a_truncated_file_is_refused_with_its_name(tmp_path: Path, kind: str):
     data = encoded(Image.fromarray(noisy), kind)
     path = tmp_path / "cut"
     path.write_bytes(data[: len(data) // 2])
-    with pytest.raises(StylesimError, match=r"cut: The image cannot be decoded .*damaged"):
+    with pytest.raises(CorruptSampleError, match=r"cut: The image cannot be decoded .*damaged"):
         open_image(path)
 
 
@@ -151,25 +151,25 @@ def test_a_truncated_file_is_refused_with_its_name(tmp_path: Path, kind: str):
     st.binary(max_size=12),
     st.integers(0, 400),
 )
-def test_a_damaged_file_gives_a_picture_or_a_sentence(kind: str, junk: bytes, at: int):
-    data = bytearray(encoded(Image.fromarray(picture(12, 9)), kind))
+def test_a_damaged_file_gives_an_image_or_a_corrupt_sample_error(kind: str, junk: bytes, at: int):
+    data = bytearray(encoded(Image.fromarray(gradient(12, 9)), kind))
     data[at : at + len(junk)] = junk
-    with contextlib.suppress(StylesimError):  # any other exception fails
+    with contextlib.suppress(CorruptSampleError):  # any other exception fails
         assert decode_rgb(bytes(data)).dtype == np.uint8
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"\xff\xd8", b"no picture at all", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"]
+    "data", [b"", b"\xff\xd8", b"not an image at all", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"]
 )
-def test_what_is_no_picture_is_refused(data: bytes):
-    with pytest.raises(StylesimError, match="cannot be decoded"):
+def test_files_that_are_not_images_are_refused(data: bytes):
+    with pytest.raises(CorruptSampleError, match="cannot be decoded"):
         open_image(data)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-def test_a_bomb_is_refused_before_it_is_decoded(kind: str):
+def test_too_many_pixels_are_refused_before_decoding(kind: str):
     data = encoded(Image.new("L", (3000, 2000)), kind)
-    with pytest.raises(StylesimError, match="3000 x 2000 pixels, more than the 1,000,000 allowed"):
+    with pytest.raises(CorruptSampleError, match="3000 x 2000 pixels, more than the 1,000,000 allowed"):
         open_image(data, max_pixels=1_000_000)
 
 
@@ -178,21 +178,21 @@ def test_a_header_that_claims_gigapixels_is_refused():
     data = bytearray(encoded(Image.new("L", (8, 8))))
     header += data[24:29]  # depth, colour type, and the rest of the chunk
     data[12:33] = header + zlib.crc32(header).to_bytes(4, "big")
-    with pytest.raises(StylesimError, match=r"10000000000 pixels.* scale the image down"):
+    with pytest.raises(CorruptSampleError, match=r"10000000000 pixels.* scale the image down"):
         open_image(bytes(data))
 
 
-def test_missing_files_and_folders_are_told_apart_from_damaged_ones(tmp_path: Path):
-    with pytest.raises(StylesimError, match=r"nowhere\.jpg cannot be read: No such file"):
+def test_missing_files_and_folders_are_distinguished_from_damaged_ones(tmp_path: Path):
+    with pytest.raises(CorruptSampleError, match=r"nowhere\.jpg cannot be read: No such file"):
         open_image(tmp_path / "nowhere.jpg")
-    with pytest.raises(StylesimError, match="cannot be read: Is a directory"):
+    with pytest.raises(CorruptSampleError, match="cannot be read: Is a directory"):
         open_image(tmp_path)
 
 
-def test_arrays_and_tensors_of_either_kind_give_the_same_picture():
+def test_arrays_and_tensors_give_the_same_image():
     import torch
 
-    array = picture()
+    array = gradient()
     chw = torch.from_numpy(array).permute(2, 0, 1)
     for source in (
         array,
@@ -208,18 +208,18 @@ def test_arrays_and_tensors_of_either_kind_give_the_same_picture():
 
 
 @pytest.mark.parametrize(
-    ("source", "sentence"),
+    ("source", "message"),
     [
         (np.zeros((4, 4, 3), np.int64), "uint8, or float"),
         (np.full((4, 4, 3), 255.0), "divide it by 255"),
-        (np.full((4, 4, 3), np.nan), "float image holds values"),
-        (np.zeros((4, 4, 7), np.uint8), "has the shape"),
-        (np.zeros((0, 4, 3), np.uint8), "has the shape"),
-        (42, "An image is a path"),
+        (np.full((4, 4, 3), np.nan), "float image must have values"),
+        (np.zeros((4, 4, 7), np.uint8), "must have the shape"),
+        (np.zeros((0, 4, 3), np.uint8), "must have the shape"),
+        (42, "An image must be a path"),
     ],
 )
-def test_arrays_that_are_no_images_are_refused(source: object, sentence: str):
-    with pytest.raises(StylesimError, match=sentence):
+def test_arrays_that_are_not_images_are_refused(source: object, message: str):
+    with pytest.raises(CorruptSampleError, match=message):
         open_image(source)  # type: ignore[arg-type]
 
 

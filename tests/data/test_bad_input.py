@@ -115,7 +115,7 @@ def test_a_batch_that_the_data_do_not_fill(tmp_path: Path):
 
 
 def test_a_root_that_is_given_twice():
-    with pytest.raises(StylesimError, match="given twice"):
+    with pytest.raises(StylesimError, match="must be given once"):
         name_roots(["/data/a", "/data/a"])
 
 
@@ -343,4 +343,4 @@ def test_little_damage_and_early_damage_stop_nothing():
     log.raise_if_over(0.01)
     log.add(2000)
     log.raise_if_over(0.01)
-    assert DamageLog().summary() == "none of 0 images was damaged"
+    assert DamageLog().summary() == "None of 0 images was damaged."

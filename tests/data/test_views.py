@@ -1,4 +1,4 @@
-"""Where views are cut, and their pixels."""
+"""The boxes of views, and their pixels."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def soft_image(height: int, width: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("height", "width"), [(300, 400), (60, 600), (600, 60)])
-def test_boxes_follow_the_law_of_torchvisions_random_resized_crop(height: int, width: int):
+def test_boxes_are_distributed_like_torchvisions_random_resized_crop(height: int, width: int):
     views = TwoViews(32)
     image = torch.zeros(3, height, width)
     torch.manual_seed(0)
-    ours = np.array([views.draw(height, width, RNG)[:4] for _ in range(3000)])
-    theirs = np.array([RandomResizedCrop.get_params(image, [0.08, 1.0], [3 / 4, 4 / 3]) for _ in range(3000)])
+    boxes = np.array([views.draw(height, width, RNG)[:4] for _ in range(3000)])
+    expected = np.array([RandomResizedCrop.get_params(image, [0.08, 1.0], [3 / 4, 4 / 3]) for _ in range(3000)])
     for column in range(4):
         quantiles = np.linspace(0.05, 0.95, 7)
-        a, b = np.quantile(ours[:, column], quantiles), np.quantile(theirs[:, column], quantiles)
+        a, b = np.quantile(boxes[:, column], quantiles), np.quantile(expected[:, column], quantiles)
         assert np.abs(a - b).max() <= 0.05 * max(height, width)
 
 
@@ -54,14 +54,14 @@ def test_pixels_are_those_of_pil_within_two_grey_levels(
     box: tuple[int, int, int, int], interpolation: Literal["bicubic", "bilinear"]
 ):
     image = soft_image(240, 320)
-    ours = TwoViews(64, interpolation=interpolation).cut(torch.from_numpy(image), View(*box, False, False, 0))
-    theirs = resized_crop(Image.fromarray(image), *box, [64, 64], InterpolationMode(interpolation))  # type: ignore[arg-type]
-    difference = np.abs(ours.permute(1, 2, 0).numpy().astype(int) - np.asarray(theirs).astype(int))
+    view = TwoViews(64, interpolation=interpolation).cut(torch.from_numpy(image), View(*box, False, False, 0))
+    expected = resized_crop(Image.fromarray(image), *box, [64, 64], InterpolationMode(interpolation))  # type: ignore[arg-type]
+    difference = np.abs(view.permute(1, 2, 0).numpy().astype(int) - np.asarray(expected).astype(int))
     assert difference.max() <= 2
     assert difference.mean() < 0.5
 
 
-def test_flips_and_turns_move_the_corners_as_they_say():
+def test_flips_and_turns_move_the_corners():
     image = np.zeros((64, 64, 3), np.uint8)
     image[:32, :32] = 255  # top left
     views = TwoViews(8)
@@ -76,7 +76,7 @@ def test_flips_and_turns_move_the_corners_as_they_say():
     assert bright_corner(False, False, 1) == (1, 0)  # a quarter to the left
 
 
-def test_flips_and_turns_come_as_often_as_they_are_asked_for():
+def test_flips_and_turns_have_the_given_probabilities():
     drawn = [TwoViews(8).draw(64, 64, RNG) for _ in range(2000)]
     assert np.mean([view.mirrored for view in drawn]) == pytest.approx(0.5, abs=0.06)
     assert np.mean([view.upside_down for view in drawn]) == pytest.approx(0.3, abs=0.06)
@@ -84,13 +84,13 @@ def test_flips_and_turns_come_as_often_as_they_are_asked_for():
     assert {TwoViews(8, quarter_turns=False).draw(64, 64, RNG).turns for _ in range(50)} == {0}
 
 
-def test_colours_are_not_touched():
+def test_colours_are_not_changed():
     colour = np.array([200, 30, 90], np.uint8)
     views = TwoViews(16)(np.broadcast_to(colour, (50, 70, 3)).copy(), RNG)
     assert (views == torch.from_numpy(colour)[None, :, None, None]).all()
 
 
-def test_a_share_of_the_images_loses_its_colour_in_both_views_as_pil_takes_it():
+def test_a_share_of_the_images_loses_its_colour_in_both_views_as_in_pil():
     image = RNG.integers(0, 256, (40, 50, 3), dtype=np.uint8)
     grey = to_greyscale(torch.from_numpy(image).permute(2, 0, 1)[None])[0].permute(1, 2, 0).numpy()
     assert np.array_equal(grey, np.asarray(Image.fromarray(image).convert("L").convert("RGB")))
@@ -105,14 +105,14 @@ def test_a_share_of_the_images_loses_its_colour_in_both_views_as_pil_takes_it():
 
 
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
-def test_what_a_gpu_scales_is_what_a_cpu_scales_to_a_grey_level(interpolation: Literal["bicubic", "bilinear"]):
+def test_the_resize_of_a_gpu_is_that_of_a_cpu_within_one_grey_level(interpolation: Literal["bicubic", "bilinear"]):
     noise = RNG.integers(0, 2, (150, 220, 3), dtype=np.uint8) * 255  # where a bicubic kernel overshoots most
     for image in (noise, soft_image(240, 320), noise[:40, :30]):
         views = TwoViews(64, interpolation=interpolation)
         pixels = torch.from_numpy(image.copy())
-        ours = views.cut(pixels, View(0, 0, image.shape[0], image.shape[1], False, False, 0)).int()
-        theirs = resize(pixels.permute(2, 0, 1)[None], 64, interpolation).int()
-        assert (ours - theirs).abs().max() <= 1
+        expected = views.cut(pixels, View(0, 0, image.shape[0], image.shape[1], False, False, 0)).int()
+        resized = resize(pixels.permute(2, 0, 1)[None], 64, interpolation).int()
+        assert (expected - resized).abs().max() <= 1
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
@@ -125,10 +125,10 @@ def test_whole_images_for_the_device_are_no_larger_than_their_views_need(kind: s
         assert plain.pixels.shape == (1000, 1400, 3)
         assert min(min(view.height, view.width) for view in small.views) >= 32
         assert small.pixels.shape[0] * small.pixels.shape[1] < 1000 * 1400 / 36
-        ours, theirs = late.cut_both(small).int(), whole.cut_both(plain).int()
-        difference = (ours - theirs).abs().float().mean()
-        assert difference < 3, "the same boxes, to half a pixel of the view, and flips of the same picture"
-        assert (ours - theirs.flip(3)).abs().float().mean() > 3 * difference
+        views, expected = late.cut_both(small).int(), whole.cut_both(plain).int()
+        difference = (views - expected).abs().float().mean()
+        assert difference < 3, "the same boxes, to half a pixel of the view, and the same flips"
+        assert (views - expected.flip(3)).abs().float().mean() > 3 * difference
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
@@ -161,7 +161,7 @@ def test_a_reduced_jpeg_gives_nearly_the_pixels_of_the_whole_one(height: int, wi
         assert 0 < (exact - fast).abs().float().mean() < 1
 
 
-def test_a_box_of_a_reduced_jpeg_is_where_it_was_to_half_a_pixel():
+def test_a_box_of_a_reduced_jpeg_keeps_its_position_within_half_a_pixel():
     views = TwoViews(100)
     for _ in range(100):
         view, scale = views.draw(1000, 1500, RNG), int(RNG.choice([2, 4, 8]))
@@ -177,7 +177,7 @@ def test_a_box_of_a_reduced_jpeg_is_where_it_was_to_half_a_pixel():
     [(384, "JPEG", (0.08, 1.0)), (1000, "JPEG", (0.08, 0.1)), (1000, "WEBP", (0.5, 1.0))],
     ids=["crops of 384 px", "small crops", "no JPEG"],
 )
-def test_where_crops_would_be_smaller_than_the_views_or_no_jpeg_is_read_nothing_is_reduced(
+def test_nothing_is_reduced_where_crops_would_be_smaller_than_views_or_the_file_is_no_jpeg(
     side: int, kind: str, scale: tuple[float, float]
 ):
     data = encoded(soft_image(side, side), kind)
@@ -185,7 +185,7 @@ def test_where_crops_would_be_smaller_than_the_views_or_no_jpeg_is_read_nothing_
     assert torch.equal(*(of_file(views, data, 3) for views in (whole, reduced)))
 
 
-def test_damaged_files_are_refused_alike():
+def test_damaged_files_are_refused_with_and_without_reduction():
     data = encoded(soft_image(400, 400))[:2000]
     for reduced in (False, True):
         with pytest.raises(StylesimError):

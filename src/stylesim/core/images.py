@@ -1,8 +1,7 @@
-"""Open one image, whatever its file holds: 8 bit RGB, upright, on white.
+"""Open one image, whatever its file holds, as 8 bit RGB, upright, on white.
 
-Every image of the project passes through here, so training, describing and scoring see the same pixels.
-Colour profiles are ignored and of an animation the first frame is taken, as the published CSD code does
-through PIL.
+Every image of the project is opened here, so that training, embedding and scoring see the same pixels. Colour profiles
+are ignored, and of an animation the first frame is taken, as by the published CSD code, which uses PIL.
 """
 
 from __future__ import annotations
@@ -21,14 +20,16 @@ if TYPE_CHECKING:
     from jaxtyping import UInt8
     from torch import Tensor
 
-MAX_PIXELS = 2 * 89_478_485  # where PIL itself speaks of a decompression bomb: an RGB image of 1 GB over 2
+MAX_PIXELS = 2 * 89_478_485
+"""Where PIL itself raises DecompressionBombError: an RGB image of half a gigabyte."""
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")  # none that runs a program
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
+"""The formats of PIL that are read; none of them runs another program."""
 
 ImageLike: TypeAlias = "bytes | str | Path | Image.Image | np.ndarray | Tensor"
 
 _ORIENTATION = 0x0112  # the EXIF tag
-_UPRIGHT = {  # EXIF orientation -> what turns the stored picture upright
+_UPRIGHT = {  # EXIF orientation -> what turns the stored image upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -42,14 +43,17 @@ _SIDEWAYS = {_UPRIGHT[orientation] for orientation in (5, 6, 7, 8)}
 
 
 def open_image(source: ImageLike, *, max_pixels: int = MAX_PIXELS, short_side: int | None = None) -> Image.Image:
-    """The image as PIL RGB, upright, transparency composited on white.
+    """Open an image as PIL RGB, upright, with transparency composited on white.
 
-    `source` is an encoded file (bytes or a path), a PIL image, a numpy array `[h w]` or `[h w 1|3|4]`, or a
-    torch tensor `[1|3|4 h w]`; arrays and tensors hold uint8 in 0..255 or floats in [0, 1] (rounded to 8
-    bit). With `short_side`, a JPEG may be decoded at a reduced scale whose short side is still at least
-    `short_side` px.
+    Args:
+        source: An encoded file (bytes or a path), a PIL image, an array `[h w]` or `[h w c]`, or a tensor `[c h w]`,
+            with c of 1, 3 or 4. Arrays and tensors are uint8 in 0..255, or floats in [0, 1], rounded to 8 bit.
+        max_pixels: Largest number of pixels that is accepted.
+        short_side: If given, a JPEG may be decoded at a reduced scale whose short side is still at least so many px.
 
-    Raises CorruptSampleError when the file is missing, no image, truncated, or has more than `max_pixels` pixels.
+    Raises:
+        CorruptSampleError: If the file is missing, is not an image, or is truncated, if the image has more than
+            `max_pixels` pixels, or if the source is of another type, shape or range.
     """
     if isinstance(source, bytes):
         return Image.fromarray(decode_rgb(source, short_side, max_pixels=max_pixels))
@@ -61,18 +65,23 @@ def open_image(source: ImageLike, *, max_pixels: int = MAX_PIXELS, short_side: i
         except CorruptSampleError as error:
             raise CorruptSampleError(f"{source}: {error}") from error
     image = source if isinstance(source, Image.Image) else _from_array(source)
-    _refuse_bomb(*image.size, max_pixels)
+    _check_pixels(*image.size, max_pixels)
     return _to_rgb(image)
 
 
 def decode_rgb(
     data: bytes, short_side: int | None = None, *, max_pixels: int = MAX_PIXELS
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Decode a file's bytes to RGB as `open_image` does; JPEG by simplejpeg, the fastest decoder we know.
+    """Decode the bytes of a file to RGB as `open_image` does; a JPEG by simplejpeg, the fastest decoder we know.
 
-    With `short_side`, a JPEG is decoded at 1/2, 1/4 or 1/8 scale when both sides stay at least `short_side`
-    px; the caller still resizes. Raises CorruptSampleError for what is no image, truncated, or larger than
-    `max_pixels`.
+    Args:
+        data: An encoded image.
+        short_side: If given, a JPEG is decoded at 1/2, 1/4 or 1/8 of its size, as long as both sides stay at least so
+            many px; the caller still resizes it.
+        max_pixels: Largest number of pixels that is accepted.
+
+    Raises:
+        CorruptSampleError: If the bytes are not an image, or are truncated, or hold more than `max_pixels` pixels.
     """
     if data[:2] == b"\xff\xd8":
         try:
@@ -80,10 +89,10 @@ def decode_rgb(
         except ValueError as error:
             if isinstance(error, CorruptSampleError):
                 raise
-            # CMYK, or an irregularity that simplejpeg is too strict about: PIL has the last word.
+            # CMYK, or an irregularity that simplejpeg is too strict about: PIL decides.
     try:
         with Image.open(BytesIO(data), formats=FORMATS) as image:
-            _refuse_bomb(*image.size, max_pixels)
+            _check_pixels(*image.size, max_pixels)
             if short_side:
                 image.draft(image.mode, (short_side, short_side))
             return np.asarray(_to_rgb(image))
@@ -92,16 +101,16 @@ def decode_rgb(
     except Image.DecompressionBombError as error:
         raise CorruptSampleError(f"{error}: scale the image down, or leave it out.") from error
     except Exception as error:  # PIL's decoders raise nearly everything on a broken file
-        # PIL names the buffer's address where it knows no file; an address is no help to anyone.
+        # Where PIL knows no file name it gives the address of the buffer, which helps nobody.
         reason = str(error).split("<_io")[0].strip() or type(error).__name__
         raise CorruptSampleError(
-            f"The image cannot be decoded ({len(data):,} bytes; {reason}): the file is damaged, or no "
-            f"{', '.join(FORMATS)} image."
+            f"The image cannot be decoded ({len(data):,} bytes; {reason}): the file is damaged, or in none of the"
+            f" formats {', '.join(FORMATS)}."
         ) from error
 
 
 def jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """Height and width of a JPEG as it is shown, upright, read off its header; None for any other file."""
+    """Return height and width of a JPEG as it is shown, upright, from its header; None for any other file."""
     try:
         height, width = map(int, simplejpeg.decode_jpeg_header(data)[:2])
     except ValueError:
@@ -112,7 +121,7 @@ def jpeg_size(data: bytes) -> tuple[int, int] | None:
 def _decode_jpeg(data: bytes, short_side: int | None, max_pixels: int) -> UInt8[np.ndarray, "h w 3"]:
     *size, colours, _ = simplejpeg.decode_jpeg_header(data)
     height, width = map(int, size)
-    _refuse_bomb(width, height, max_pixels)
+    _check_pixels(width, height, max_pixels)
     if colours in ("CMYK", "YCCK"):
         raise ValueError("simplejpeg does not invert Adobe's CMYK")
     # The scales that libjpeg decodes from part of the coefficients, and the only ones that PIL's draft knows.
@@ -124,35 +133,35 @@ def _decode_jpeg(data: bytes, short_side: int | None, max_pixels: int) -> UInt8[
 
 
 def _turn(jpeg: bytes) -> Image.Transpose | None:
-    """What turns a JPEG upright, if anything has to."""
+    """Return what turns a JPEG upright; None if it is upright."""
     if b"Exif\0\0" not in jpeg[:65536]:
         return None
     try:
         with Image.open(BytesIO(jpeg), formats=("JPEG",)) as header:
             return _UPRIGHT.get(_orientation(header))
-    except Exception:  # a bomb, or no header that PIL understands: whoever decodes it has the last word
+    except Exception:  # too many pixels, or a header that PIL does not understand: the decoder decides
         return None
 
 
 def _orientation(image: Image.Image) -> int:
     try:
         return image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # a broken EXIF block loses the rotation, not the picture
+    except Exception:  # a broken EXIF block loses the rotation, not the image
         return 1
 
 
-def _refuse_bomb(width: int, height: int, max_pixels: int) -> None:
+def _check_pixels(width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels:
         raise CorruptSampleError(
-            f"The image is {width} x {height} pixels, more than the {max_pixels:,} allowed, so that "
-            f"none fills the memory: scale it down, or leave it out."
+            f"The image is {width} x {height} pixels, more than the {max_pixels:,} allowed (so that no image fills the"
+            f" memory): scale it down, or leave it out."
         )
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     turn = _UPRIGHT.get(_orientation(image))
     if image.mode.startswith("I") or image.mode == "F":
-        image = _eight_bit(image)
+        image = _to_eight_bit(image)
     if image.mode != "RGB" or "transparency" in image.info:
         if image.has_transparency_data:
             image = image.convert("RGBA")
@@ -162,8 +171,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def _eight_bit(image: Image.Image) -> Image.Image:
-    """Greyscale of 16 bit (0..65535), of 32 bit (the same range, as PNG reads) or float (0..1, or 0..255)."""
+def _to_eight_bit(image: Image.Image) -> Image.Image:
+    """Scale greyscale of 16 bit (0..65535), of 32 bit (the same range, as in PNG) or float (0..1, or 0..255)."""
     values = np.asarray(image, dtype=np.float64)
     if image.mode != "F":
         values = values / 257
@@ -175,25 +184,27 @@ def _eight_bit(image: Image.Image) -> Image.Image:
 def _from_array(source: np.ndarray | Tensor) -> Image.Image:
     if isinstance(source, np.ndarray):
         array = source
-    elif hasattr(source, "detach"):  # a tensor, told without importing torch
+    elif hasattr(source, "detach"):  # a tensor, recognised without importing torch
         array = source.detach().cpu().float().numpy() if source.is_floating_point() else source.detach().cpu().numpy()
         array = np.moveaxis(array, 0, -1) if array.ndim == 3 else array
     else:
-        raise CorruptSampleError(f"An image is a path, bytes, a PIL image, an array or a tensor, not {type(source)}.")
+        raise CorruptSampleError(
+            f"An image must be a path, bytes, a PIL image, an array or a tensor, got {type(source)}."
+        )
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]
     if array.size == 0 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))):
         raise CorruptSampleError(
-            f"An image array has the shape [h w], [h w 3] or [h w 4], an image tensor [3 h w]; this one has "
+            f"An image array must have the shape [h w], [h w 3] or [h w 4], an image tensor [3 h w], got "
             f"{list(source.shape)}."
         )
     if np.issubdtype(array.dtype, np.floating):
         if not (array.min() >= 0 and array.max() <= 1):  # written so that NaN is refused as well
             raise CorruptSampleError(
-                f"A float image holds values in [0, 1]; this one has {array.min():g} to {array.max():g}: "
+                f"A float image must have values in [0, 1], got {array.min():g} to {array.max():g}: "
                 f"divide it by 255, or pass uint8."
             )
         array = (array * 255).round().astype(np.uint8)
     elif array.dtype != np.uint8:
-        raise CorruptSampleError(f"An image array is uint8, or float in [0, 1]; this one is {array.dtype}.")
+        raise CorruptSampleError(f"An image array must be uint8, or float in [0, 1], got {array.dtype}.")
     return Image.fromarray(np.ascontiguousarray(array))

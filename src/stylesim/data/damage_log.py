@@ -1,20 +1,21 @@
-"""Counting what had to be skipped."""
+"""Count the samples that had to be skipped."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from stylesim.core.errors import StylesimError
+from stylesim.core.errors import DataError
 
 EXAMPLES = 20
-"""Skipped samples that are named; beyond them only the count grows, so that a log of millions stays small."""
+"""Skipped samples that are named; of others only the number is kept, so that a log of millions stays small."""
 
 
 class DamageLog:
-    """How many samples of how many were skipped, and the first of them with their reasons.
+    """How many samples were skipped, and the first of them with their reasons.
 
-    `once`: a skipped sample that comes again counts no more. Where rare tags are drawn again and again, one broken
-    picture would soon be the share that stops a run.
+    Args:
+        once: Whether a sample that is skipped again counts only once. Where rare tags are drawn again and again, one
+            broken image would otherwise soon be the share that stops a run.
     """
 
     def __init__(self, once: bool = False) -> None:
@@ -30,32 +31,38 @@ class DamageLog:
         return self.skipped / self.seen if self.seen else 0.0
 
     def add(self, good: int, damaged: Iterable[tuple[str, str]] = ()) -> None:
-        """Count `good` samples, and those in `damaged` as (key or shard, reason)."""
+        """Count `good` samples, and the damaged ones, given as (key or shard, reason)."""
         damaged = list(damaged)
         if self.once:
-            damaged = [(where, why) for where, why in damaged if where not in self.known]
-            self.known.update(where for where, _ in damaged)
+            damaged = [(key, reason) for key, reason in damaged if key not in self.known]
+            self.known.update(key for key, _ in damaged)
         self.seen += good + len(damaged)
         self.skipped += len(damaged)
-        self.examples += [(where, why) for where, why in damaged[: EXAMPLES - len(self.examples)]]
+        self.examples += damaged[: EXAMPLES - len(self.examples)]
 
     def raise_if_over(self, share: float, *, min_seen: int = 1000) -> None:
-        """Raise `StylesimError` if more than `share` of at least `min_seen` samples were skipped.
+        """Stop a run in which too many samples were skipped.
 
-        Of fewer, one broken image would be a large share.
+        Args:
+            share: Share of skipped samples, in [0, 1], that is accepted.
+            min_seen: Number of samples that the share is taken of at least; of fewer, one broken image would be a large
+                share.
+
+        Raises:
+            DataError: If more samples were skipped.
         """
         if self.skipped > share * max(self.seen, min_seen):
-            raise StylesimError(
-                f"{self.share:.1%} of the images are damaged, and data.max_damaged allows {share:.1%}: "
-                f"mend them, or raise it.\n{self.summary()}"
+            raise DataError(
+                f"{self.share:.1%} of the images are damaged, but data.max_damaged allows {share:.1%}: "
+                f"repair or remove them, or raise data.max_damaged.\n{self.summary()}"
             )
 
     def summary(self) -> str:
-        """A line with the counts, and one for each example."""
+        """Return a line with the counts, and one for each example."""
         if not self.skipped:
-            return f"none of {self.seen:,} images was damaged"
-        lines = [f"{self.skipped:,} of {self.seen:,} images were damaged and skipped ({self.share:.2%})"]
-        lines += [f"  {where}: {why}" for where, why in self.examples]
+            return f"None of {self.seen:,} images was damaged."
+        lines = [f"{self.skipped:,} of {self.seen:,} images were damaged and skipped ({self.share:.2%}):"]
+        lines += [f"  {key}: {reason}" for key, reason in self.examples]
         if self.skipped > len(self.examples):
             lines.append(f"  ... and {self.skipped - len(self.examples):,} more")
         return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Images to describe, from wherever a retrieval set names them."""
+"""Open the images of any locations: shards, folders of images, or tables of paths."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from stylesim.data.shards.shard_samples import ShardSamples
 
 @dataclass(frozen=True)
 class Samples:
-    """The images of several roots, one after the other; read anew by each iteration, and counted beforehand.
+    """The images of several roots, one root after the other; their number is known before they are read.
 
-    Every process reads the whole of it. Raises `StylesimError` for a root that is missing or empty.
+    Every process reads all of them, and each iteration reads them again.
     """
 
     parts: tuple[ShardSamples | list[Sample], ...]
@@ -30,11 +30,15 @@ class Samples:
 
 
 def open_samples(roots: Sequence[Root]) -> Samples:
-    """Shards where there is an index (or a remote location), folders or tables of image files otherwise."""
+    """Open roots as shards if they are remote or have an index, otherwise as folders or tables of image files.
 
-    def opened(root: Root) -> ShardSamples | list[Sample]:
+    Raises:
+        DataError: If a root is missing or empty.
+    """
+
+    def open_root(root: Root) -> ShardSamples | list[Sample]:
         if root.folder is None or (root.folder / INDEX).is_file():
             return ShardSamples((load_index(root),))
         return find_samples(root.location, root.name)
 
-    return Samples(tuple(opened(root) for root in roots))
+    return Samples(tuple(open_root(root) for root in roots))

@@ -1,4 +1,4 @@
-"""Where shards lie: a local folder, an http(s) prefix, or a command that prints a file."""
+"""Locations of images: a local folder, an http(s) prefix, or a command that prints a file."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from stylesim.core.errors import StylesimError
+from stylesim.core.errors import ConfigError
 
 REMOTE = ("http://", "https://", "pipe:")
 
 
 @dataclass(frozen=True)
 class Root:
-    """A place that holds shards and their `index.json`.
-
-    `location` is a folder, an http(s) prefix, or `pipe:` with a command that prints the file whose name is
-    put in for `{}`, or at its end (`pipe:cat /data/shards/`, `pipe:aws s3 cp s3://bucket/shards/{} -`).
-    """
+    """A location that holds shards and their `index.json`, or image files."""
 
     location: str
+    """A folder, an http(s) prefix, or `pipe:` with a command that prints a file.
+
+    The name of the file replaces `{}`, or is put at the end: `pipe:aws s3 cp s3://bucket/shards/{} -`.
+    """
     name: str
     """First part of the ids of its images."""
 
     @property
     def folder(self) -> Path | None:
-        """The folder, if it is a local one."""
+        """The folder; None for a remote location."""
         return None if self.location.startswith(REMOTE) else Path(self.location).expanduser()
 
     def url(self, file: str) -> str:
-        """What webdataset's `gopen` opens for this file of the root."""
+        """Return what `open_url` opens for a file of the root."""
         if self.folder is not None:
             return str(self.folder.absolute() / file)
         if not self.location.startswith("pipe:"):
@@ -44,26 +44,27 @@ class Root:
 
 @contextmanager
 def open_url(url: str) -> Iterator[Any]:
-    """The file behind `url`, closed afterwards."""
+    """Open a local path, or what WebDataset's `gopen` understands, for reading bytes."""
     if url.startswith(REMOTE):
-        from webdataset.gopen import gopen  # imports torch, which an index of local files can do without
+        from webdataset.gopen import gopen  # imports torch, which local files do not need
 
         stream = gopen(url)
     else:
-        stream = Path(url).open("rb")  # noqa: SIM115 (closed below, like the others)
+        stream = Path(url).open("rb")  # noqa: SIM115 (closed below)
     try:
         yield stream
     finally:
-        # A command whose output is not read to its end dies of it, which is no error; one that fails by
-        # itself leaves too little to read.
+        # A command whose output is not read to its end is stopped, which is no error; one that fails by itself
+        # leaves too little to read.
         with suppress(OSError):
             stream.close()
 
 
 def name_roots(locations: Sequence[str | Path]) -> list[Root]:
-    """Roots named by the last part of their location, or as many last parts as tell them apart.
+    """Name roots by the last part of their location, or by as many of the last parts as make them differ.
 
-    Raises `StylesimError` if a location is given twice.
+    Raises:
+        ConfigError: If a location is given twice.
     """
     texts = [str(location) for location in locations]
     parts = [_parts(text) for text in texts]
@@ -71,7 +72,7 @@ def name_roots(locations: Sequence[str | Path]) -> list[Root]:
         names = ["/".join(part[-depth:]).strip("/") for part in parts]
         if len(set(names)) == len(names):
             return [Root(text, name) for text, name in zip(texts, names, strict=True)]
-    raise StylesimError(f"a root is given twice: {', '.join(texts)}; give each one once (a weight can repeat it)")
+    raise ConfigError(f"Each location must be given once (a weight can repeat it), got {', '.join(texts)}.")
 
 
 def _parts(location: str) -> list[str]:

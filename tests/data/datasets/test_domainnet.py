@@ -1,6 +1,9 @@
+"""DomainNet: its split by word vectors or by a list of classes."""
+
 from __future__ import annotations
 
 import gzip
+import logging
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -33,7 +36,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def vectors(tmp_path: Path) -> Path:
-    """GloVe's format, with words that nobody asked for."""
+    """GloVe's format, with further words."""
     words = {"cat": (1, 0.1), "dog": (0.9, 0), "the": (0.9, 0.1), "t": (0, 2), "shirt": (0, 1), "cup": (0, 0.9)}
     words |= {"wine": (0.2, 1), "bottle": (0, 1), "zebra": (5, 5)}
     (tmp_path / "glove.txt").write_text("".join(f"{w} {x} {y}\n" for w, (x, y) in words.items()))
@@ -46,14 +49,15 @@ def sides(root: Path, **options: Any) -> tuple[list, list]:
     return find_samples(spec.query[0]), find_samples(spec.gallery[0])
 
 
-def test_the_smaller_cluster_of_classes_queries_the_other(
-    root: Path, vectors: Path, capsys: pytest.CaptureFixture
+def test_the_smaller_cluster_of_classes_gives_the_queries(
+    root: Path, vectors: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    queries, gallery = sides(root, vectors=str(vectors))
+    with caplog.at_level(logging.INFO):
+        queries, gallery = sides(root, vectors=str(vectors))
     assert {item.content for item in queries} == {"cat", "The_Dog"}
     assert {item.content for item in gallery} == {"t-shirt", "wine_bottle", "cup"}
     assert {tag for item in queries for tag in item.tags} == {"domain:clipart", "domain:painting", "domain:sketch"}
-    said = capsys.readouterr().out
+    said = caplog.text
     assert "45 images, 18 queries and a gallery of 27" in said
     assert "3 x domain:*, chance 33.33%" in said
     assert "approximation" in said
@@ -77,29 +81,29 @@ def test_a_given_list_of_classes_needs_no_vectors(root: Path, tmp_path: Path) ->
     assert {item.content for item in queries} == {"cup", "t-shirt"}
     assert not {item.content for item in gallery} & {"cup", "t-shirt"}
     (tmp_path / "query.txt").write_text("cupp\n")
-    with pytest.raises(StylesimError, match="'cupp'; near are cup"):
+    with pytest.raises(StylesimError, match="'cupp', and the nearest ones are cup"):
         sides(root, query_classes=str(tmp_path / "query.txt"))
     (tmp_path / "query.txt").write_text("\n".join(CLASSES))
     with pytest.raises(StylesimError, match="45 queries and 0 gallery"):
         sides(root, query_classes=str(tmp_path / "query.txt"))
 
 
-def test_without_a_split_or_a_tree_it_says_what_is_needed(root: Path, tmp_path: Path) -> None:
+def test_a_missing_split_and_a_folder_of_another_layout_are_refused(root: Path, tmp_path: Path) -> None:
     with pytest.raises(StylesimError, match="never published"):
         sides(root)
     (tmp_path / "flat").mkdir()
-    with pytest.raises(StylesimError, match="is no DomainNet"):
+    with pytest.raises(StylesimError, match="is not DomainNet"):
         sides(tmp_path / "flat")
     assert "approximation" in (conf_dir() / "data" / "domainnet.yaml").read_text()
 
 
 def test_a_class_without_a_vector_stays_in_the_gallery(vectors: Path) -> None:
-    asked, unknown = split_classes(["cat", "cup", "t-shirt", "qqq_xx"], vectors)
-    assert asked == {"cat"}
+    of_queries, unknown = split_classes(["cat", "cup", "t-shirt", "qqq_xx"], vectors)
+    assert of_queries == {"cat"}
     assert unknown == ["qqq_xx"]
 
 
-def test_formats_of_vectors_are_told_by_content(vectors: Path, tmp_path: Path) -> None:
+def test_formats_of_word_vectors_are_recognised_by_content(vectors: Path, tmp_path: Path) -> None:
     spellings = {"a": [["The_Dog"], ["the", "dog", "nothing"]], "b": [["cup"]], "c": [["nothing"]]}
     glove = mean_vectors(vectors, spellings)
     assert glove.keys() == {"a", "b"}
@@ -115,13 +119,13 @@ def test_formats_of_vectors_are_told_by_content(vectors: Path, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"cat \x00\x01\x02\n", "holds no word vectors"),
-        (b"dog 1 2\n", "holds no word vectors"),
-        (b"cat 1 2\ncup 1 2 3\n", "holds no word vectors"),
-        (b"dog 1 2\ncat 1 x\n", "line 2: these are no numbers"),
+        (b"cat \x00\x01\x02\n", "has no word vectors"),
+        (b"dog 1 2\n", "has no word vectors"),
+        (b"cat 1 2\ncup 1 2 3\n", "has no word vectors"),
+        (b"dog 1 2\ncat 1 x\n", "line 2: expected numbers"),
     ],
 )
-def test_what_holds_no_vectors_is_refused(tmp_path: Path, content: bytes, words: str) -> None:
+def test_files_without_word_vectors_are_refused(tmp_path: Path, content: bytes, words: str) -> None:
     (tmp_path / "v.txt").write_bytes(content)
     with pytest.raises(StylesimError, match=words):
         mean_vectors(tmp_path / "v.txt", {"cat": [["cat"]], "cup": [["cup"]]})
@@ -138,5 +142,5 @@ def test_two_means_finds_the_best_of_all_halves() -> None:
 
     halves = (np.array([bits >> i & 1 for i in range(10)], dtype=bool) for bits in range(1, 1023))
     assert scatter(two_means(points)) == pytest.approx(min(scatter(half) for half in halves))
-    with pytest.raises(StylesimError, match="at least two that differ"):
+    with pytest.raises(StylesimError, match="at least two vectors that differ"):
         two_means([[1.0, 2.0], [1.0, 2.0]])

@@ -1,5 +1,8 @@
+"""What is known of retrieval sets before an image is opened."""
+
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,11 +20,11 @@ def census(*tags: list[str]) -> Census:
     return Census.of(Sample(str(i), None, names, None, "x") for i, names in enumerate(tags))
 
 
-def test_chance_is_the_relevant_share_of_what_each_query_is_shown() -> None:
+def test_chance_is_the_relevant_share_of_what_each_query_searches() -> None:
     queries, gallery = census(["a:1"], ["a:1"], ["a:2"]), census(["a:1"], ["a:2", "b:1"], ["a:2"], ["a:3"])
     assert chance(queries, gallery, "a:*") == pytest.approx((1 / 4 + 1 / 4 + 2 / 4) / 3)
     assert chance(queries, gallery, "b:*") == 0
-    # Among themselves, each query is out of its own gallery.
+    # Without a gallery, a query does not search itself.
     assert chance(queries, None, "a:*") == pytest.approx((1 / 2 + 1 / 2 + 0) / 3)
 
 
@@ -33,7 +36,7 @@ def test_the_summary_counts_labels_of_either_side() -> None:
     )
 
 
-def test_a_table_gives_back_its_items_under_their_own_keys(tmp_path: Path) -> None:
+def test_a_table_returns_its_samples_under_their_own_keys(tmp_path: Path) -> None:
     (tmp_path / "far").mkdir()
     (tmp_path / "far" / "1.jpg").write_bytes(picture(1))
     item = Sample("1.jpg", tmp_path / "far" / "1.jpg", ["artist:a; b|c", "genre:x"], None, "s")
@@ -50,17 +53,20 @@ def test_two_images_of_one_key_are_both_kept(tmp_path: Path) -> None:
     assert [item.id for item in find_samples(tmp_path / "t.csv")] == ["t/b.jpg", "t/k"]
 
 
-def test_shards_are_counted_by_their_index_and_asked_by_group(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_shards_are_counted_by_their_index_and_evaluated_by_group(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     root = str(write_root(tmp_path / "shards", 30))
     (tmp_path / "more" / "set:1").mkdir(parents=True)
     (tmp_path / "more" / "set:1" / "1.jpg").write_bytes(picture(1))
     gallery = [root, str(tmp_path / "more")]
     sets = TaggedSets(root, gallery=gallery, relevant={"sets": "set:*", "ones": "*:1"}, spec=SimpleNamespace)
-    specs = sets.retrieval_sets()
+    with caplog.at_level(logging.INFO):
+        specs = sets.retrieval_sets()
     assert specs == {
         "sets": SimpleNamespace(query=[root], gallery=gallery, relevant="set:*"),
         "ones": SimpleNamespace(query=[root], gallery=gallery, relevant="*:1"),
     }
-    said = capsys.readouterr().out
+    said = caplog.text
     assert "61 images, 30 queries and a gallery of 31" in said
     assert f"sets: 3 x set:*, chance {31 / 93:.2%}" in said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,7 +25,7 @@ FOLDER = "/fs/elsewhere/wikiart/"  # the table's paths are of the machine that w
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Two artists with a database and queries, one with queries alone; names that the archive spells otherwise."""
+    """Two artists with a database and queries, one with queries alone; names that the archive spells differently."""
     files = {
         "Impressionism/claude-monet_lilies-1.jpg": 1,
         "Impressionism/claude-monet_lilies-2.jpg": 2,
@@ -59,11 +60,12 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "wikiart"
 
 
-def test_queries_and_database_with_names_mended_and_strangers_left_out(
-    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+def test_names_are_corrected_and_queries_without_an_artist_are_left_out(
+    root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     relevant = {"wikiart": "artist:*", "wikiart_genre": "genre:*"}
-    specs = WikiArt(str(root), spec=SimpleNamespace, relevant=relevant, tables=str(tmp_path)).retrieval_sets()
+    with caplog.at_level(logging.INFO):
+        specs = WikiArt(str(root), spec=SimpleNamespace, relevant=relevant, tables=str(tmp_path)).retrieval_sets()
     assert {name: spec.relevant for name, spec in specs.items()} == relevant
     queries, database = (find_samples(location) for location in (*specs["wikiart"].query, *specs["wikiart"].gallery))
     assert {item.id: item.tags for item in queries} == {
@@ -75,12 +77,12 @@ def test_queries_and_database_with_names_mended_and_strangers_left_out(
         ],
     }
     assert len(database) == 3
-    said = capsys.readouterr().out
+    said = caplog.text
     assert "6 images, 3 queries and a gallery of 3" in said
     assert "wikiart: 2 x artist:*, chance 55.56%" in said  # (2 + 2 + 1) / 9
     assert "1 names differ" in said
-    assert "2 rows have no file, or a choice of several: Cubism/a-b-c.jpg, Cubism/juan-gris_gone.jpg" in said
-    assert "1 queries are left out: the database has nothing by their 1 artists" in said
+    assert "2 rows have no file, or several candidates: Cubism/a-b-c.jpg, Cubism/juan-gris_gone.jpg" in said
+    assert "1 queries are left out, because the database has nothing by their 1 artists" in said
 
 
 def test_a_table_without_paths_is_matched_by_name(root: Path, tmp_path: Path) -> None:
@@ -91,31 +93,36 @@ def test_a_table_without_paths_is_matched_by_name(root: Path, tmp_path: Path) ->
     assert len(find_samples(query)) == 3
 
 
-def test_the_command_scores_it_and_counts_the_broken_file(
+def test_the_command_evaluates_it_and_counts_the_damaged_file(
     root: Path, composed: Callable[..., DictConfig], tmp_path: Path
 ) -> None:
     cfg = composed("data=wikiart", f"data.root={root}", "model=color_histogram", "device=cpu", config="evaluate")
     check_targets(cfg)
     metrics = evaluate.main(cfg)
     assert metrics["wikiart/queries"] == 3
-    assert metrics["wikiart/gallery"] == 2, "the broken one is no gallery image"
+    assert metrics["wikiart/gallery"] == 2, "without the damaged image"
     assert metrics["wikiart_genre/recall@1"] == metrics["wikiart/recall@1"], "here each genre has one artist"
     assert "claude-monet_broken.jpg" in (tmp_path / "run" / "report.html").read_text()
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "message"),
     [
-        (lambda root: (root / "wikiart.csv").unlink(), "the table that the CSD repository publishes"),
+        (lambda root: (root / "wikiart.csv").unlink(), "the one there that the CSD repository publishes"),
         (lambda root: (root / "wikiart.csv").write_text("name,split\na,query\n"), "no column 'artist'"),
-        (lambda root: (root / "wikiart.csv").write_text("name,artist,split\nz.jpg,a,query\n"), "share no query"),
+        (
+            lambda root: (root / "wikiart.csv").write_text("name,artist,split\nz.jpg,a,query\n"),
+            "no query in common",
+        ),
     ],
 )
-def test_what_is_missing_is_said(root: Path, change: Callable[[Path], object], words: str) -> None:
+def test_missing_files_columns_and_folders_are_refused(
+    root: Path, change: Callable[[Path], object], message: str
+) -> None:
     change(root)
-    with pytest.raises(StylesimError, match=words):
+    with pytest.raises(StylesimError, match=message):
         WikiArt(str(root), spec=SimpleNamespace).retrieval_sets()
-    with pytest.raises(StylesimError, match="there is no such folder"):
+    with pytest.raises(StylesimError, match="there is no folder"):
         WikiArt(str(root / "gone"), spec=SimpleNamespace).retrieval_sets()
 
 
@@ -123,7 +130,7 @@ names = st.lists(st.text("ab-_", min_size=1, max_size=3), max_size=8, unique=Tru
 
 
 @given(names, names)
-def test_matches_are_one_to_one_exact_first_and_never_a_choice(wanted: list[str], files: list[str]) -> None:
+def test_matches_are_one_to_one_exact_first_and_never_ambiguous(wanted: list[str], files: list[str]) -> None:
     found = match(wanted, files)
     assert len(set(found.values())) == len(found)
     for row, name in enumerate(wanted):

@@ -1,0 +1,1 @@
+"""Image files as training sets, and the data sets that are only evaluated."""

@@ -1,19 +1,20 @@
-"""DomainNet as the paper scores it: the domain is the style, and no class is on both sides.
+"""DomainNet as the paper evaluates it: the domain is the style, and queries and gallery share no class.
 
-The paper's split of the classes was never published, so every rebuild is an approximation, and says so.
+The paper's split of the classes was never published, so this one is an approximation.
 """
 
 from __future__ import annotations
 
 import difflib
 import hashlib
+import logging
 import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stylesim.core.errors import StylesimError
+from stylesim.core.errors import ConfigError, DataError
 from stylesim.core.image_folders import image_files
 from stylesim.data.datasets.evaluation_sets import Census, summary
 from stylesim.data.datasets.word_vectors import mean_vectors, two_means
@@ -21,18 +22,28 @@ from stylesim.data.image_tables import write_image_table
 from stylesim.data.sample import Sample
 
 LEFT_OUT = "quickdraw"
+"""The domain that the paper leaves out."""
+
+logger = logging.getLogger(__name__)
 
 
 class DomainNet:
     """DomainNet (CSD, section 5.1) without Quickdraw: 20,000 queries of some classes, all images of the others.
 
-    `root`: the folder with `<domain>/<class>/<image>`. Images are tagged `domain:x`, and their content is their class.
-    The classes that query come from `query_classes`, a file with a class in each line; or else from `vectors`, a text
-    file of word vectors (word2vec's or GloVe's, `.gz` or not): the names of the classes are put into two clusters, and
-    those of the smaller one, the one of fewer classes, query. A class whose name has no vector stays in the gallery.
+    Images are tagged `domain:x`, and their content is their class. The classes of the queries come from a list, or from
+    word vectors: the names of the classes are put into two clusters, and the smaller cluster gives the queries. A class
+    whose name has no vector stays in the gallery.
 
-    `n_queries`: at most that many of the queries' images, the first by a hash with `seed`; None takes all. `relevant`,
-    `spec` and `tables` as of `WikiArt`.
+    Args:
+        root: The folder with `<domain>/<class>/<image>`.
+        spec: Makes a `RetrievalSpec` of `query`, `gallery` and `relevant`.
+        query_classes: A file with one class of the queries in each line.
+        vectors: A text file of word vectors (of word2vec or GloVe, `.gz` or plain), used without `query_classes`.
+        n_queries: Largest number of queries, the first by a hash of `seed` and id; None takes all.
+        seed: See `n_queries`.
+        relevant: The retrieval sets by name, each a glob over tags.
+        tables: The folder that gets `domainnet-query.parquet` and `domainnet-database.parquet`, which list what was
+            evaluated; None takes a temporary one.
     """
 
     def __init__(
@@ -54,23 +65,26 @@ class DomainNet:
         self.tables = tables
 
     def retrieval_sets(self) -> dict[str, Any]:
-        """A `RetrievalSpec` for each of `relevant`; prints what was found and how the classes were split.
+        """Return a `RetrievalSpec` for each of `relevant`; logs what was found and how the classes were split.
 
-        Raises `StylesimError` where the folder is no DomainNet, or the split is not given or leaves one side empty.
+        Raises:
+            ConfigError: If the split is not given.
+            DataError: If the folder is not DomainNet, or the split leaves one side empty.
         """
-        items = _items(self.root)
-        classes = sorted({str(item.content) for item in items})
-        asked, how = self._split(classes)
-        gallery = [item for item in items if item.content not in asked]
-        by_hash = sorted((item for item in items if item.content in asked), key=lambda item: _hash(self.seed, item.id))
-        queries = sorted(by_hash[: self.n_queries], key=lambda item: item.id)
+        samples = _find_samples(self.root)
+        classes = sorted({str(sample.content) for sample in samples})
+        of_queries, how = self._split(classes)
+        gallery = [sample for sample in samples if sample.content not in of_queries]
+        candidates = [sample for sample in samples if sample.content in of_queries]
+        by_hash = sorted(candidates, key=lambda sample: _hash(self.seed, sample.id))
+        queries = sorted(by_hash[: self.n_queries], key=lambda sample: sample.id)
         if not queries or not gallery:
-            raise StylesimError(
-                f"The split of {self.root} gives {len(queries):,} queries and {len(gallery):,} gallery images, and both"
-                f" are needed. {how}"
+            raise DataError(
+                f"The split of {self.root} must give queries and a gallery, got {len(queries):,} queries and"
+                f" {len(gallery):,} gallery images. {how}"
             )
-        print(summary(f"DomainNet {self.root}", Census.of(queries), Census.of(gallery), self.relevant))
-        print(f"  {how}\n  An approximation: the split of the paper was never published.", flush=True)
+        found = summary(f"DomainNet {self.root}", Census.of(queries), Census.of(gallery), self.relevant)
+        logger.info("%s\n  %s\n  The paper's split was never published: this one is an approximation.", found, how)
         folder = Path(self.tables or tempfile.mkdtemp(prefix="stylesim-"))
         query = write_image_table(queries, folder / "domainnet-query.parquet")
         database = write_image_table(gallery, folder / "domainnet-database.parquet")
@@ -79,25 +93,37 @@ class DomainNet:
         }
 
     def _split(self, classes: Sequence[str]) -> tuple[set[str], str]:
-        """The classes that query, and a sentence on where they come from."""
+        """Return the classes of the queries, and a sentence on where they come from."""
         if self.query_classes:
-            asked = _read_list(Path(self.query_classes).expanduser(), classes)
-            return asked, f"{len(asked)} of {len(classes)} classes query, as {self.query_classes} lists them."
+            of_queries = _read_list(Path(self.query_classes).expanduser(), classes)
+            return of_queries, f"{len(of_queries)} of {len(classes)} classes are queries, as {self.query_classes} says."
         if not self.vectors:
-            raise StylesimError(
-                "The paper's split of DomainNet was never published. Give the classes that query, one in a line, with"
-                " data.query_classes=FILE; or data.vectors=FILE, word vectors as text (word2vec, GloVe), to rebuild it."
+            raise ConfigError(
+                "The paper's split of DomainNet was never published. Give the classes of the queries, one in a line,"
+                " with data.query_classes=FILE; or word vectors as text (word2vec, GloVe), to rebuild it, with"
+                " data.vectors=FILE."
             )
-        asked, unknown = split_classes(classes, Path(self.vectors).expanduser())
+        of_queries, unknown = split_classes(classes, Path(self.vectors).expanduser())
         lost = f" Without a vector, and so in the gallery: {', '.join(unknown)}." if unknown else ""
-        return asked, f"{len(asked)} of {len(classes)} classes query: the smaller cluster by {self.vectors}.{lost}"
+        how = f"{len(of_queries)} of {len(classes)} classes are queries: the smaller cluster of {self.vectors}.{lost}"
+        return of_queries, how
 
 
 def split_classes(classes: Sequence[str], vectors: Path) -> tuple[set[str], list[str]]:
-    """The classes of the smaller of two clusters of their names' word vectors, and those that have no vector.
+    """Divide classes into two clusters by the word vectors of their names.
 
-    A function of the names and the vectors alone. Of two clusters of one size it is the one without the first class.
-    Raises `StylesimError` as `mean_vectors` does.
+    The result depends on the names and the vectors alone. Of two clusters of one size, the one without the first class
+    counts as the smaller.
+
+    Args:
+        classes: Names of the classes.
+        vectors: A text file of word vectors.
+
+    Returns:
+        The classes of the smaller cluster, and those that have no vector.
+
+    Raises:
+        DataError: As `mean_vectors` does.
     """
     spellings = {name: [[name], [name.lower()], re.findall(r"[^\W_]+", name.lower())] for name in classes}
     known = mean_vectors(vectors, spellings)
@@ -108,37 +134,37 @@ def split_classes(classes: Sequence[str], vectors: Path) -> tuple[set[str], list
     return set(smaller), [name for name in classes if name not in known]
 
 
-def _items(root: Path) -> list[Sample]:
-    """All images of the domains, ordered by id; `Sample.content` is the class."""
+def _find_samples(root: Path) -> list[Sample]:
+    """Return all images of the domains, ordered by id; `Sample.content` is the class."""
     if not root.is_dir():
-        raise StylesimError(f"data.root={root}: there is no such folder. It is the folder of DomainNet's domains.")
-    items = []
+        raise ConfigError(f"data.root must be the folder of DomainNet's domains, but there is no folder {root}.")
+    samples = []
     for file in image_files(root):
-        domain, *of, name = file.relative_to(root).parts
-        if len(of) == 1 and domain.lower() != LEFT_OUT:
-            tags, source = [f"domain:{domain}"], str(root / domain)
-            items.append(Sample(f"{domain}/{of[0]}/{name}", file, tags, of[0], source))
-    if len({item.source for item in items}) < 2:
+        domain, *classes, name = file.relative_to(root).parts
+        if len(classes) == 1 and domain.lower() != LEFT_OUT:
+            id, tags = f"{domain}/{classes[0]}/{name}", [f"domain:{domain}"]
+            samples.append(Sample(id, file, tags, classes[0], str(root / domain)))
+    if len({sample.source for sample in samples}) < 2:
         folders = sorted(child.name for child in root.iterdir() if child.is_dir())
-        raise StylesimError(
-            f"{root} is no DomainNet: below it lie folders of domains (clipart, infograph, painting, real, sketch), and"
-            f" in each a folder for each class. Found: {', '.join(folders) or 'no folder'}."
+        raise DataError(
+            f"{root} is not DomainNet: expected folders of domains (clipart, infograph, painting, real, sketch) with a"
+            f" folder for each class, got {', '.join(folders) or 'no folder'}."
         )
-    return sorted(items, key=lambda item: item.id)
+    return sorted(samples, key=lambda sample: sample.id)
 
 
 def _read_list(file: Path, classes: Sequence[str]) -> set[str]:
     try:
-        asked = {line.strip() for line in file.read_text().splitlines()} - {""}
+        listed = {line.strip() for line in file.read_text().splitlines()} - {""}
     except (OSError, UnicodeDecodeError) as error:
-        raise StylesimError(f"data.query_classes={file} cannot be read as a list of classes ({error}).") from error
-    if unknown := sorted(asked.difference(classes)):
+        raise ConfigError(f"data.query_classes={file} cannot be read as a list of classes ({error}).") from error
+    if unknown := sorted(listed.difference(classes)):
         near = difflib.get_close_matches(unknown[0], classes, n=3, cutoff=0)
-        raise StylesimError(
-            f"{file} lists {len(unknown)} classes that are not there, the first being {unknown[0]!r}; near are"
-            f" {', '.join(near)}."
+        raise ConfigError(
+            f"{file} lists {len(unknown)} classes that do not exist; the first is {unknown[0]!r}, and the nearest ones"
+            f" are {', '.join(near)}."
         )
-    return asked
+    return listed
 
 
 def _hash(seed: int, id: str) -> bytes:

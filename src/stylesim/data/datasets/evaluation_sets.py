@@ -1,7 +1,8 @@
-"""Images that are only evaluated: who queries what, and what a guess would find."""
+"""Images that are only evaluated: queries and gallery, and what guessing would find."""
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,45 +14,55 @@ from stylesim.data.roots import name_roots
 from stylesim.data.sample import Sample
 from stylesim.data.shards.shard_samples import ShardSamples
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Census:
-    """How many images there are, and how many of them have each tag."""
+    """The number of images, and of images with each tag."""
 
     images: int
     tags: Mapping[str, int]
 
     @classmethod
-    def of(cls, items: Iterable[Sample]) -> Census:
-        items = list(items)
-        return cls(len(items), Counter(tag for item in items for tag in item.tags))
+    def of(cls, samples: Iterable[Sample]) -> Census:
+        """Count samples and their tags."""
+        samples = list(samples)
+        return cls(len(samples), Counter(tag for sample in samples for tag in sample.tags))
 
     def counts(self, glob: str) -> dict[str, int]:
-        """The tags that `glob` selects, with their counts."""
+        """Return the tags that `glob` selects, with their counts."""
         return {tag: count for tag, count in self.tags.items() if fnmatchcase(tag, glob)}
 
 
 def chance(queries: Census, gallery: Census | None, glob: str) -> float:
-    """The share of a gallery, in [0, 1], that is relevant to a query on average: what `recall@1` is by guessing.
+    """Return the share of a gallery that is relevant to a query on average: `recall@1` by guessing.
 
-    Without a gallery the queries are their own, each without itself. Exact where no image has two tags of `glob`; with
-    several it is the mean number of shared tags, and so an upper bound.
+    Exact if no image has two tags of `glob`; otherwise it is the mean number of shared tags, and so an upper bound.
+
+    Args:
+        queries: Census of the queries.
+        gallery: Census of the gallery; without one, the queries are the gallery, each without itself.
+        glob: Selects the tags of which a relevant image shares one.
+
+    Returns:
+        A fraction in [0, 1].
     """
-    ours = queries.counts(glob)
-    theirs = ours if gallery is None else gallery.counts(glob)
+    of_queries = queries.counts(glob)
+    of_gallery = of_queries if gallery is None else gallery.counts(glob)
     itself = int(gallery is None)
-    pairs = sum(count * (theirs.get(tag, itself) - itself) for tag, count in ours.items())
+    pairs = sum(count * (of_gallery.get(tag, itself) - itself) for tag, count in of_queries.items())
     candidates = (queries if gallery is None else gallery).images - itself
     return min(1.0, pairs / max(1, queries.images * candidates))
 
 
 def summary(title: str, queries: Census, gallery: Census | None, relevant: Mapping[str, str]) -> str:
-    """What was found: images, queries and gallery; for each retrieval set its labels and the chance level."""
+    """Describe what was found: images, queries and gallery; for each retrieval set its labels and the chance level."""
     if gallery is None:
-        lines = [f"{title}: {queries.images:,} images, each of which queries all the others"]
+        lines = [f"{title}: {queries.images:,} images, each a query to all the others"]
     else:
-        whole = queries.images + gallery.images
-        lines = [f"{title}: {whole:,} images, {queries.images:,} queries and a gallery of {gallery.images:,}"]
+        total = queries.images + gallery.images
+        lines = [f"{title}: {total:,} images, {queries.images:,} queries and a gallery of {gallery.images:,}"]
     for name, glob in relevant.items():
         labels = queries.counts(glob).keys() | (gallery.counts(glob).keys() if gallery else set())
         by_label = f" ({1 / len(labels):.2%} by the number of labels)" if labels else ""
@@ -62,10 +73,12 @@ def summary(title: str, queries: Census, gallery: Census | None, relevant: Mappi
 class TaggedSets:
     """Any images as retrieval sets: shards, folders of images, or tables of paths and tags.
 
-    `root`: the queries, one location or several. `gallery`: likewise; None lets the queries find each other.
-    `relevant`: the retrieval sets by name, each a glob over the tags of which a neighbour has to share one; sets by
-    group (`{artist: "artist:*", movement: "movement:*"}`) score each group by itself. `spec` makes a `RetrievalSpec` of
-    `query`, `gallery` and `relevant`.
+    Args:
+        root: The queries, one location or several.
+        spec: Makes a `RetrievalSpec` of `query`, `gallery` and `relevant`.
+        gallery: The gallery, one location or several; None searches the queries themselves.
+        relevant: The retrieval sets by name, each a glob over the tags of which a relevant image shares one. Sets by
+            group (`{artist: "artist:*", movement: "movement:*"}`) evaluate each group by itself.
     """
 
     def __init__(
@@ -81,9 +94,13 @@ class TaggedSets:
         self.spec, self.relevant = spec, dict(relevant or {"all": "*"})
 
     def retrieval_sets(self) -> dict[str, Any]:
-        """A `RetrievalSpec` for each of `relevant`; prints what was found. Raises `StylesimError` for an empty root."""
+        """Return a `RetrievalSpec` for each of `relevant`; logs what was found.
+
+        Raises:
+            DataError: If a location is missing or empty.
+        """
         gallery = _census(self.gallery) if self.gallery else None
-        print(summary(", ".join(self.query), _census(self.query), gallery, self.relevant), flush=True)
+        logger.info(summary(", ".join(self.query), _census(self.query), gallery, self.relevant))
         return {
             name: self.spec(query=self.query, gallery=self.gallery, relevant=glob)
             for name, glob in self.relevant.items()
@@ -91,7 +108,7 @@ class TaggedSets:
 
 
 def _census(locations: Sequence[str]) -> Census:
-    """Of shards what their indices say: no image is read."""
+    """Count the images of some locations; of shards, what their indices say is taken, and no image is read."""
     images, tags = 0, Counter[str]()
     for part in open_samples(name_roots(locations)).parts:
         images += len(part)

@@ -1,4 +1,4 @@
-"""Word vectors from a text file, and two clusters of them."""
+"""Read word vectors from a text file, and put them into two clusters."""
 
 from __future__ import annotations
 
@@ -11,18 +11,23 @@ import numpy as np
 from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike
 
-from stylesim.core.errors import StylesimError
+from stylesim.core.errors import DataError
 
 
 def mean_vectors(file: Path, spellings: Mapping[str, Sequence[Sequence[str]]]) -> dict[str, Float[np.ndarray, " d"]]:
-    """A unit vector for each name: the mean of the unit vectors of its words.
+    """Return a unit vector for each name: the mean of the unit vectors of its words.
 
-    `file`: a word and its numbers in each line, apart by spaces (GloVe), after a line of two numbers or not (word2vec's
-    text format); `.gz` or plain. It is read once, line by line, and only the words asked for are kept. `spellings`: for
-    each name, lists of words; the first list of which the file knows a word counts, by its known words. Names of which
-    nothing is known are left out.
+    Args:
+        file: A text file, `.gz` or plain, with a word and its numbers, separated by spaces, in each line (GloVe), and
+            possibly a first line of two numbers (word2vec's text format). It is read once, line by line.
+        spellings: For each name, lists of words; the first list with a word that the file knows is used, by the words
+            that are known.
 
-    Raises `StylesimError` where the file is missing, binary or broken, or knows none of the words.
+    Returns:
+        The vectors by name, without the names of which no word is known.
+
+    Raises:
+        DataError: If the file is missing, binary or broken, or knows none of the words.
     """
     wanted = {word.encode() for lists in spellings.values() for words in lists for word in words}
     found: dict[str, np.ndarray] = {}
@@ -31,9 +36,9 @@ def mean_vectors(file: Path, spellings: Mapping[str, Sequence[Sequence[str]]]) -
         if word in wanted and len(numbers.split()) > 1:  # a word2vec file begins with "<words> <dimensions>"
             found.setdefault(word.decode(), _vector(numbers, f"{file}, line {number}"))
     if len({len(vector) for vector in found.values()}) != 1:
-        raise StylesimError(
-            f"{file} holds no word vectors as text for these names: a word and its numbers in each line, as many in"
-            " every one. A binary file of word2vec has to be saved as text first."
+        raise DataError(
+            f"{file} has no word vectors for these names: expected a word and its numbers in each line, always the same"
+            " number of them. A binary file of word2vec must be saved as text first."
         )
     means = {}
     for name, lists in spellings.items():
@@ -44,18 +49,22 @@ def mean_vectors(file: Path, spellings: Mapping[str, Sequence[Sequence[str]]]) -
 
 
 def two_means(vectors: Sequence[ArrayLike] | Float[np.ndarray, "n d"]) -> Bool[np.ndarray, " n"]:
-    """Which vectors are in the second of two clusters: k-means with k = 2, from the halves along the longest axis.
+    """Return which vectors are in the second of two clusters.
 
-    Deterministic; needs two vectors at least, which differ.
+    This is k-means with k = 2 that starts from the two halves along the longest axis, and so is deterministic.
+
+    Args:
+        vectors: At least two vectors that differ.
+
+    Raises:
+        DataError: If there are fewer.
     """
     points = np.asarray(vectors, dtype=np.float64)
     if len(points) < 2 or (points == points[0]).all():
-        raise StylesimError(
-            f"{len(points)} vectors cannot be put into two clusters: at least two that differ are needed."
-        )
+        raise DataError(f"Two clusters need at least two vectors that differ, got {len(points)} vectors.")
     axis = np.linalg.svd(points - points.mean(axis=0), full_matrices=False)[2][0]
     second = (points - points.mean(axis=0)) @ axis > 0
-    second ^= second[0]  # an axis has no sign: the first vector is in the first cluster
+    second ^= second[0]  # the sign of an axis is arbitrary: put the first vector into the first cluster
     while True:
         centres = np.stack([points[~second].mean(axis=0), points[second].mean(axis=0)])
         distances = ((points[:, None] - centres) ** 2).sum(axis=2)
@@ -70,12 +79,12 @@ def _lines(file: Path) -> Iterator[bytes]:
         with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as stream:
             yield from stream
     except (OSError, EOFError, zlib.error) as error:
-        raise StylesimError(f"The word vectors {file} cannot be read ({error}).") from error
+        raise DataError(f"The word vectors {file} cannot be read ({error}).") from error
 
 
 def _vector(numbers: bytes, where: str) -> Float[np.ndarray, " d"]:
     try:
         vector = np.array(numbers.split(), dtype=np.float64)
     except ValueError as error:
-        raise StylesimError(f"{where}: these are no numbers ({error}).") from error
+        raise DataError(f"{where}: expected numbers ({error}).") from error
     return vector / max(float(np.linalg.norm(vector)), 1e-12)
