@@ -81,7 +81,7 @@ def test_a_sweep_leaves_one_table_and_goes_on_in_its_folder(shards: Path, tmp_pa
     folder = tmp_path / "sweep"
     first = sweep("color_histogram,csd_vitb")
     assert first.returncode == 2, first.stderr
-    assert "| color_histogram | 100.0 |" in first.stdout
+    assert "| color_histogram | 100.0 |" in " ".join(first.stdout.split())
     assert "- csd_vitb, shards: " in first.stdout, "the table says why a row is missing"
     assert (folder / "1" / "error.txt").is_file()
     second = sweep("color_histogram,ink_box")
@@ -89,7 +89,7 @@ def test_a_sweep_leaves_one_table_and_goes_on_in_its_folder(shards: Path, tmp_pa
     assert "nothing to do" in second.stdout
     assert not (folder / "1" / "error.txt").exists()
     table = (folder / "benchmark.md").read_text()
-    assert "| all | ink_box |" in table
+    assert "| all | ink_box |" in " ".join(table.split())
     assert "Missing" not in table
     metrics = json.loads((folder / "1" / "metrics.json").read_text())
     line = pd.read_csv(folder / "benchmark.csv").set_index(["encoder", "metric"]).loc[("ink_box", "recall@1")]

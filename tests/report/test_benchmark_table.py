@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import os
 from pathlib import Path
 
@@ -12,60 +10,18 @@ import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
-from PIL import Image
+from sweep_files import QUERIES, hits, write_run, write_sweep
 
 from stylesim.core.conf import conf_dir
 from stylesim.core.errors import ConfigError
 from stylesim.core.targets import check_targets
 from stylesim.evaluation.statistics import bootstrap_interval, paired_difference
-from stylesim.report.benchmark_export import write_benchmark
 from stylesim.report.benchmark_table import paper_metrics, read_benchmark
-
-QUERIES = 60
-
-
-def hits(recall: float, seed: int = 0) -> np.ndarray:
-    """The recall@1 of each query: 1 for exactly this share of them, else 0."""
-    return np.random.default_rng(seed).permutation(np.arange(QUERIES) < recall * QUERIES).astype(float)
-
-
-def write_run(
-    folder: Path, model: str, data: str, recall: float | None, *more: str, sets: tuple[str, ...] = (), error: str = ""
-) -> Path:
-    """Write a run folder; without `recall` the run has not finished."""
-    (folder / ".hydra").mkdir(parents=True)
-    task = [f"model={model}", f"data={data}", "data.root=/x", *more]
-    hydra = {"hydra": {"runtime": {"choices": {"model": model, "data": data}}, "overrides": {"task": task}}}
-    OmegaConf.save(hydra, folder / ".hydra" / "hydra.yaml")
-    if error:
-        (folder / "error.txt").write_text(f"{error}\n")
-    if recall is not None:
-        tables = []
-        metrics: dict[str, float] = {"control/wikiart/recall@1": 0.1}
-        for name in sets or (data,):
-            values = hits(recall, seed=len(model))
-            tables.append(
-                pd.DataFrame(
-                    {"encoder": "model", "set": name, "id": [f"q{i}" for i in range(QUERIES)]}
-                    | {"recall@1": values, "paper_map@1": values}
-                )
-            )
-            metrics |= {f"{name}/recall@1": float(values.mean()), f"{name}/paper_map@1": float(values.mean())}
-            metrics |= {f"{name}/queries": QUERIES}
-        pd.concat(tables).to_parquet(folder / "per_query.parquet")
-        (folder / "metrics.json").write_text(json.dumps(metrics))
-    return folder
 
 
 @pytest.fixture
 def sweep(tmp_path: Path) -> Path:
-    write_run(tmp_path / "0", "csd_vitl", "wikiart", 0.7)
-    write_run(tmp_path / "1", "clip_vitl", "wikiart", 0.5)
-    write_run(tmp_path / "2", "vgg_gram", "wikiart", None, error="The weights of VGG16 | are missing.")
-    write_run(tmp_path / "3", "csd_vitl", "domainnet", None)
-    write_run(tmp_path / "4", "color_histogram", "wikiart", 0.2)
-    write_run(tmp_path / "5", "color_histogram", "domainnet", 0.4)
-    return tmp_path
+    return write_sweep(tmp_path)
 
 
 def test_paper_has_twelve_encoders_and_each_can_be_configured() -> None:
@@ -172,31 +128,6 @@ def test_rows_are_named_by_the_overrides_that_differ(tmp_path: Path) -> None:
         read_benchmark(tmp_path, ["recall@7"])
     with pytest.raises(ConfigError, match="against='x' is not a row; the rows are ink_box"):
         read_benchmark(tmp_path, against="x")
-
-
-def test_all_files_have_the_same_numbers(sweep: Path) -> None:
-    text = write_benchmark(sweep)
-    with (sweep / "benchmark.csv").open() as file:
-        lines = {(line["encoder"], line["set"], line["metric"]): line for line in csv.DictReader(file)}
-    line = lines["csd_vitl", "wikiart", "paper_map@1"]
-    assert float(line["ours"]) - float(line["paper"]) == pytest.approx(float(line["difference"]))
-    assert float(line["low"]) <= float(line["ours"]) <= float(line["high"])
-    markdown = (sweep / "benchmark.md").read_text()
-    assert markdown in text
-    assert "| **70.0** (64.6, +5.4) |" in markdown
-    assert "- vgg_gram, wikiart: The weights of VGG16" in markdown
-    latex = (sweep / "benchmark.tex").read_text()
-    assert r"\multicolumn{6}{c}{wikiart} & \multicolumn{5}{c}{domainnet}" in latex
-    assert r"\textbf{70.0} {\scriptsize (64.6)}" in latex
-    assert latex.count(r"\\") == 2 + 13
-    assert all(row.count("&") == 11 for row in latex.splitlines() if row.startswith(("CSD", "GDA", "color")))
-    with Image.open(sweep / "benchmark.png") as image:
-        assert min(image.size) > 500
-
-
-def test_sweep_in_which_every_run_failed_says_so(tmp_path: Path) -> None:
-    write_run(tmp_path / "0", "ink_box", "shards", None, error="The folder /x does not exist.")
-    assert "- ink_box, shards: The folder /x does not exist." in write_benchmark(tmp_path)
 
 
 def test_runs_on_different_images_are_different_rows(tmp_path: Path) -> None:

@@ -75,10 +75,9 @@ def choose_queries(retrieval: RetrievalResult, count: int, *, seed: int = 0, onl
 
 def shown_ids(retrieval: RetrievalResult, queries: Sequence[int], k: int = 10) -> set[str]:
     """Return the ids of some queries and of their k nearest neighbours."""
-    indices = retrieval.neighbours.indices[list(queries), :k]
-    return {retrieval.queries.ids[query] for query in queries} | {
-        retrieval.gallery.ids[index] for index in indices.flatten().tolist() if index >= 0
-    }
+    query_ids, gallery_ids = retrieval.queries.ids, retrieval.gallery.ids
+    indices = retrieval.neighbours.indices[list(queries), :k].flatten().tolist()
+    return {query_ids[query] for query in queries} | {gallery_ids[index] for index in indices if index >= 0}
 
 
 def neighbour_rows(
@@ -93,16 +92,17 @@ def neighbour_rows(
         k: Number of neighbours, at most.
     """
     query_labels, gallery_labels = _labels(retrieval, "queries"), _labels(retrieval, "gallery")
+    query_ids, gallery_ids = retrieval.queries.ids, retrieval.gallery.ids
     rows = []
     for query in queries:
         indices, similarities = (values[query, :k].tolist() for values in retrieval.neighbours)
         neighbours = []
         for index, similarity, relevant in zip(indices, similarities, retrieval.relevance[query, :k], strict=True):
             if index >= 0:
-                id = retrieval.gallery.ids[index]
+                id = gallery_ids[index]
                 shown = ShownImage(id, gallery_labels[index], thumbnails.get(id), similarity, bool(relevant))
                 neighbours.append(shown)
-        id = retrieval.queries.ids[query]
+        id = query_ids[query]
         rows.append(NeighbourRow(ShownImage(id, query_labels[query], thumbnails.get(id)), neighbours))
     return rows
 
