@@ -17,9 +17,9 @@ from omegaconf import DictConfig
 
 from stylesim.core.conf import conf_dir
 from stylesim.core.errors import StylesimError
-from stylesim.core.targets import check_targets
 from stylesim.curate import main
 from stylesim.curation.stage import read_stage
+from stylesim.runtime.settings import check_config
 
 PROGRAM = """
 import sys
@@ -45,7 +45,7 @@ def command(*overrides: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 def composed(*overrides: str) -> DictConfig:
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         cfg = compose("curate", list(overrides))
-    check_targets(cfg)
+    check_config(cfg, "curate")
     return cfg
 
 
@@ -76,7 +76,7 @@ def test_sources_and_tags_without_torch(tmp_path: Path):
 def test_the_help_and_a_missing_source(tmp_path: Path):
     told = command("--help", cwd=tmp_path)
     assert told.returncode == 0
-    assert "stylesim.curation.tags.match_tags.match_tags" in told.stdout
+    assert "tags.matching=exact" in told.stdout
     asked = command("out=work", cwd=tmp_path)
     assert asked.returncode == 2
     assert "source must be given: add source=laion, contrastyles, img2dataset or folder" in asked.stderr
@@ -87,7 +87,7 @@ def test_what_is_missing_or_mistyped_is_said(tmp_path: Path):
         composed("source=folder", "source.path=x")
     with pytest.raises(StylesimError, match=r"source.path must be given"):
         composed("source=contrastyles", "out=x")
-    with pytest.raises(StylesimError, match=r"tags.matching='exakt' does not fit"):
+    with pytest.raises(StylesimError, match=r"tags.matching must be exact or reference, got 'exakt'"):
         composed("source=folder", "source.path=x", "out=x", "tags.matching=exakt")
     with pytest.raises(StylesimError, match=r"stages=\[tag\] is no stage. Did you mean 'tags'\?"):
         main(composed("out=x", "stages=[sources,tag]"))

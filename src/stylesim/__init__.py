@@ -1,7 +1,6 @@
-"""stylesim learns and measures artistic style in images.
+"""Learn and measure artistic style in images.
 
-Public names load on first use, so that `import stylesim` costs nothing and imports no torch. `describe` (images to
-descriptors) and `measure` (an encoder on retrieval sets) are modules with a function of their name.
+Public names load on first use, so that `import stylesim` is quick and imports no torch.
 """
 
 from __future__ import annotations
@@ -10,7 +9,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from stylesim.core.errors import ConfigError as ConfigError
+    from stylesim.core.errors import CorruptSampleError as CorruptSampleError
+    from stylesim.core.errors import DataError as DataError
     from stylesim.core.errors import StylesimError as StylesimError
+    from stylesim.core.errors import WeightsError as WeightsError
     from stylesim.encoders.catalogue import list_models as list_models
     from stylesim.encoders.load import load_encoder as load_encoder
     from stylesim.encoders.style_encoder import StyleEncoder as StyleEncoder
@@ -22,12 +25,18 @@ if TYPE_CHECKING:
     from stylesim.retrieval.exact_search import search as search
     from stylesim.scoring.style_similarity import StyleSimilarity as StyleSimilarity
 
+    __version__: str
+
 _HOMES = {
+    "ConfigError": "core.errors",
+    "CorruptSampleError": "core.errors",
+    "DataError": "core.errors",
     "DescriptorSet": "retrieval.descriptor_set",
     "RetrievalSpec": "evaluation.retrieval_spec",
     "StyleEncoder": "encoders.style_encoder",
     "StyleSimilarity": "scoring.style_similarity",
     "StylesimError": "core.errors",
+    "WeightsError": "core.errors",
     "csd_loss": "learning.losses",
     "list_models": "encoders.catalogue",
     "load_checkpoint": "encoders.weights.checkpoint",
@@ -35,13 +44,20 @@ _HOMES = {
     "retrieval_metrics": "evaluation.metrics",
     "search": "retrieval.exact_search",
 }
+"""The module of each public name."""
+
+__all__ = ["__version__", *_HOMES]  # type: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("stylesim")
     if name not in _HOMES:
         raise AttributeError(f"module 'stylesim' has no attribute {name!r}")
     return getattr(import_module(f"stylesim.{_HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+    return sorted({*globals(), *__all__})

@@ -84,8 +84,8 @@ def test_half_precision_describes_nearly_alike():
     [
         ("csd_vitz", {}, r"no file and no model named 'csd_vitz'\. Did you mean 'csd_vit"),
         ("no/such.safetensors", {}, "no file and no model named 'no/such.safetensors'"),
-        ("color_histogram", {"binz": 3}, "model.binz is unknown to .* Did you mean 'bins'"),
-        ("color_histogram", {"bins": "many"}, "model.bins='many' does not fit"),
+        ("color_histogram", {"binz": 3}, "model.binz is not a parameter of .* Did you mean 'bins'"),
+        ("color_histogram", {"bins": "many"}, "model.bins must be an integer, got 'many'"),
         ("csd_vitb", {}, "weights=official is published only for ViT-L-14, not for the architecture ViT-B-16"),
         ("csd_vitl", {}, "hf download tomg-group-umd/CSD-ViT-L pytorch_model.bin"),
         ("dino_vitb16", {}, "download https://dl.fbaipublicfiles.com/dino/"),

@@ -114,7 +114,7 @@ def test_every_readout_config_is_valid_and_builds_its_readout(file: Path):
     queries, gallery = instantiate(cfg.readout)(q, g)
     assert (len(queries), len(gallery)) == (5, 40)
     assert queries.shape[1] == gallery.shape[1]
-    with pytest.raises(StylesimError, match=r"readout\.dims is unknown"):
+    with pytest.raises(StylesimError, match=r"readout\.dims is not a parameter"):
         check_targets(DictConfig({"readout": {**cfg.readout, "dims": 4}}))
 
 
