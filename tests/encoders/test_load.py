@@ -1,4 +1,4 @@
-"""load_encoder: by name, by checkpoint, and what it says when it cannot."""
+"""load_encoder: by name, from a checkpoint, and its error messages."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from stylesim.encoders.load import load_encoder, model_config
 from stylesim.encoders.weights.checkpoint import export_csd, save_weights
 
 SMALL = {"architecture": "ViT-test", "image_size": 32}
-PICTURES = [Image.effect_noise((40, 50), sigma).convert("RGB") for sigma in (20, 80, 120)]
+IMAGES = [Image.effect_noise((40, 50), sigma).convert("RGB") for sigma in (20, 80, 120)]
 
 
 @pytest.mark.parametrize("name", sorted(file.stem for file in (conf_dir() / "model").glob("*.yaml")))
@@ -31,10 +31,10 @@ def test_every_configuration_fits_its_factory(name: str):
     check_targets(OmegaConf.create({"model": model}))
 
 
-def test_an_encoder_by_name_with_options():
+def test_encoder_is_loaded_by_name_with_options():
     encoder = stylesim.load_encoder("color_histogram", bins=4, device="cpu")
     assert encoder.dim == 64
-    assert torch.equal(encoder.encode(PICTURES), color_histogram(bins=4).encode(PICTURES))
+    assert torch.equal(encoder.encode(IMAGES), color_histogram(bins=4).encode(IMAGES))
     assert not encoder.training
 
 
@@ -43,44 +43,44 @@ def test_defaults_lists_are_followed():
     assert model_config("gram_lite0").image_size == model_config("frozen_lite0").image_size
 
 
-def test_csd_starts_from_clip_where_it_is_trained_and_is_the_published_one_elsewhere():
+def test_csd_weights_are_clip_for_training_and_official_elsewhere():
     model = model_config("csd_vitl")
     assert OmegaConf.create({"model": model}).model.weights == "clip"
     assert OmegaConf.create({"model": model, "csd_weights": "official"}).model.weights == "official"
 
 
-def test_the_published_csd_file_by_name(tmp_path: Path):
+def test_published_csd_file_is_loaded_by_name(tmp_path: Path):
     path = tmp_path / "pytorch_model.bin"
     original = csd_clip(weights="random", **SMALL)
     export_csd(original, path)
     encoder = load_encoder("csd_vitl", weights=str(path), **SMALL)
-    assert torch.equal(encoder.encode(PICTURES), original.encode(PICTURES))
+    assert torch.equal(encoder.encode(IMAGES), original.encode(IMAGES))
     assert encoder.provenance.trained_head
     larger = load_encoder("csd_vitl", weights=str(path), architecture="ViT-test", image_size=48)
-    assert larger.encode(PICTURES).shape == (3, 32)
+    assert larger.encode(IMAGES).shape == (3, 32)
 
 
-def test_a_checkpoint_by_path(tmp_path: Path):
+def test_checkpoint_is_loaded_by_path(tmp_path: Path):
     path = tmp_path / "best.safetensors"
     original = csd_clip(weights="random", **SMALL)
     save_weights(original, path, {"step": "3"})
-    assert torch.equal(load_encoder(path).encode(PICTURES), original.encode(PICTURES))
+    assert torch.equal(load_encoder(path).encode(IMAGES), original.encode(IMAGES))
     with pytest.raises(StylesimError, match=r"best\.safetensors is a checkpoint: its weights and options"):
         load_encoder(path, image_size=48)
 
 
-def test_half_precision_describes_nearly_alike():
+def test_bfloat16_gives_similar_descriptors():
     full, half = (load_encoder("random_vitb", device="cpu", dtype=dtype, **SMALL) for dtype in (None, "bfloat16"))
-    described = half.encode(PICTURES)
-    assert described.dtype == torch.float32
+    descriptors = half.encode(IMAGES)
+    assert descriptors.dtype == torch.float32
     assert half.dtype == next(half.parameters()).dtype == torch.bfloat16
-    assert (described * full.encode(PICTURES)).sum(dim=1).min() > 0.999
+    assert (descriptors * full.encode(IMAGES)).sum(dim=1).min() > 0.999
     with pytest.raises(StylesimError, match="dtype=int8 is none of"):
         load_encoder("color_histogram", dtype="int8")
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "sentence"),
+    ("name", "options", "message"),
     [
         ("csd_vitz", {}, r"no file and no model named 'csd_vitz'\. Did you mean 'csd_vit"),
         ("no/such.safetensors", {}, "no file and no model named 'no/such.safetensors'"),
@@ -92,23 +92,23 @@ def test_half_precision_describes_nearly_alike():
         ("csd_lite0", {}, "head of csd_lite0 is random .* weights='imagenet'"),
     ],
 )
-def test_what_cannot_be_loaded(
-    name: str, options: dict[str, object], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_failures_are_explained(
+    name: str, options: dict[str, object], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setenv("STYLESIM_CACHE", str(tmp_path))
-    with pytest.raises(StylesimError, match=sentence):
+    with pytest.raises(StylesimError, match=message):
         load_encoder(name, **options)  # type: ignore[arg-type]
 
 
-def test_an_untrained_head_comes_when_it_is_asked_for():
+def test_untrained_head_is_loaded_on_request():
     assert not load_encoder("csd_vitb", weights="random", **SMALL).provenance.trained_head
 
 
-def test_what_is_missing_is_told_before_torch_is_imported():
+def test_missing_weights_are_reported_before_torch_is_imported():
     code = (
         "import stylesim, sys\n"
         "try: stylesim.load_encoder('csd_vitb')\n"

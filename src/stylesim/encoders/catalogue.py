@@ -70,19 +70,16 @@ def _describe(name: str) -> ModelInfo:
 
 def _sources(model: DictConfig) -> tuple[list[WeightSource], bool]:
     """Return the published files that a model needs, and whether its descriptors are usable without training."""
-    factory = model._target_.rpartition(".")[2]
     try:
-        sources = _needed(factory, model, csd_weights="official")
+        sources = needed_sources(_resolved(model, csd_weights="official"))
     except WeightsError:  # CSD is not published for this architecture
-        sources = _needed(factory, model, csd_weights="clip")
-    trained = not factory.startswith("csd_") or any(source in CSD_OFFICIAL.values() for source in sources)
-    return sources, trained
+        sources = needed_sources(_resolved(model, csd_weights="clip"))
+    is_csd = model._target_.rpartition(".")[2].startswith("csd_")
+    return sources, not is_csd or any(source in CSD_OFFICIAL.values() for source in sources)
 
 
-def _needed(factory: str, model: DictConfig, csd_weights: str) -> list[WeightSource]:
-    model = OmegaConf.create({"model": model, "csd_weights": csd_weights}).model
-    options = {key: model.get(key) for key in ("weights", "architecture", "backbone")}
-    return needed_sources(factory, **options)
+def _resolved(model: DictConfig, csd_weights: str) -> DictConfig:
+    return OmegaConf.create({"model": model, "csd_weights": csd_weights}).model
 
 
 def _status(sources: list[WeightSource], trained: bool) -> tuple[Status, str | None]:

@@ -125,8 +125,10 @@ class StyleEncoder(nn.Module):
         """
         if on_error not in ("raise", "skip"):
             raise ConfigError(f"on_error must be raise or skip, got {on_error!r}.")
-        if isinstance(images, str | Path) and Path(images).is_dir():
-            images = images_in(Path(images))
+        if isinstance(images, str | Path) and (folder := Path(images)).is_dir():
+            images = image_files(folder)
+            if not images:
+                raise DataError(f"There is no image in {folder.absolute()}: looked for {', '.join(EXTENSIONS)}.")
         if isinstance(images, str | bytes | Path | Image.Image) or getattr(images, "ndim", 4) == 3:
             raise ConfigError("encode() takes a folder or several images. Put a single image into a list.")
         total = len(images) if isinstance(images, Sized) else None
@@ -174,14 +176,3 @@ class StyleEncoder(nn.Module):
             sha.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
             sha.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
         return sha.hexdigest()[:16]
-
-
-def images_in(folder: Path) -> list[Path]:
-    """Return all image files below a folder, hidden ones excluded, sorted by path.
-
-    Raises:
-        DataError: If there is none.
-    """
-    if not (files := image_files(folder)):
-        raise DataError(f"There is no image in {folder.absolute()}: looked for {', '.join(EXTENSIONS)}.")
-    return files

@@ -39,12 +39,12 @@ def test_gram_preserves_inner_products_of_the_full_matrices():
 def test_removing_later_layers_does_not_change_features():
     network = lite0_network()
     images = torch.randn(2, 3, 64, 64)
-    whole = network.forward_intermediates(images, indices=[0, 1, 2, 3], intermediates_only=True)  # type: ignore[operator]
+    expected = network.forward_intermediates(images, indices=[0, 1, 2, 3], intermediates_only=True)  # type: ignore[operator]
     before = sum(p.numel() for p in network.parameters())
-    cut = Stages(network, [3, 1, 0, 2])
-    assert all(torch.equal(a, b) for a, b in zip(cut(images), whole, strict=True))
-    assert [m.shape[1:] for m in cut(images)] == [(16, 32, 32), (24, 16, 16), (40, 8, 8), (112, 4, 4)]
-    assert sum(p.numel() for p in cut.parameters()) < before / 6
+    stages = Stages(network, [3, 1, 0, 2])
+    assert all(torch.equal(a, b) for a, b in zip(stages(images), expected, strict=True))
+    assert [m.shape[1:] for m in stages(images)] == [(16, 32, 32), (24, 16, 16), (40, 8, 8), (112, 4, 4)]
+    assert sum(p.numel() for p in stages.parameters()) < before / 6
 
 
 def test_features_are_standardised_over_the_synthetic_images():

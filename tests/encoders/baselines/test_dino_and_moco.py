@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
+from math import prod
 from pathlib import Path
 
 import pytest
@@ -31,10 +32,10 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(dino_and_moco, name, shape)
 
 
-def published_state(shape: ViTShape) -> dict[str, Tensor]:
-    """Random tensors with the keys of DINO's `vision_transformer.py` (and of timm 0.4.9, which MoCo v3 uses)."""
-    width, draw = shape.width, torch.Generator().manual_seed(0)
-    sizes = {
+def published_shapes(shape: ViTShape) -> dict[str, tuple[int, ...]]:
+    """The shapes of DINO's `vision_transformer.py` (and of timm 0.4.9, which MoCo v3 uses) by key."""
+    width = shape.width
+    sizes: dict[str, tuple[int, ...]] = {
         "cls_token": (1, 1, width),
         "pos_embed": (1, 1 + (224 // shape.patch) ** 2, width),
         "patch_embed.proj.weight": (width, 3, shape.patch, shape.patch),
@@ -50,6 +51,13 @@ def published_state(shape: ViTShape) -> dict[str, Tensor]:
         }.items():
             sizes |= {f"{block}.{name}.weight": (d_out, d_in), f"{block}.{name}.bias": (d_out,)}
     sizes |= {"norm.weight": (width,), "norm.bias": (width,)}
+    return sizes
+
+
+def published_state(shape: ViTShape) -> dict[str, Tensor]:
+    """Random tensors of the published shapes."""
+    draw = torch.Generator().manual_seed(0)
+    sizes = published_shapes(shape)
     return {key: torch.randn(size, generator=draw) / size[-1] ** 0.5 for key, size in sizes.items()}
 
 
@@ -124,12 +132,11 @@ def test_dino_file_gives_the_descriptors_of_an_independent_implementation(
     assert not any(parameter.requires_grad for parameter in encoder.parameters())
 
 
-def test_dino_at_full_width_and_another_image_size(tmp_path: Path):
+def test_dino_at_full_width_and_another_image_size(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     from timm.layers import resample_abs_pos_embed
 
+    monkeypatch.setattr(dino_and_moco, "VIT_B_16", replace(dino_and_moco.VIT_B_16, layers=3))
     state, path = published_state(dino_and_moco.VIT_B_16), tmp_path / "dino_vitbase16_pretrain.pth"
-    assert len(state) == 150
-    assert sum(value.numel() for value in state.values()) == 85_798_656
     torch.save(state, path)
     encoder = dino_vitb16(weights=str(path), image_size=48)
     state["pos_embed"] = resample_abs_pos_embed(state["pos_embed"], [3, 3])
@@ -171,8 +178,10 @@ def test_networks_have_the_published_keys_and_shapes():
         shape: ViTShape = getattr(dino_and_moco, name)
         with torch.device("meta"):
             network = vit(shape, None)
-        published = {key: value.shape for key, value in published_state(shape).items()}
-        assert {key: value.shape for key, value in network.state_dict().items()} == published
+        assert {key: tuple(value.shape) for key, value in network.state_dict().items()} == published_shapes(shape)
+    sizes = published_shapes(dino_and_moco.VIT_B_16).values()
+    assert len(sizes) == 150
+    assert sum(map(prod, sizes)) == 85_798_656
 
 
 @pytest.mark.parametrize("factory", [dino_vitb16, dino_vitb8, moco_vitb])

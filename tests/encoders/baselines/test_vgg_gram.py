@@ -55,16 +55,17 @@ def test_inner_products_equal_those_of_the_published_grams(tmp_path: Path):
     torch.save(state, path, _use_new_zipfile_serialization=False)  # the published file dates from 2017
     encoder, images = vgg_gram(weights=str(path), image_size=64), dead_leaves(3, 64)
     raw = independent_gram(state, images)
-    ours, theirs = encoder(images), F.normalize(raw, dim=1)
-    assert ours.shape == (3, encoder.dim) == (3, 512 * 513 // 2)
-    assert (theirs @ theirs.T).min() < 0.999  # otherwise equal descriptors would prove nothing
-    torch.testing.assert_close(ours @ ours.T, theirs @ theirs.T, atol=1e-4, rtol=0)
+    descriptors, full = encoder(images), F.normalize(raw, dim=1)
+    assert descriptors.shape == (3, encoder.dim) == (3, 512 * 513 // 2)
+    assert (full @ full.T).min() < 0.999  # otherwise equal descriptors would prove nothing
+    torch.testing.assert_close(descriptors @ descriptors.T, full @ full.T, atol=1e-4, rtol=0)
     row, column = torch.triu_indices(512, 512)
     weight = torch.where(row == column, 1.0, 2**0.5)
-    torch.testing.assert_close(ours, theirs.unflatten(1, (512, 512))[:, row, column] * weight, atol=1e-4, rtol=0)
+    triangle = full.unflatten(1, (512, 512))[:, row, column] * weight
+    torch.testing.assert_close(descriptors, triangle, atol=1e-4, rtol=0)
     reference = vgg_gram(weights=str(path), preset="reference", image_size=64)
     torch.testing.assert_close(reference(images).norm(dim=1), raw.norm(dim=1), atol=0, rtol=1e-4)
-    torch.testing.assert_close(F.normalize(reference(images), dim=1), ours)
+    torch.testing.assert_close(F.normalize(reference(images), dim=1), descriptors)
     assert reference.digest() != encoder.digest()
 
 
@@ -75,9 +76,9 @@ def test_published_reduction_is_reproduced_with_its_bug(tmp_path: Path):
     queries, database = dead_leaves(9, 64).split([6, 3])
     fitted = F.normalize(independent_gram(state, queries), dim=1).numpy()
     axes = np.linalg.svd(fitted - fitted.mean(axis=0), full_matrices=False)[2][:4].T
-    ours, theirs = (fitted - fitted.mean(axis=0)) @ axes, independent_gram(state, database).numpy()
-    theirs = (theirs - fitted.mean(axis=0)) @ axes
-    expected = ours @ (theirs / np.linalg.norm(theirs, axis=1, keepdims=True)).T
+    projected = (fitted - fitted.mean(axis=0)) @ axes
+    gallery = (independent_gram(state, database).numpy() - fitted.mean(axis=0)) @ axes
+    expected = projected @ (gallery / np.linalg.norm(gallery, axis=1, keepdims=True)).T
     encoder = vgg_gram(weights=str(path), preset="reference", image_size=64)
     readout = Pca(dim=4, fit="query", renormalise=False)
     reduced = readout(encoder(queries).numpy(), encoder(database).numpy())
@@ -94,11 +95,12 @@ def test_file_of_another_network_is_refused_with_the_keys_that_differ(tmp_path: 
 
 @pytest.mark.parametrize("preset", ["authors", "reference"])
 def test_last_map_is_512_x_7_x_7_at_the_presets_size(preset: str):
-    encoder = vgg_gram(weights="random", preset=preset)  # type: ignore[arg-type]
+    with torch.device("meta"):
+        encoder = vgg_gram(weights="random", preset=preset)  # type: ignore[arg-type]
     prepare = encoder.preprocessing
     assert (prepare.size, prepare.resize, prepare.interpolation) == (224, 256, "bilinear")
     features = encoder.network.get_submodule("features")
-    assert features(torch.zeros(1, 3, 224, 224)).shape == (1, 512, 7, 7)
+    assert features(torch.zeros(1, 3, 224, 224, device="meta")).shape == (1, 512, 7, 7)
 
 
 def test_random_weights_separate_images():

