@@ -14,6 +14,8 @@ from stylesim.encoders.rebuild import rebuildable
 from stylesim.encoders.weights.published import DINO, MOCO
 from stylesim.encoders.weights.weight_formats import State
 
+Interpolation = Literal["bilinear", "bicubic"]
+
 VIT_B_16 = ViTShape(width=768, layers=12, heads=12, patch=16, image=224, embed=768, name="ViT-B-16")
 VIT_B_8 = ViTShape(width=768, layers=12, heads=12, patch=8, image=224, embed=768, name="ViT-B-8")
 
@@ -74,13 +76,13 @@ def moco_vitb(
         WeightsError: If the weights cannot be obtained or do not fit.
         ConfigError: If the image size is not a multiple of the patch size, or the preset is unknown.
     """
-    interpolation = by_preset(preset, authors="bilinear", reference="bilinear")
+    interpolation: Interpolation = by_preset(preset, authors="bilinear", reference="bilinear")
     preprocessing = imagenet_preprocessing(image_size or VIT_B_16.image, interpolation)
     return frozen_baseline(MOCO, vit(VIT_B_16, image_size), preprocessing, weights, cache_dir, _base_encoder)
 
 
 def _dino(shape: ViTShape, weights: str, preset: str, image_size: int | None, cache_dir: str | None) -> FrozenEncoder:
-    interpolation = by_preset(preset, authors="bicubic", reference="bilinear")
+    interpolation: Interpolation = by_preset(preset, authors="bicubic", reference="bilinear")
     preprocessing = imagenet_preprocessing(image_size or shape.image, interpolation)
     return frozen_baseline(DINO[shape.name], vit(shape, image_size), preprocessing, weights, cache_dir, fit_positions)
 

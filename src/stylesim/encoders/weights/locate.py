@@ -113,7 +113,7 @@ def needed_sources(model: Mapping[str, Any]) -> list[WeightSource]:
     factory, weights, backbone = model["_target_"].rpartition(".")[2], model.get("weights"), model.get("backbone")
     if factory == "frozen_lite0":
         return [LITE0]
-    words = KNOWN_WORDS.get(backbone if factory == "csd_on" else factory)
+    words = KNOWN_WORDS.get(str(backbone) if factory == "csd_on" else factory)
     if words is None or weights is None:
         return []
     require_weights(weights, words)
