@@ -87,9 +87,9 @@ def summary(score: StyleScore, sets: Mapping[str, DescriptorSet]) -> str:
     text = f"{images} a style similarity of {format_number(score.metrics['gss'])} to {reference}{bounds}."
     same, different, others = score.reference_similarities
     if not score.labels_matched and len(others):
-        text += f" The works have {format_number(others.mean())} among each other."
+        text += f" The reference works have {format_number(others.mean())} among each other."
     if len(same) and (score.labels_matched or len(different)):
-        text += f" Works have {format_number(same.mean())} to other works of their label"
+        text += f" The reference works have {format_number(same.mean())} to other works of their label"
         text += f" and {format_number(different.mean())} to those of other labels." if len(different) else "."
     if score.unmatched_labels:
         text += f" Not scored, because no work has their label: {', '.join(score.unmatched_labels[:8])}."
