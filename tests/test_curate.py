@@ -1,4 +1,4 @@
-"""python -m stylesim.curate, as a curator runs it."""
+"""The command `stylesim curate`, as a curator runs it."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from stylesim.core.conf import conf_dir
-from stylesim.core.errors import StylesimError
+from stylesim.core.errors import ConfigError, DataError, StylesimError, WeightsError
 from stylesim.curate import main
-from stylesim.curation.stage import read_stage
-from stylesim.runtime.settings import check_config
+from stylesim.curation.stage import part_paths, read_stage
+from stylesim.runtime.settings import check_config, register_settings
 
 PROGRAM = """
 import sys
@@ -35,14 +35,15 @@ sys.exit(code)
 """
 
 
-def command(*overrides: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """The command; it fails where torch was imported."""
+def run_command(*overrides: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run the command; it fails if torch was imported."""
     return subprocess.run(
         [sys.executable, "-c", PROGRAM, *overrides], cwd=cwd, capture_output=True, text=True, timeout=300
     )
 
 
 def composed(*overrides: str) -> DictConfig:
+    register_settings("curate")
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         cfg = compose("curate", list(overrides))
     check_config(cfg, "curate")
@@ -57,10 +58,10 @@ def write_images(folder: Path) -> Path:
     return folder
 
 
-def test_sources_and_tags_without_torch(tmp_path: Path):
+def test_sources_and_tags_run_without_torch(tmp_path: Path):
     write_images(tmp_path / "mine")
     arguments = ("source=folder", "source.path=mine", "out=work", "stages=[sources,tags]", "hydra.run.dir=run")
-    done = command(*arguments, cwd=tmp_path)
+    done = run_command(*arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "sources: 3 images, 3 rows (work/1-sources)" in done.stdout
     metrics = json.loads((tmp_path / "run/metrics.json").read_text())
@@ -73,81 +74,103 @@ def test_sources_and_tags_without_torch(tmp_path: Path):
     ]
 
 
-def test_the_help_and_a_missing_source(tmp_path: Path):
-    told = command("--help", cwd=tmp_path)
-    assert told.returncode == 0
-    assert "tags.matching=exact" in told.stdout
-    asked = command("out=work", cwd=tmp_path)
-    assert asked.returncode == 2
-    assert "source must be given: add source=laion, contrastyles, img2dataset or folder" in asked.stderr
+def test_help_and_a_missing_source(tmp_path: Path):
+    help_text = run_command("--help", cwd=tmp_path)
+    assert help_text.returncode == 0
+    assert "tags.matching=exact" in help_text.stdout
+    refused = run_command("out=work", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "source must be given: add source=laion, contrastyles, img2dataset or folder" in refused.stderr
 
 
-def test_what_is_missing_or_mistyped_is_said(tmp_path: Path):
-    with pytest.raises(StylesimError, match="out must be given"):
+def test_missing_and_mistyped_keys_are_refused(tmp_path: Path):
+    with pytest.raises(ConfigError, match="out must be given"):
         composed("source=folder", "source.path=x")
-    with pytest.raises(StylesimError, match=r"source.path must be given"):
+    with pytest.raises(ConfigError, match=r"source.path must be given"):
         composed("source=contrastyles", "out=x")
-    with pytest.raises(StylesimError, match=r"tags.matching must be exact or reference, got 'exakt'"):
+    with pytest.raises(ConfigError, match=r"tags.matching must be exact or reference, got"):
         composed("source=folder", "source.path=x", "out=x", "tags.matching=exakt")
-    with pytest.raises(StylesimError, match=r"stages=\[tag\] is no stage. Did you mean 'tags'\?"):
+    with pytest.raises(ConfigError, match=r"stages=\[tag\] is not a stage. Did you mean 'tags'\?"):
         main(composed("out=x", "stages=[sources,tag]"))
-    with pytest.raises(StylesimError, match=r"stages=\[\] is nothing to do"):
+    with pytest.raises(ConfigError, match=r"stages must name at least one of sources, .*, got \[\]"):
         main(composed("out=x", "stages=[]"))
-    with pytest.raises(StylesimError, match=r"source\.rows=0: a part has at least one row"):
-        main(composed("source=folder", "source.path=x", "source.rows=0", "out=x"))
-    with pytest.raises(StylesimError, match=r"1-sources is not finished.*add sources to stages"):
+    with pytest.raises(ConfigError, match=r"source\.rows must be a positive integer, got 0"):
+        main(composed("source=folder", "source.path=x", "source.rows=0", "out=x", "stages=[sources]"))
+    with pytest.raises(ConfigError, match=r"1-sources is not finished.*add sources to stages"):
         main(composed(f"out={tmp_path}", "stages=[tags]"))
 
 
-def test_a_stage_alone_and_again_with_other_settings(tmp_path: Path):
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("tags.stop=/no/such.txt", r"/no/such\.txt cannot be read as a list of names"),
+        ("filter.min_size=-1", r"filter\.min_size must be 0 px or more, got -1"),
+        ("filter.max_tag_images=1", r"filter\.max_tag_images=1 is less than filter\.min_tag_images=2"),
+        ("filter.nsfw=2.0", r"filter\.nsfw must be a probability in \[0, 1\], a list of labels, or null, got 2\.0"),
+        ("deduplicate.threshold=1.5", r"deduplicate\.threshold must be an inner product in \[-1, 1\], got 1\.5"),
+        ("deduplicate.whiten=1", r"deduplicate\.whiten must be null or at least 2 axes"),
+        ("+deduplicate.evaluation.mine=/no/such", r"/no/such"),
+        ("shard.shard_size=0", r"shard\.shard_size must be a positive integer, got 0"),
+        ("shard.query_images=-1", r"shard\.query_images must be 0 or more, got -1"),
+    ],
+)
+def test_settings_of_later_stages_are_checked_before_the_first_stage(tmp_path: Path, setting: str, message: str):
+    cfg = composed("source=folder", "source.path=nowhere", f"out={tmp_path / 'work'}", setting)
+    with pytest.raises((ConfigError, DataError), match=message):
+        main(cfg)
+    assert not (tmp_path / "work").exists()
+
+
+def test_one_stage_is_run_alone_and_made_again_with_other_settings(tmp_path: Path):
     images, out = write_images(tmp_path / "mine"), f"out={tmp_path / 'work'}"
     main(composed("source=folder", f"source.path={images}", out, "stages=[sources]", "processes=1"))
     alone = main(composed(out, "stages=[tags]", "processes=1"))
     assert main(composed(out, "stages=[tags]", "processes=1")) == alone
-    with pytest.raises(StylesimError, match=r"\(matching differ\): add redo=true"):
+    with pytest.raises(ConfigError, match=r"\(matching differ\): add redo=true"):
         main(composed(out, "stages=[tags]", "tags.matching=reference", "processes=1"))
-    redone = main(composed(out, "stages=[tags]", "tags.matching=reference", "redo=true", "processes=1"))
-    assert redone["tags/images"] == 3
+    again = main(composed(out, "stages=[tags]", "tags.matching=reference", "redo=true", "processes=1"))
+    assert again["tags/images"] == 3
 
 
-def test_a_stage_is_not_made_of_what_another_one_no_longer_holds(tmp_path: Path):
+def test_a_stage_whose_input_was_made_again_is_not_read(tmp_path: Path):
     images, out = write_images(tmp_path / "mine"), f"out={tmp_path / 'work'}"
     first = ("source=folder", f"source.path={images}", out, "processes=1", "filter.min_tag_images=1")
     main(composed(*first, "stages=[sources,tags,filter]"))
     main(composed(out, "stages=[tags]", "tags.matching=reference", "redo=true", "processes=1"))
-    with pytest.raises(StylesimError, match=r"2-tags has been made anew .*3-filter.*: add filter to stages"):
+    with pytest.raises(ConfigError, match=r"2-tags has been made again .*3-filter.*: add filter to stages"):
         main(composed(out, "stages=[shard]", "processes=1"))
 
 
-def test_weights_that_are_not_there_are_missed_before_anything_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_missing_weights_are_reported_before_the_first_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("STYLESIM_CACHE", str(tmp_path / "cache"))
     images = write_images(tmp_path / "mine")
-    with pytest.raises(StylesimError, match=r"pass it as deduplicate\.encoder\.weights=<path>"):
+    with pytest.raises(WeightsError, match=r"deduplicate\.encoder\.weights=<path>"):
         main(composed("source=folder", f"source.path={images}", f"out={tmp_path / 'work'}"))
     assert not (tmp_path / "work").exists()
     done = tmp_path / "work" / "4-deduplicate" / "summary.json"
     done.parent.mkdir(parents=True)
     done.write_text("{}")
-    with pytest.raises(StylesimError, match=r"checkpoint=/no/such: there is no such file"):
+    with pytest.raises(StylesimError, match=r"checkpoint=/no/such"):
         main(composed(f"out={tmp_path / 'work'}", "stages=[deduplicate]", "deduplicate.checkpoint=/no/such"))
 
 
-def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(tmp_path: Path):
+def test_after_ctrl_c_the_same_command_continues(tmp_path: Path):
     images = write_images(tmp_path / "mine")
-    for number in range(400):
+    for number in range(200):
         (images / f"more{number}.png").write_bytes(draw("blue", number))
-    arguments = ("source=folder", f"source.path={images}", "source.rows=1", "stages=[sources,tags]", "processes=2")
-    started = [sys.executable, "-m", "stylesim.curate", *arguments, "out=work", "hydra.run.dir=run"]
-    process = subprocess.Popen(started, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    while len(list(tmp_path.glob("work/1-sources/part-*.parquet"))) < 50:  # both processes are at work then
+    arguments = ("source=folder", f"source.path={images}", "source.rows=1", "stages=[sources]")
+    command = [sys.executable, "-m", "stylesim.curate", *arguments, "processes=2", "out=work", "hydra.run.dir=run"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while len(part_paths(tmp_path / "work/1-sources")) < 20:  # by then, both processes are busy
         assert process.poll() is None, process.stderr and process.stderr.read()
-        time.sleep(0.01)
+        time.sleep(0.002)
     os.killpg(process.pid, signal.SIGINT)
-    said = process.communicate(timeout=120)[1]
-    assert process.returncode == 130, said
-    assert "stopped in work/1-sources; the same command goes on there" in said
-    assert "Traceback" not in said
-    subprocess.run(started, cwd=tmp_path, check=True, timeout=300)
-    main(composed(*arguments, f"out={tmp_path / 'whole'}"))
-    for part in sorted((tmp_path / "whole").glob("*/part-*.parquet")):
-        assert part.read_bytes() == (tmp_path / "work" / part.relative_to(tmp_path / "whole")).read_bytes()
+    messages = process.communicate(timeout=120)[1]
+    assert process.returncode == 130, messages
+    assert "Interrupted in work/1-sources: run the same command again to continue" in messages
+    assert "Traceback" not in messages
+    assert len(part_paths(tmp_path / "work/1-sources")) < 203
+    continued = main(composed(*arguments, f"out={tmp_path / 'work'}", "processes=1"))
+    assert continued == main(composed(*arguments, f"out={tmp_path / 'whole'}", "processes=1"))
+    for part in part_paths(tmp_path / "whole/1-sources"):
+        assert part.read_bytes() == (tmp_path / "work/1-sources" / part.name).read_bytes()

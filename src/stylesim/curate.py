@@ -12,13 +12,16 @@ again, and after an interruption the same command continues.
 from __future__ import annotations
 
 import json
-import sys
+import logging
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pydantic import Field, PositiveInt
 
-from stylesim.core.errors import StylesimError
+from stylesim.core.errors import ConfigError, StylesimError, WeightsError
 from stylesim.core.wording import suggest
 from stylesim.runtime.config import check_encoders
 from stylesim.runtime.launch import run
@@ -31,103 +34,116 @@ FOLDERS = {
     "deduplicate": "4-deduplicate",
     "shard": "5-shards",
 }
-"""The stages in their order, and the folder of `out` that each leaves."""
+"""The stages in their order, and the folder of `out` that each writes."""
+
+logger = logging.getLogger(__name__)
 
 
 class Settings(CommandSettings):
     """The keys of `stylesim curate`; the stages' own are in conf/curate.yaml."""
 
-    out: str = Field(description="The folder of the curation.")
+    out: str = Field(description="The work folder, with a folder for each stage.")
     stages: list[str] = Field(list(FOLDERS), description="The stages to run, each on the result of the one before.")
-    redo: bool = Field(False, description="Discard what a stage has made with other settings.")
-    processes: PositiveInt | None = Field(None, description="Parts processed at once; null is one per core.")
+    redo: bool = Field(False, description="Delete what a stage has made with other settings.")
+    processes: PositiveInt | None = Field(None, description="Number of processes; null is one per core.")
 
 
 def main(cfg: DictConfig) -> dict[str, float]:
-    """Run `cfg.stages`, each on what the one before has left in `cfg.out`; one that is done is not run again.
+    """Run `cfg.stages`, each on the result of the stage before it in `cfg.out`. A finished stage is not run again.
 
-    Interrupted, the same command goes on. Returns the counts of the stages, as `<stage>/<count>`.
+    Args:
+        cfg: The configuration of `conf/curate.yaml`.
+
+    Returns:
+        The counts of the stages, as `<stage>/<count>`.
 
     Raises:
-        StylesimError: If a stage is unknown, its source is missing, or its folder was made with other settings.
+        StylesimError: If a stage or a setting is unknown or out of range, if an input is missing, or if a folder was
+            made with other settings.
     """
-    from hydra.utils import instantiate
-
     from stylesim.curation.stage import SUMMARY, Stage
 
-    nodes = _nodes(cfg)
+    nodes = _stage_nodes(cfg)
     out, before = Path(str(cfg.out)).expanduser(), None
+    for name, settings in nodes.items():
+        _check_settings(name, settings)
     if "deduplicate" in nodes:
-        _find_encoder(nodes["deduplicate"], done=(out / FOLDERS["deduplicate"] / SUMMARY).exists())
+        _check_encoder(cfg.deduplicate, finished=(out / FOLDERS["deduplicate"] / SUMMARY).exists())
     metrics: dict[str, float] = {}
     for name, folder in FOLDERS.items():
         if name in nodes:
-            settings = OmegaConf.to_container(nodes[name], resolve=True)
-            assert isinstance(settings, dict)
-            decisive = {str(k): v for k, v in settings.items() if k != "threads"}  # of downloads, as many as one likes
-            stage = Stage(out / folder, decisive, before, cfg.processes, redo=cfg.redo)
+            # The number of simultaneous downloads does not change the result.
+            settings = {key: value for key, value in nodes.pop(name).items() if key != "threads"}
+            stage = Stage(out / folder, settings, before, cfg.processes, redo=cfg.redo)
             try:
-                counts = instantiate(nodes[name])(stage)
+                counts = instantiate(cfg["source" if name == "sources" else name])(stage)
             except KeyboardInterrupt:
-                print(f"stylesim: stopped in {out / folder}; the same command goes on there.", file=sys.stderr)
+                logger.warning(f"Interrupted in {out / folder}: run the same command again to continue.")
                 raise SystemExit(130) from None
             print(f"{name}: {', '.join(f'{count:,} {what}' for what, count in counts.items())} ({out / folder})")
             metrics |= {f"{name}/{what}": count for what, count in counts.items()}
-            nodes.pop(name)
-        elif nodes:  # one that is still to come reads it
-            _check_place(out / folder, before)
+        elif nodes:  # a later stage reads this one
+            _check_order(out / folder, before)
         before = out / folder
     return metrics
 
 
-def _find_encoder(node: DictConfig, done: bool) -> None:
-    """Have the weights that tell copies at hand before the stages that come first take their hours."""
-    from hydra.utils import instantiate
+def _stage_nodes(cfg: DictConfig) -> dict[str, dict[str, Any]]:
+    """Return the settings of each chosen stage, in order."""
+    for name in cfg.stages:
+        if name not in FOLDERS:
+            raise ConfigError(f"stages=[{name}] is not a stage.{suggest(str(name), list(FOLDERS))}")
+    if not cfg.stages:
+        raise ConfigError(f"stages must name at least one of {', '.join(FOLDERS)}, got [].")
+    if "sources" in cfg.stages and "source" not in cfg:
+        raise ConfigError(
+            "source must be given: add source=laion, contrastyles, img2dataset or folder, and source.path=... to the"
+            " command, or leave out the stage that reads it: stages=[tags,filter,...]"
+        )
+    nodes = {name: cfg["source" if name == "sources" else name] for name in FOLDERS if name in cfg.stages}
+    containers = {name: OmegaConf.to_container(node, resolve=True) for name, node in nodes.items()}
+    return {name: {str(k): v for k, v in settings.items()} for name, settings in containers.items()}  # type: ignore[union-attr]
 
-    given = OmegaConf.create({"checkpoint": node.checkpoint, "model": node.encoder})
+
+def _check_settings(name: str, settings: dict[str, Any]) -> None:
+    """Check the settings of a stage before the earlier stages run for hours. The first one checks its own."""
+    if name != "sources":
+        module = import_module(settings["_target_"].rpartition(".")[0])
+        module.check_settings(**{key: value for key, value in settings.items() if not key.startswith("_")})
+
+
+def _check_encoder(node: DictConfig, finished: bool) -> None:
+    """Load the encoder that finds near-duplicates, to make sure of its weights before the earlier stages run."""
+    from stylesim.curation.deduplicate.embed_images import require_trained
+
+    encoders = OmegaConf.create({"checkpoint": node.checkpoint, "model": node.encoder})
     if node.checkpoint is not None:
-        check_encoders(given)
+        check_encoders(encoders)
         return
-    if done:
+    if finished:
         return
     try:
-        check_encoders(given)
-        instantiate(node.encoder)()
+        check_encoders(encoders)
+        require_trained(instantiate(node.encoder)())
     except StylesimError as error:
-        mended = str(error).replace(" weights=<path>", " deduplicate.encoder.weights=<path>")
-        raise StylesimError(
-            f"{mended} Another encoder: model@deduplicate.encoder=NAME, with a deduplicate.threshold of its own."
+        message = str(error).replace(" weights=<path>", " deduplicate.encoder.weights=<path>")
+        raise WeightsError(
+            f"{message} To use another encoder: model@deduplicate.encoder=NAME, with its own deduplicate.threshold."
         ) from error
 
 
-def _check_place(folder: Path, before: Path | None) -> None:
-    """Refuse to go on from a stage that was made of something else than what the one before it holds now."""
+def _check_order(folder: Path, before: Path | None) -> None:
+    """Refuse to continue from a stage if the stage before it has been made again since."""
     from stylesim.curation.stage import SUMMARY, stage_digest
 
     if before is None or not all((path / SUMMARY).is_file() for path in (folder, before)):
         return
-    if json.loads((folder / SUMMARY).read_text())["inputs"].get("before") != stage_digest(before):
-        raise StylesimError(
-            f"{before} has been made anew since {folder} was made of it: add {folder.name.partition('-')[2]} to"
+    summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+    if summary["inputs"].get("before") != stage_digest(before):
+        raise ConfigError(
+            f"{before} has been made again since {folder} was made from it: add {folder.name.partition('-')[2]} to"
             " stages=[...], and redo=true."
         )
-
-
-def _nodes(cfg: DictConfig) -> dict[str, DictConfig]:
-    """The configuration of each chosen stage."""
-    for name in cfg.stages:
-        if name not in FOLDERS:
-            raise StylesimError(f"stages=[{name}] is no stage.{suggest(str(name), list(FOLDERS))}")
-    if not cfg.stages:
-        raise StylesimError(f"stages=[] is nothing to do. Known: {', '.join(FOLDERS)}")
-    if "sources" in cfg.stages and "source" not in cfg:
-        raise StylesimError(
-            "source must be given: add source=laion, contrastyles, img2dataset or folder, and source.path=... to the"
-            " command, or leave the stage out that reads it: stages=[tags,filter,...]"
-        )
-    if "sources" in cfg.stages and cfg.source.get("rows", 1) < 1:
-        raise StylesimError(f"source.rows={cfg.source.rows}: a part has at least one row.")
-    return {name: cfg["source" if name == "sources" else name] for name in FOLDERS if name in cfg.stages}
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from functools import partial
@@ -15,9 +16,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from stylesim.core.errors import ConfigError
 from stylesim.curation.previews import SheetImage, plot_curves, write_contact_sheet
-from stylesim.curation.stage import Part, Stage, part_paths, write_csv
+from stylesim.curation.stage import Part, Stage, part_paths, require_positive, write_csv
 from stylesim.curation.tags.tag_pairs import set_tags, tag_pairs
+
+logger = logging.getLogger(__name__)
 
 COLUMNS = ["width", "height", "aesthetic", "nsfw", "tags"]
 """The columns that the rules read."""
@@ -49,26 +53,27 @@ def filter_images(
 ) -> dict[str, Any]:
     """Filter images by size, score and safety, then tags by their number of remaining images, then untagged images.
 
+    An image that loses its last tag is dropped as well (`only_dropped_tags`). One pass over the tags is enough: as such
+    an image has no other tag, no other tag loses an image.
+
     A value that is unknown passes and is counted (`size_unknown`, `aesthetic_unknown`, `nsfw_unknown`). The stage
     folder also receives tags.csv (every tag, its images, and whether it is kept), tags.png, sizes.png and samples.png.
 
     Args:
         stage: The folder to write to.
-        max_tag_images: A tag with more images is removed from all of them; null removes none. Source: the CSD paper
-            uses 100,000 for LAION-Styles.
-        min_tag_images: A tag with fewer images is removed. An image that loses its last tag is dropped
-            (`only_dropped_tags`). One pass is enough: an image is dropped only with its last tag, so no other tag loses
-            an image.
-        min_size: The least short side, in px.
-        min_aesthetic: The least aesthetic score.
-        nsfw: The labels to drop, in any case (["NSFW", "UNSURE"]), or the probability from which on images are dropped.
+        max_tag_images: A tag with more images is removed from them; null removes none. The CSD paper uses 100,000.
+        min_tag_images: A tag with fewer images is removed from them.
+        min_size: Least short side, in px.
+        min_aesthetic: Least aesthetic score.
+        nsfw: Labels to drop, in any case ([NSFW, UNSURE]), or the probability from which on images are dropped.
 
     Returns:
         The counts of the stage.
 
     Raises:
-        ConfigError: As `Stage.begin` does.
+        ConfigError: As `check_settings` and `Stage.begin` do.
     """
+    check_settings(max_tag_images, min_tag_images, min_size, min_aesthetic, nsfw)
     if (done := stage.begin()) is not None:
         return done
     rules = ImageRules(min_size, min_aesthetic, nsfw)
@@ -85,8 +90,33 @@ def filter_images(
     _write_tags(stage, tags, set(allowed))
     _write_plots(stage, tags, allowed, sizes, min_size)
     _write_samples(stage)
+    _warn_of_unused_labels(stage, nsfw)
     over = {tag: n for tag, n in tags.most_common() if max_tag_images and n > max_tag_images}
     return stage.finish(counts, over_represented=over)
+
+
+def check_settings(
+    max_tag_images: int | None,
+    min_tag_images: int,
+    min_size: int,
+    min_aesthetic: float | None,
+    nsfw: float | Sequence[str] | None,
+) -> None:
+    """Check settings of `filter_images`.
+
+    Raises:
+        ConfigError: If a number is out of range.
+    """
+    require_positive("filter.max_tag_images", max_tag_images)
+    if max_tag_images is not None and max_tag_images < min_tag_images:
+        raise ConfigError(
+            f"filter.max_tag_images={max_tag_images} is less than filter.min_tag_images={min_tag_images}: no tag would"
+            " be left."
+        )
+    if min_size < 0:
+        raise ConfigError(f"filter.min_size must be 0 px or more, got {min_size}.")
+    if isinstance(nsfw, float | int) and not 0 <= nsfw <= 1:
+        raise ConfigError(f"filter.nsfw must be a probability in [0, 1], a list of labels, or null, got {nsfw}.")
 
 
 def first_broken_rule(table: pa.Table, rules: ImageRules) -> pa.Array:
@@ -149,6 +179,17 @@ def _required_columns(table: pa.Table, rules: ImageRules) -> Iterator[tuple[str,
     if rules.nsfw is not None:
         known = table["nsfw"] if not isinstance(rules.nsfw, float | int) else _is_unsafe(table["nsfw"], rules.nsfw)
         yield "nsfw", known
+
+
+def _warn_of_unused_labels(stage: Stage, nsfw: float | Sequence[str] | None) -> None:
+    """Warn of a label that no image has: it may be misspelt."""
+    if nsfw is None or isinstance(nsfw, float | int):
+        return
+    columns = (pq.read_table(part, columns=["nsfw"])["nsfw"] for part in stage.source_parts())
+    known = {label.upper() for column in columns for label in column.unique().drop_null().to_pylist()}
+    for label in nsfw:
+        if known and label.upper() not in known:
+            logger.warning(f"filter.nsfw: no image has the label {label}. Labels: {', '.join(sorted(known)[:10])}.")
 
 
 def _write_tags(stage: Stage, tags: Counter[str], allowed: Collection[str]) -> None:

@@ -19,7 +19,7 @@ from stylesim.core.files import write_json, write_text
 from stylesim.curation.data_card import data_card
 from stylesim.curation.deduplicate.contamination_note import CONTAMINATION
 from stylesim.curation.image_locator import read_image_bytes
-from stylesim.curation.stage import Part, Stage, read_stage
+from stylesim.curation.stage import Part, Stage, read_stage, require_positive
 from stylesim.data.roots import Root
 from stylesim.data.sample import Sample
 from stylesim.data.shards.packing import PLAN, pack_samples
@@ -42,22 +42,20 @@ def write_shards(
 
     Args:
         stage: The folder to write to.
-        max_size: Images with a longer short side are scaled down to it, in px (see `pack_samples`).
+        max_size: Images with a longer short side are scaled down to it, in px; null leaves all sizes.
         shard_size: Images per shard; the last shard may have fewer.
-        query_tags: The glob of the tags that queries are chosen for.
+        query_tags: Glob of the tags that queries are chosen for.
         query_artists: How many of these tags, the most frequent ones, get queries; 0 writes no queries.
-        query_images: Queries per tag (see `query_split`); 0 writes no queries.
+        query_images: Queries per tag; 0 writes no queries. Such a tag has at least twice as many images.
 
     Returns:
         The counts of the stage.
 
     Raises:
-        ConfigError: If a size is less than 1, or as `Stage.begin` does.
+        ConfigError: As `check_settings` and `Stage.begin` do.
         DataError: If no image is left.
     """
-    for key, value in (("shard_size", shard_size), ("max_size", max_size)):
-        if value is not None and value < 1:
-            raise ConfigError(f"shard.{key} must be a positive integer, got {value}.")
+    check_settings(max_size, shard_size, query_artists=query_artists, query_images=query_images)
     if (done := stage.begin()) is not None:
         return done
     samples = _read_samples(stage)
@@ -82,6 +80,21 @@ def write_shards(
     _write_parts(stage, damaged)
     write_text(stage.folder / "README.md", data_card(stage, counts, indices, max_size))
     return stage.finish(counts)
+
+
+def check_settings(
+    max_size: int | None, shard_size: int, query_tags: str = "*", query_artists: int = 0, query_images: int = 0
+) -> None:
+    """Check settings of `write_shards`.
+
+    Raises:
+        ConfigError: If a size is less than 1, or a number of queries is negative.
+    """
+    require_positive("shard.max_size", max_size)
+    require_positive("shard.shard_size", shard_size)
+    for key, value in (("query_artists", query_artists), ("query_images", query_images)):
+        if value < 0:
+            raise ConfigError(f"shard.{key} must be 0 or more, got {value}.")
 
 
 def query_split(samples: Sequence[Sample], glob: str, artists: int, images: int) -> dict[str, str]:

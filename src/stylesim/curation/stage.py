@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from stylesim.core.errors import ConfigError
 from stylesim.core.files import atomic_path, sha256_of_file, sha256_of_text, write_json
+from stylesim.core.legacy_configs import current_config
 from stylesim.core.progress import progress
 
 SCHEMA = pa.schema(
@@ -97,7 +98,7 @@ class Stage:
                 another input and `redo` is not set.
         """
         before = {"before": stage_digest(self.source)} if self.source else {}
-        plan = json.loads(json.dumps({"settings": dict(self.settings), "inputs": before | inputs}))
+        plan = json.loads(json.dumps({"settings": current_config(self.settings), "inputs": before | inputs}))
         noted = next((p for p in (self.folder / SUMMARY, self.folder / PLAN) if p.is_file()), None)
         begun = json.loads(noted.read_text(encoding="utf-8")) if noted else plan
         changed = _changed_keys(plan, begun)
@@ -243,19 +244,19 @@ def write_csv(table: pa.Table, path: Path) -> None:
 
 def _changed_keys(plan: Mapping[str, Any], begun: Mapping[str, Any]) -> list[str]:
     """Return the settings and inputs that differ. A null setting that an older plan does not have is no difference."""
+    begun = current_config(begun)  # an earlier version may have had other names
     return sorted(
         key
         for section in plan
         for key in plan[section] | begun[section]
-        if _without_modules(plan[section].get(key), key) != _without_modules(begun[section].get(key), key)
+        if plan[section].get(key) != begun[section].get(key)
     )
 
 
-def _without_modules(value: Any, key: str = "") -> Any:
-    """Return a setting with every `_target_` reduced to its function name: earlier versions had other modules."""
-    if isinstance(value, Mapping):
-        return {name: _without_modules(item, name) for name, item in value.items()}
-    return str(value).rpartition(".")[2] if key == "_target_" else value
+def require_positive(key: str, value: int | None) -> None:
+    """Raise `ConfigError` for a setting that is neither null nor a positive integer."""
+    if value is not None and value < 1:
+        raise ConfigError(f"{key} must be a positive integer, got {value}.")
 
 
 def _on_table(work: Callable[[pa.Table], Part], part: Path) -> Part:

@@ -186,7 +186,7 @@ def test_an_interrupted_stage_ends_with_the_same_bytes(
         with pytest.raises(KeyboardInterrupt):
             run(source, tmp_path / "4-deduplicate", corpus)
     with monkeypatch.context() as patch:
-        patch.setattr("stylesim.curation.deduplicate.near_duplicates.fingerprints", stop)  # they are not computed again
+        patch.setattr("stylesim.curation.deduplicate.embedded_corpus.fingerprints", stop)  # they are not computed again
         assert run(source, tmp_path / "4-deduplicate", corpus) == done[0]
     expected = {name: data for name, data in read_files(done[1]).items() if name != "state"}
     assert read_files(tmp_path / "4-deduplicate") == expected

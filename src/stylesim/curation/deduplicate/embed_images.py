@@ -78,13 +78,21 @@ class ImageEmbedder:
         """
         from stylesim.encoders.weights.checkpoint import load_checkpoint
 
-        encoder = load_checkpoint(self.checkpoint) if self.checkpoint else self.make()
-        if not encoder.provenance.trained_head:
-            raise WeightsError(
-                f"The head of {encoder.provenance.name} has never been trained, so it cannot recognise copies: use"
-                " model@deduplicate.encoder=sscd_reference, another encoder with trained weights, or a checkpoint."
-            )
-        return encoder
+        return require_trained(load_checkpoint(self.checkpoint) if self.checkpoint else self.make())
+
+
+def require_trained(encoder: StyleEncoder) -> StyleEncoder:
+    """Return the encoder.
+
+    Raises:
+        WeightsError: If its head was never trained.
+    """
+    if not encoder.provenance.trained_head:
+        raise WeightsError(
+            f"The head of {encoder.provenance.name} has never been trained, so it cannot recognise copies: use"
+            " model@deduplicate.encoder=sscd_reference, another encoder with trained weights, or a checkpoint."
+        )
+    return encoder
 
 
 def whitening(

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,15 +20,14 @@ from stylesim.core.errors import ConfigError
 from stylesim.core.files import sha256_of_file
 from stylesim.curation.deduplicate.contamination_note import digest_of_set, write_note
 from stylesim.curation.deduplicate.duplicate_groups import BINS, DuplicateGroups, group_duplicates, rows_near_any
-from stylesim.curation.deduplicate.embed_images import ImageEmbedder, StageImages, whitening
-from stylesim.curation.deduplicate.fingerprints import FINGERPRINTS, fingerprints
+from stylesim.curation.deduplicate.embed_images import ImageEmbedder, whitening
+from stylesim.curation.deduplicate.embedded_corpus import EmbeddedCorpus, embed_corpus
 from stylesim.curation.previews import SheetImage, plot_curves, write_contact_sheet
-from stylesim.curation.stage import Part, Stage, part_paths, read_stage
+from stylesim.curation.stage import Part, Stage
 from stylesim.curation.tags.tag_pairs import merge_tags
 
 if TYPE_CHECKING:
     from stylesim.encoders.style_encoder import StyleEncoder
-    from stylesim.retrieval.descriptor_set import DescriptorSet
 
 logger = logging.getLogger(__name__)
 
@@ -60,14 +58,14 @@ def deduplicate(
 
     Args:
         stage: The folder to write to.
-        encoder: Makes the encoder whose descriptors are compared.
-        checkpoint: Weights of a training run to use instead of `encoder`.
-        threshold: The inner product above which two images are near-duplicates, in [-1, 1]. 0.8 is for SSCD.
-        evaluation: The evaluation sets by name: shards, folders or tables of images, as in `RetrievalSpec.query`.
-        index: None compares all pairs exactly. A faiss index finds most pairs among many millions of images; the count
+        encoder: The encoder whose descriptors are compared; chosen with model@deduplicate.encoder=NAME.
+        checkpoint: Weights of a training run (best.safetensors) to use instead of the encoder.
+        threshold: Inner product above which two images are near-duplicates, in [-1, 1]; 0.8 suits SSCD.
+        evaluation: Evaluation sets to clear the images of, by name: shards, folders or tables of images.
+        index: null compares all pairs exactly. An index finds most pairs among many millions of images; the count
             `index_recall` estimates how many.
-        whiten: Compare this many principal axes of the corpus' descriptors at unit variance. This helps an encoder that
-            was not trained to recognise copies. The result is held in memory: 2 GB for a million images and 512 axes.
+        whiten: Number of principal axes to compare at unit variance, for an encoder that was not trained to recognise
+            copies. They are held in memory: 2 GB for a million images and 512 axes.
 
     Returns:
         The counts of the stage.
@@ -77,20 +75,15 @@ def deduplicate(
         WeightsError: If the head of the encoder was never trained.
         DataError: If an evaluation set is missing or empty, or as `embed` and `build_ann_index` do.
     """
-    if not -1 <= threshold <= 1:
-        raise ConfigError(
-            f"deduplicate.threshold must be an inner product in [-1, 1], got {threshold}; 0.8 suits SSCD."
-        )
-    if whiten is not None and whiten < 2:
-        raise ConfigError(f"deduplicate.whiten must be null or at least 2 axes (128, say), got {whiten}.")
-    sets = {name: [roots] if isinstance(roots, str) else list(roots) for name, roots in (evaluation or {}).items()}
+    check_ranges(threshold, whiten)
+    sets = _as_lists(evaluation)
     inputs = {f"evaluation.{name}": digest_of_set(roots) for name, roots in sets.items()}
     if checkpoint is not None:
         inputs["checkpoint"] = sha256_of_file(Path(checkpoint))
     if (done := stage.begin(**inputs)) is not None:
         return done
     embedder = ImageEmbedder(encoder, checkpoint, stage.show)
-    corpus = _embed_corpus(stage, embedder)
+    corpus = embed_corpus(stage, embedder)
     transform = whitening(corpus.described.descriptors, whiten) if whiten and len(corpus.described) else np.asarray
     vectors = transform(corpus.described.descriptors)
     near, set_counts = {}, {}
@@ -122,6 +115,37 @@ def deduplicate(
     return stage.finish(counts, component_sizes=dict(zip(*_size_counts(sizes), strict=True)))
 
 
+def check_settings(
+    threshold: float,
+    whiten: int | None,
+    evaluation: Mapping[str, str | Sequence[str]] | None,
+    **others: Any,
+) -> None:
+    """Check settings of `deduplicate`, and that the evaluation sets exist.
+
+    Raises:
+        ConfigError: If a number is out of range.
+        DataError: If an evaluation set is missing or empty.
+    """
+    check_ranges(threshold, whiten)
+    for roots in _as_lists(evaluation).values():
+        digest_of_set(roots)
+
+
+def check_ranges(threshold: float, whiten: int | None) -> None:
+    """Raise `ConfigError` if a number is out of range."""
+    if not -1 <= threshold <= 1:
+        raise ConfigError(
+            f"deduplicate.threshold must be an inner product in [-1, 1], got {threshold}; 0.8 suits SSCD."
+        )
+    if whiten is not None and whiten < 2:
+        raise ConfigError(f"deduplicate.whiten must be null or at least 2 axes (128, say), got {whiten}.")
+
+
+def _as_lists(evaluation: Mapping[str, str | Sequence[str]] | None) -> dict[str, list[str]]:
+    return {name: [roots] if isinstance(roots, str) else list(roots) for name, roots in (evaluation or {}).items()}
+
+
 def _warn_if_implausible(counts: Mapping[str, int], threshold: float, folder: Path) -> None:
     """Warn if more than half of the images were dropped as near-duplicates, which is true of hardly any corpus."""
     if counts["near_duplicates"] > counts["before"] / 2:
@@ -133,74 +157,8 @@ def _warn_if_implausible(counts: Mapping[str, int], threshold: float, folder: Pa
         )
 
 
-@dataclass(frozen=True)
-class _Corpus:
-    """The n images of the previous stage and their m descriptors: images with equal pixels share a descriptor."""
-
-    table: pa.Table
-    """`id`, `image`, `tags`."""
-    prints: pa.Table
-    """The fingerprints, one row for each image."""
-    described: DescriptorSet
-    rows: Int[np.ndarray, " m"]
-    """The image that each descriptor was made from."""
-    representatives: Int[np.ndarray, " n"]
-    """Of the images with the same pixels, the one to embed (the least id); -1 for an unreadable image."""
-
-    @property
-    def descriptor_rows(self) -> Int[np.ndarray, " n"]:
-        """The descriptor of each image, or -1."""
-        descriptor_rows = np.full(len(self.table) + 1, -1)  # the last element stands for representative -1
-        descriptor_rows[self.rows] = np.arange(len(self.rows))
-        return descriptor_rows[self.representatives]
-
-    def fingerprint(self, column: str) -> Int[np.ndarray, " m"]:
-        """Return a column of the fingerprints for each descriptor."""
-        return self.prints[column].take(pa.array(self.rows)).to_numpy().astype(np.int64)
-
-    def keepers(self, labels: Int[np.ndarray, " m"]) -> Int[np.ndarray, " m"]:
-        """Return for each descriptor the one of its component whose image is kept: the largest, ties by id."""
-        area = self.fingerprint("width") * self.fingerprint("height")
-        rank = np.argsort(np.argsort(np.array(self.described.ids, dtype=str), kind="stable"))
-        order = np.lexsort((rank, -area, labels))
-        first = np.flatnonzero(np.diff(labels[order], prepend=-1))
-        keeper = np.full(len(labels), -1)
-        keeper[labels[order[first]]] = order[first]
-        return keeper[labels]
-
-
-def _embed_corpus(stage: Stage, embedder: ImageEmbedder) -> _Corpus:
-    assert stage.source is not None
-    table = read_stage(stage.source, ["id", "image", "tags"])
-    substage = Stage(
-        stage.folder / "fingerprints", {}, stage.source, stage.processes, show=stage.show, schema=FINGERPRINTS
-    )
-    if substage.begin() is None:
-        substage.finish(substage.map_parts(fingerprints))
-    parts = [pq.read_table(path).replace_schema_metadata() for path in part_paths(substage.folder)]
-    prints = pa.concat_tables([FINGERPRINTS.empty_table(), *parts])
-    representatives = _representatives(prints)
-    unique = np.flatnonzero(representatives == np.arange(len(representatives)))
-    chosen = table.take(pa.array(unique))
-    images = StageImages(chosen["id"].to_pylist(), chosen["image"].to_pylist())
-    described = embedder(images, stage.folder / "descriptors")
-    rows = unique[described.items["position"].to_numpy(np.int64)]
-    return _Corpus(table, prints, described, rows, representatives)
-
-
-def _representatives(prints: pa.Table) -> Int[np.ndarray, " n"]:
-    representatives = np.full(len(prints), -1)
-    order = np.argsort(np.array(prints["id"].to_pylist(), dtype=str), kind="stable")
-    pixels = prints["pixels"].to_pylist()
-    first: dict[str, int] = {}
-    for row in order.tolist():
-        if pixels[row] is not None:
-            representatives[row] = first.setdefault(pixels[row], row)
-    return representatives
-
-
 def _outcomes(
-    corpus: _Corpus, keepers: Int[np.ndarray, " m"]
+    corpus: EmbeddedCorpus, keepers: Int[np.ndarray, " m"]
 ) -> tuple[Int[np.ndarray, " n"], dict[str, Bool[np.ndarray, " n"]]]:
     """Return the image that each image is merged into (-1: none), and a mask of the images dropped for each cause."""
     descriptor_rows, own = corpus.descriptor_rows, np.arange(len(corpus.table))
@@ -217,7 +175,7 @@ def _outcomes(
 
 
 def _reasons(
-    corpus: _Corpus,
+    corpus: EmbeddedCorpus,
     targets: Int[np.ndarray, " n"],
     outcomes: Mapping[str, Bool[np.ndarray, " n"]],
     near: Mapping[str, Bool[np.ndarray, " m"]],
@@ -244,7 +202,9 @@ def _reasons(
     return reasons
 
 
-def _write_parts(stage: Stage, corpus: _Corpus, targets: Int[np.ndarray, " n"], reasons: Sequence[str | None]) -> None:
+def _write_parts(
+    stage: Stage, corpus: EmbeddedCorpus, targets: Int[np.ndarray, " n"], reasons: Sequence[str | None]
+) -> None:
     """Write the parts, with merged tags and with the sizes that the files really have."""
     merged, start = merge_tags(corpus.table, targets), 0
     for number, part in enumerate(stage.source_parts()):
@@ -260,7 +220,7 @@ def _write_parts(stage: Stage, corpus: _Corpus, targets: Int[np.ndarray, " n"], 
 
 def _write_previews(
     stage: Stage,
-    corpus: _Corpus,
+    corpus: EmbeddedCorpus,
     vectors: Float[np.ndarray, "m d"],
     groups: DuplicateGroups,
     keepers: Int[np.ndarray, " m"],

@@ -13,7 +13,7 @@ from stylesim.core.errors import ConfigError
 from stylesim.core.image_folders import is_image_file, visible_files
 from stylesim.core.images import EXTENSIONS, FORMATS
 from stylesim.curation.sources.standard_columns import standard_columns
-from stylesim.curation.stage import Part, Stage, listing_digest
+from stylesim.curation.stage import Part, Stage, listing_digest, require_positive
 from stylesim.data.image_tables import TABLES, read_image_table, split_tags
 
 Row = dict[str, Any]
@@ -35,9 +35,10 @@ def folder(stage: Stage, *, path: str, rows: int = 10_000) -> dict[str, Any]:
         The counts of the stage.
 
     Raises:
-        ConfigError: If there is no folder and no table, or if it contains no image.
+        ConfigError: If there is no folder and no table, if it contains no image, or if `rows` is less than 1.
         DataError: If the table cannot be read.
     """
+    require_positive("source.rows", rows)
     root = Path(path).expanduser().absolute()
     if root.is_dir():
         files = visible_files(root)

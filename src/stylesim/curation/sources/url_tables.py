@@ -16,7 +16,7 @@ from stylesim.core.errors import DataError
 from stylesim.curation.sources.download import download_images
 from stylesim.curation.sources.parquet_slices import Slice, parquet_files, read_slice, slices
 from stylesim.curation.sources.standard_columns import drop_missing, standard_columns, with_ids
-from stylesim.curation.stage import Part, Stage, listing_digest
+from stylesim.curation.stage import Part, Stage, listing_digest, require_positive
 from stylesim.curation.tags.caption_words import published_form
 from stylesim.curation.tags.name_lists import packaged_list, read_name_lists
 from stylesim.curation.tags.tag_strings import detect_tag_format, read_tags
@@ -46,7 +46,7 @@ def laion(
         ConfigError: If there is no file, or as `Stage.begin` and `download_images` do.
         DataError: If a file is not a parquet file, or a download fails.
     """
-    files = parquet_files(path)
+    files = _find_files(path, rows=rows, image_size=image_size, threads=threads)
     if (done := stage.begin(files=_digest(files))) is not None:
         return done
     read = partial(_read_laion, root=_common_folder(files))
@@ -85,7 +85,7 @@ def contrastyles(
         ConfigError: As `laion` does.
         DataError: If the column is missing, or its rows cannot be read as tags: the message quotes the first of them.
     """
-    files = parquet_files(path)
+    files = _find_files(path, rows=rows, image_size=image_size, threads=threads)
     if (done := stage.begin(files=_digest(files))) is not None:
         return done
     for file in files:
@@ -96,6 +96,12 @@ def contrastyles(
     key = _unique_column(files, rows)
     read = partial(_read_contrastyles, column=column, separator=tag_format.separator, key=key)
     return _read_or_download(stage, files, read, fetch, rows, image_size, threads, tags=tag_format.counts)
+
+
+def _find_files(path: str, **counts: int) -> list[Path]:
+    for key, value in counts.items():
+        require_positive(f"source.{key}", value)
+    return parquet_files(path)
 
 
 def _read_or_download(

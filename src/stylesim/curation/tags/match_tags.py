@@ -20,7 +20,7 @@ from stylesim.curation.previews import plot_curves
 from stylesim.curation.stage import Part, Stage, part_paths, write_csv
 from stylesim.curation.tags.caption_matchers import ExactMatcher, ReferenceMatcher
 from stylesim.curation.tags.name_lists import KINDS, packaged_list, read_list, read_name_lists
-from stylesim.curation.tags.vocabulary import Lists, build_vocabulary
+from stylesim.curation.tags.vocabulary import Lists, Surnames, build_vocabulary
 
 Matching = Literal["exact", "reference"]
 Given = Literal["keep", "add", "replace"]
@@ -33,7 +33,7 @@ class MatcherSettings(NamedTuple):
     """What a matcher is built from; hashable, and small enough to be sent to other processes."""
 
     matching: Matching = "exact"
-    surnames: Literal["always", "cued", "never"] = "cued"
+    surnames: Surnames = "cued"
     artists: str | None = None
     mediums: str | None = None
     movements: str | None = None
@@ -56,7 +56,7 @@ def match_tags(
     stage: Stage,
     *,
     matching: Matching = "exact",
-    surnames: Literal["always", "cued", "never"] = "cued",
+    surnames: Surnames = "cued",
     given: Given = "keep",
     artists: str | None = None,
     mediums: str | None = None,
@@ -65,22 +65,23 @@ def match_tags(
     cued: str | None = None,
     stop: str | None = None,
 ) -> dict[str, Any]:
-    """Give each image the tags that its caption names.
+    """Give each image the tags that its caption names, as found by `ExactMatcher` or `ReferenceMatcher`.
 
     Images without a tag are kept, with an empty list. The stage folder also receives tags.csv (every tag and its number
     of images), tags.png and samples.csv.
 
     Args:
         stage: The folder to write to.
-        matching: `exact` for `ExactMatcher`, `reference` for `ReferenceMatcher`.
-        surnames: When a surname alone counts (see `build_vocabulary`).
-        given: Whether to keep the tags that the source has, to add to them, or to replace them.
-        artists: A text file of names to use instead of clip-interrogator's list.
+        matching: exact finds whole words, the longest match and aliases; reference does what the published tag strings
+            imply.
+        surnames: When a surname alone counts; cued: only beside a word such as "by" or "style".
+        given: Keep the tags that the source already has, add to them, or replace them.
+        artists: Text file with one name per line; null uses clip-interrogator's list.
         mediums: The same for mediums.
         movements: The same for movements.
-        aliases: A text file that extends this package's list of aliases (see `vocabulary.Lists`).
-        cued: The same for spellings that are also ordinary words.
-        stop: The same for stop phrases.
+        aliases: Text file of additional aliases, in lines `name: another, and another`.
+        cued: The same for spellings that are also ordinary words, and count only beside a word such as "by".
+        stop: Text file of additional spellings that never count, one per line.
 
     Returns:
         The counts of the stage.
@@ -98,6 +99,15 @@ def match_tags(
     _write_previews(stage, images)
     kinds = {name.removesuffix(".txt"): per_kind[kind] for kind, name in KINDS.items()}
     return stage.finish({**counts, "tags": len(images), **kinds})
+
+
+def check_settings(matching: Matching, surnames: Surnames, given: Given, **lists: str | None) -> None:
+    """Check settings of `match_tags`: that its lists can be read.
+
+    Raises:
+        ConfigError: If a list is missing or empty.
+    """
+    MatcherSettings(matching, surnames, **lists).lists()
 
 
 @lru_cache(maxsize=1)
