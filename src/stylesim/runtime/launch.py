@@ -82,6 +82,7 @@ class Job:
             check_config(cfg, self.command)
             if cfg.get("resume"):
                 run_dir = find_run(cfg, run_dir)
+                _log_into(run_dir)
             cfg.run_dir = str(run_dir)
             metrics = self._run(cfg, run_dir)
         except StylesimError:
@@ -104,6 +105,14 @@ class Job:
                 if (sentence := lost_rank(error)) is None:
                     raise
                 raise sentence from error
+
+
+def _log_into(run_dir: Path) -> None:
+    """Have the log file that Hydra has configured for its new folder continue in a resumed run's folder."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.close()  # the next message opens the file
+            handler.baseFilename = str((run_dir / Path(handler.baseFilename).name).absolute())
 
 
 def _objective(cfg: DictConfig, metrics: dict[str, float]) -> Any:
