@@ -12,7 +12,7 @@ from pathlib import Path
 
 from card import contact_sheet, style_info, write_card
 from features import compare, probe_features
-from render import Pictures, render_all
+from render import Rasters, render_all
 from rules import LEAST, indistinct, redraws, twins
 from shards import digest, write_splits
 from sources import collect, read_packages
@@ -23,38 +23,39 @@ from stylesim.core.errors import StylesimError
 
 
 def build(iconify: Path, fluent_3d: Path, out: Path, processes: int) -> str:
-    """Render, apply the rules, write shards, card and contact sheet to `out`; the digest of the shards."""
+    """Render, apply the rules, write shards, card and contact sheet to `out`; return the digest of the shards."""
     sets, three_d = read_packages(iconify, fluent_3d, STYLES)
-    pictures = render_all(collect(sets, three_d, STYLES), processes)
+    rasters = render_all(collect(sets, three_d, STYLES), processes)
 
-    redrawn = redraws(pictures)
-    pictures = without(pictures, {verdict.dropped for verdict in redrawn})
-    doubled = twins(pictures)
-    pictures = {s: {c: p for c, p in drawn.items() if c not in doubled} for s, drawn in pictures.items()}
-    scarce = {style: len(drawn) for style, drawn in pictures.items() if len(drawn) < LEAST}
-    pictures = without(pictures, set(scarce))
-    alike = indistinct(pictures, probe_features(pictures))
-    pictures = without(pictures, {verdict.dropped for verdict in alike})
+    redrawn = redraws(rasters)
+    rasters = without(rasters, {verdict.dropped for verdict in redrawn})
+    doubled = twins(rasters)
+    rasters = {s: {c: p for c, p in drawn.items() if c not in doubled} for s, drawn in rasters.items()}
+    scarce = {style: len(drawn) for style, drawn in rasters.items() if len(drawn) < LEAST}
+    rasters = without(rasters, set(scarce))
+    alike = indistinct(rasters, probe_features(rasters))
+    rasters = without(rasters, {verdict.dropped for verdict in alike})
 
-    styles = [style for style in STYLES if style.name in pictures]
-    splits = divide(styles, pictures)
+    styles = [style for style in STYLES if style.name in rasters]
+    splits = divide(styles, rasters)
     infos = style_info(styles, sets)
-    write_splits(out, splits, pictures, infos, processes)
+    write_splits(out, splits, rasters, infos, processes)
     tested = [
-        (style, content, picture)
+        (style, content, raster)
         for style in styles
-        for content, picture in pictures[style.name].items()
+        for content, raster in rasters[style.name].items()
         if part(content) == "test"
     ]
     measured = {"redraw": redrawn, "indistinct": alike}
     found = digest(out)
     write_card(out, styles, splits, infos, measured, len(doubled), scarce, compare(tested), found)
-    contact_sheet(out / "contact_sheet.webp", styles, splits, pictures)
+    contact_sheet(out / "contact_sheet.webp", styles, splits, rasters)
     return found
 
 
-def without(pictures: Pictures, dropped: set[str] | set[str | None]) -> Pictures:
-    return {style: drawn for style, drawn in pictures.items() if style not in dropped}
+def without(rasters: Rasters, dropped: set[str] | set[str | None]) -> Rasters:
+    """Return the images without those of the dropped styles."""
+    return {style: drawn for style, drawn in rasters.items() if style not in dropped}
 
 
 def main() -> None:

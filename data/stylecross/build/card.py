@@ -1,4 +1,4 @@
-"""What a reader sees: the data card and the contact sheet."""
+"""Write the data card and the contact sheet."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 from features import Table
 from PIL import Image, ImageDraw
-from render import CANVAS, Pictures
+from render import CANVAS, Rasters
 from rules import COMMON, INDISTINCT, LEAST, REDRAW, TWINS, Verdict
 from sources import PACKAGES, rank
 from splits import SPLITS, Split
 from styles import FLUENT_3D, Style
 
-COLUMNS, LABEL = 14, 190  # pictures a row, pixels for the name of the style
+COLUMNS, LABEL = 14, 190  # images in a row, pixels for the name of the style
 TEMPLATE = Template(Path(__file__).with_name("card.md").read_text())
 
 
 def style_info(styles: list[Style], sets: dict[str, Any]) -> dict[str, dict[str, str]]:
-    """Title, author, source and licence of every style, as its package states them."""
+    """Return title, author, source and licence of every style, as its package states them."""
     infos = {}
     for style in styles:
         if style.source == FLUENT_3D:
@@ -47,7 +47,7 @@ def write_card(
     comparison: dict[str, Table],
     digest: str,
 ) -> None:
-    """Fill `card.md` with what this build found."""
+    """Fill `card.md` with the results of this build."""
     counts = {split: Counter(style.name for style, _ in members) for split, members in splits.items()}
     unseen = {style.name for style, _ in splits["unseen_styles"]}
     size = sum(path.stat().st_size for split in SPLITS for path in (folder / split).iterdir())
@@ -90,7 +90,7 @@ def link(text: str, url: str) -> str:
 
 
 def verdict_rows(verdicts: list[Verdict], most: int = 12) -> list[str]:
-    """The pairs that lost a style, and the nearest that did not: `most` rows or as many as lost one."""
+    """Return rows for the pairs that lost a style (all of them) and the nearest that did not, usually `most` in all."""
     lost = [v for v in verdicts if v.dropped]
     alive = [v for v in verdicts if not {v.first, v.second} & {gone.dropped for gone in lost}]
     return [
@@ -99,8 +99,8 @@ def verdict_rows(verdicts: list[Verdict], most: int = 12) -> list[str]:
     ]
 
 
-def contact_sheet(path: Path, styles: list[Style], splits: dict[str, Split], pictures: Pictures) -> None:
-    """One row a style, of test contents; a column is one content where the style draws it."""
+def contact_sheet(path: Path, styles: list[Style], splits: dict[str, Split], rasters: Rasters) -> None:
+    """Draw a row of test contents for each style; a column is one content where the style draws it."""
     tested = [*splits["unseen_contents"], *splits["unseen_styles"]]
     unseen = {style.name for style, _ in splits["unseen_styles"]}
     sheet = Image.new("RGB", (LABEL + COLUMNS * CANVAS, len(styles) * CANVAS), "white")
@@ -117,6 +117,6 @@ def contact_sheet(path: Path, styles: list[Style], splits: dict[str, Split], pic
         for column, content in enumerate(top):
             content = content if content in own else next(spare, None)
             if content:
-                picture = Image.fromarray(pictures[style.name][content])
-                sheet.paste(picture, (LABEL + column * CANVAS, row * CANVAS))
+                raster = Image.fromarray(rasters[style.name][content])
+                sheet.paste(raster, (LABEL + column * CANVAS, row * CANVAS))
     sheet.save(path, "webp", quality=80, method=6)

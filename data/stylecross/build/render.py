@@ -1,4 +1,4 @@
-"""One drawing to one 96 x 96 picture: trimmed to its ink, scaled to one box, centred on white."""
+"""Render a drawing as an image of 96 x 96 px: trimmed to its ink, scaled to one box, centred on white."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from rich.progress import track
 from sources import Drawings
 
 CANVAS, BOX = 96, 88  # pixels
-RASTER = 192  # every drawing passes through one raster of this size, so that none is sharper than another
+RASTER = 192  # every drawing is rasterised at this size, so that none is sharper than another
 QUALITY = 90  # of WebP
-INK = 16  # of 255: a pixel that is further than this from white in any channel is ink
-Pictures = dict[str, dict[str, np.ndarray]]  # by style and content, uint8 [96 96 3]
+INK = 16  # of 255: a pixel further than this from white in any channel is ink
+Rasters = dict[str, dict[str, np.ndarray]]  # by style and content, uint8 [96 96 3]
 
 
 def ink_box(pixels: np.ndarray) -> tuple[int, int, int, int] | None:
-    """Bounding box (left, top, right, bottom) of the ink of `pixels` [h w 3] uint8, or None without ink."""
+    """Return the bounding box (left, top, right, bottom) of the ink of `pixels` [h w 3] uint8, or None without ink."""
     ink = (255 - pixels.min(axis=2)) > INK
     rows, columns = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
     return None if not len(rows) else (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
 
 
 def render(drawing: str | bytes) -> np.ndarray | None:
-    """The picture [96 96 3] uint8, or None where the drawing has next to no ink or cannot be drawn."""
+    """Return the image [96 96 3] uint8, or None if the drawing has almost no ink or cannot be rendered."""
     if isinstance(drawing, str):
-        if "<text" in drawing or "<animate" in drawing:  # no fonts, and no first frames, are drawn here
+        if "<text" in drawing or "<animate" in drawing:  # there are no fonts, and a first frame would be arbitrary
             return None
         drawing = resvg_py.svg_to_bytes(svg_string=drawing, skip_system_fonts=True, width=RASTER)
     image = Image.open(io.BytesIO(drawing)).convert("RGBA")
@@ -46,21 +46,21 @@ def render(drawing: str | bytes) -> np.ndarray | None:
     return np.asarray(canvas)
 
 
-def render_all(drawings: Drawings, processes: int) -> Pictures:
-    """Every drawing that has ink, rendered by `processes` processes."""
+def render_all(drawings: Drawings, processes: int) -> Rasters:
+    """Render every drawing that has ink, with `processes` processes."""
     keys = [(style, content) for style in drawings for content in drawings[style]]
     flat = [drawings[style][content] for style, content in keys]
-    pictures: Pictures = {style: {} for style in drawings}
+    rasters: Rasters = {style: {} for style in drawings}
     with ProcessPoolExecutor(processes) as pool:
         rendered = pool.map(render, flat, chunksize=64)
-        for (style, content), picture in zip(keys, track(rendered, "Render", len(flat)), strict=True):
-            if picture is not None:
-                pictures[style][content] = picture
-    return pictures
+        for (style, content), raster in zip(keys, track(rendered, "Render", len(flat)), strict=True):
+            if raster is not None:
+                rasters[style][content] = raster
+    return rasters
 
 
-def encode(picture: np.ndarray) -> bytes:
-    """WebP, lossy for all: lossless is rarely smaller, and then the set would be known by its artefacts."""
+def encode(raster: np.ndarray) -> bytes:
+    """Encode as lossy WebP: lossless is rarely smaller, and would show by its lack of artefacts which set it is."""
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "webp", quality=QUALITY, method=6)
+    Image.fromarray(raster).save(buffer, "webp", quality=QUALITY, method=6)
     return buffer.getvalue()

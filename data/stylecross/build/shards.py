@@ -1,4 +1,4 @@
-"""The splits as gzipped WebDataset shards of nearly equal size, their index, and the digest of all."""
+"""Write the splits as gzipped WebDataset shards of nearly equal size, with their index and the digest of all."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from render import Pictures, encode
+from render import Rasters, encode
 from rich.progress import track
 from splits import SPLITS, Split
 
@@ -21,12 +21,12 @@ SHARDS = {"train": 8, "validation": 2, "unseen_contents": 2, "unseen_styles": 2}
 
 
 def write_splits(
-    folder: Path, splits: dict[str, Split], pictures: Pictures, infos: dict[str, Any], processes: int
+    folder: Path, splits: dict[str, Split], rasters: Rasters, infos: dict[str, Any], processes: int
 ) -> None:
-    """Write `folder/<split>/<number>.tar.gz` and `index.json` anew; the same pictures give the same bytes."""
+    """Write `folder/<split>/<number>.tar.gz` and `index.json` again; the same images give the same bytes."""
     for name, members in splits.items():
         shutil.rmtree(folder / name, ignore_errors=True)
-        flat = [pictures[style.name][content] for style, content in members]
+        flat = [rasters[style.name][content] for style, content in members]
         size = math.ceil(len(members) / SHARDS[name])
         with (
             ProcessPoolExecutor(processes) as pool,
@@ -43,7 +43,7 @@ def write_splits(
 
 
 def digest(folder: Path) -> str:
-    """sha256 over the lines `<split>/<shard> <sha256>` of the four indices."""
+    """Return the sha256 over the lines `<split>/<shard> <sha256>` of the four indices."""
     lines = []
     for split in SPLITS:
         for shard in json.loads((folder / split / "index.json").read_text())["shards"]:

