@@ -35,5 +35,13 @@ def preload_in_forkserver() -> None:
     DDP's constructor imports torch._dynamo. Only the first call of a test session has an effect.
     """
     multiprocessing.get_context("forkserver").set_forkserver_preload(
-        ["torch._dynamo", "torch.distributed.fsdp", "stylesim.learning.style_module"]
+        [
+            "hypothesis",
+            "pytest",
+            "torch._dynamo",
+            "torch.distributed.fsdp",
+            "stylesim.evaluation.evaluate",
+            "stylesim.learning.style_module",
+            "stylesim.scoring.style_similarity",
+        ]
     )

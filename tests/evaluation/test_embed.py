@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import multiprocessing
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -10,6 +9,7 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 from PIL import Image
+from processes import preload_in_forkserver
 
 from stylesim.core.errors import StylesimError
 from stylesim.data.sample import Sample
@@ -155,8 +155,7 @@ def _embed_on_a_rank(rank: int, world: int, folder: Path, n: int) -> None:
 @pytest.mark.parametrize(("world", "n"), [(2, 23), (3, 23), (3, 3)])  # with 3 images, some ranks have none
 def test_every_world_size_makes_the_same_set_to_the_bit(tmp_path: Path, world: int, n: int):
     alone = quiet(Projection(), items(n))
-    # Imports torch once for all ranks.
-    multiprocessing.set_forkserver_preload(["stylesim.evaluation.embed"])
+    preload_in_forkserver()
     mp.start_processes(_embed_on_a_rank, (world, tmp_path, n), world, start_method="forkserver")
     for rank in range(world):
         together = DescriptorSet.load(tmp_path / f"rank-{rank}")

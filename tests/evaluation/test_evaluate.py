@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import multiprocessing
 import os
 import shutil
 from pathlib import Path
@@ -9,6 +8,7 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 from PIL import Image
+from processes import preload_in_forkserver
 
 from stylesim.core.errors import StylesimError
 from stylesim.encoders.preprocessing import Preprocessing
@@ -120,7 +120,7 @@ def _evaluate_on_a_rank(rank: int, world: int, root: Path, folder: Path) -> None
 
 @pytest.mark.parametrize("world", [2, 3])
 def test_metrics_and_cache_are_the_same_for_every_world_size(images: Path, tmp_path: Path, world: int) -> None:
-    multiprocessing.set_forkserver_preload(["stylesim.evaluation.evaluate"])  # imports torch once for all ranks
+    preload_in_forkserver()
     mp.start_processes(_evaluate_on_a_rank, (world, images, tmp_path), world, start_method="forkserver")
     alone = metrics_of(Counting(), images, tmp_path / "run", cache=tmp_path / "cache")
     for rank in range(world):

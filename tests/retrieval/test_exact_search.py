@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import multiprocessing
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +8,7 @@ import torch
 import torch.multiprocessing as mp
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from processes import preload_in_forkserver
 
 from stylesim.core.errors import StylesimError
 from stylesim.retrieval.exact_search import search, search_distributed
@@ -131,7 +131,7 @@ def distributed_case() -> tuple[np.ndarray, np.ndarray, int]:
 
 @pytest.mark.parametrize("world", [2, 3])
 def test_every_world_size_finds_the_same_neighbours(tmp_path: Path, world: int):
-    multiprocessing.set_forkserver_preload(["stylesim.retrieval.exact_search"])  # imports torch once for all the ranks
+    preload_in_forkserver()
     mp.start_processes(_search_on_a_rank, (world, tmp_path), world, start_method="forkserver")
     alone = search_distributed(*distributed_case(), rank=0, world=1, **SHARED)
     for rank in range(world):

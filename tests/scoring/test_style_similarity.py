@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-from multiprocessing import set_forkserver_preload
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from PIL import Image
+from processes import preload_in_forkserver
 from torch import Tensor, nn
 
 from stylesim.core.errors import StylesimError
@@ -124,7 +124,7 @@ def _on_a_rank(rank: int, folder: str) -> None:
 
 def test_two_processes_compute_what_one_does(tmp_path: Path) -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
-    set_forkserver_preload(["stylesim.scoring.style_similarity", "stylesim.scoring.style_score"])
+    preload_in_forkserver()
     mp.start_processes(_on_a_rank, args=(str(tmp_path),), nprocs=2, start_method="forkserver")
     for rank in range(2):
         found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
