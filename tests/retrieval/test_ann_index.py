@@ -22,7 +22,7 @@ def clusters(n: int, seed: int = 0) -> np.ndarray:
 @pytest.mark.parametrize(("kind", "least"), [("ivf", 0.5), ("hnsw", 0.99), ("pq", 0.3)])
 def test_an_index_reports_its_recall(kind, least):
     pytest.importorskip("faiss")
-    gallery, queries = clusters(400 if kind == "pq" else 2000), clusters(60, seed=1)  # training codes takes seconds
+    gallery, queries = clusters(2000), clusters(60, seed=1)
     exact = search(queries, gallery, 10)
     result = approximate_search(build_ann_index(gallery, kind), queries, 10, sample=60)
 
