@@ -21,6 +21,9 @@ from stylesim.encoders.weights.weight_formats import WeightFile, load_strictly
 class CSDEncoder(StyleEncoder):
     """Compute `normalise(backbone(images) @ style_head)`, where the heads are matrices without a bias.
 
+    The style head gives the descriptor. The content head is only an adversary during training; in the released weights
+    its output is, in the words of the authors, left over from a failed experiment.
+
     The backbone stays in evaluation mode during training, as in the published code: batch norms keep their statistics,
     dropout and stochastic depth are off, and a descriptor does not depend on the other images of its batch.
 

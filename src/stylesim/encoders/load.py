@@ -1,4 +1,4 @@
-"""load_encoder: an encoder by the name of its configuration, or from a checkpoint."""
+"""Load an encoder by the name of its configuration, or from a checkpoint."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from stylesim.core.conf import conf_dir
-from stylesim.core.errors import StylesimError
+from stylesim.core.errors import ConfigError, StylesimError, WeightsError
 from stylesim.core.targets import check_targets
 from stylesim.core.wording import suggest
 from stylesim.encoders.weights.locate import check_model_weights
@@ -27,38 +27,56 @@ def load_encoder(
     dtype: str | torch.dtype | None = None,
     **options: Any,
 ) -> StyleEncoder:
-    """An encoder in evaluation mode: `load_encoder("csd_vitl").encode(["a.jpg", "b.jpg"])`.
+    """Load an encoder in evaluation mode.
 
-    The name is that of a configuration of conf/model; `weights` and further `options` (`image_size=336`,
-    `preset="reference"`) replace what stands there. Without `weights` the CSD models on CLIP take the official
-    ones. A path is a checkpoint of ours, the .safetensors that training leaves. `device`: "auto" is CUDA, MPS or
-    CPU. `dtype`: of weights and arithmetic, such as "bfloat16"; descriptors come out as float32.
+    `load_encoder("csd_vitl")` is the released CSD model. Its README states that these weights do not reproduce the
+    numbers of table 1 of the paper. `csd_vitb` was never released and needs a checkpoint. All names:
+    `list_models()`.
 
-    Raises StylesimError for an unknown name or option, weights that are not to be had, and a model whose head has
-    never been trained, unless `weights` ask for it.
+    Args:
+        name_or_path: Name of a configuration in conf/model, or a checkpoint: a .safetensors file of a training run.
+        weights: Keyword or file of weights, instead of the configured ones. By default the CSD models on CLIP use the
+            official weights.
+        device: Device; "auto" is CUDA, MPS or CPU.
+        dtype: Dtype of weights and arithmetic, such as "bfloat16". Descriptors are float32 in any case.
+        **options: Further options of the configuration, such as `image_size=336` or `preset="reference"`.
+
+    Raises:
+        ConfigError: If the name, an option or the dtype is unknown.
+        WeightsError: If the weights cannot be obtained or do not fit, or the style head has not been trained and
+            `weights` is not given.
+
+    Example:
+        >>> encoder = load_encoder("csd_vitl")
+        >>> descriptors = encoder.encode(["a.jpg", "b.jpg"])  # [2 768], L2-normalised
+        >>> similarity = descriptors[0] @ descriptors[1]
     """
     if Path(name_or_path).is_file():
         if weights or options:
-            raise StylesimError(f"{name_or_path} is a checkpoint: its weights and options cannot be chosen again.")
+            raise ConfigError(f"{name_or_path} is a checkpoint, so weights and options cannot be changed.")
         from stylesim.encoders.weights.checkpoint import load_checkpoint
 
         encoder = load_checkpoint(name_or_path)
     else:
         encoder = _build(str(name_or_path), {"weights": weights, **options} if weights else options)
         if not (weights or encoder.provenance.trained_head):
-            raise StylesimError(
-                f"The head of {name_or_path} is random or a copy of CLIP's until it is trained: pass the checkpoint of "
-                f"a run instead of the name, or ask for it all the same with weights={encoder.provenance.weights!r}."
+            raise WeightsError(
+                f"The style head of {name_or_path} has not been trained: pass the checkpoint of a run instead of the "
+                f"name, or weights={encoder.provenance.weights!r} to use the model anyway."
             )
-    return _place(encoder, device, dtype)
+    return _move(encoder, device, dtype)
 
 
 def model_config(name: str) -> DictConfig:
-    """conf/model/<name>.yaml on top of those that its defaults list names; StylesimError for an unknown name."""
+    """Return conf/model/<name>.yaml, merged with the files that its defaults list names.
+
+    Raises:
+        ConfigError: If there is no such file.
+    """
     folder = conf_dir() / "model"
     if not (path := folder / f"{name}.yaml").is_file():
         known = sorted(file.stem for file in folder.glob("*.yaml"))
-        raise StylesimError(f"There is no file and no model named {name!r}.{suggest(name, known)}")
+        raise ConfigError(f"There is no file and no model named {name!r}.{suggest(name, known)}")
     own = OmegaConf.load(path)
     assert isinstance(own, DictConfig)
     bases = [model_config(base) for base in own.pop("defaults", []) if base != "_self_"]
@@ -67,7 +85,7 @@ def model_config(name: str) -> DictConfig:
 
 def _build(name: str, options: dict[str, Any]) -> StyleEncoder:
     model = OmegaConf.merge(model_config(name), options)
-    cfg = OmegaConf.create({"model": model, "controls": {}, "csd_weights": "official"})
+    cfg = OmegaConf.create({"model": model, "csd_weights": "official"})
     check_targets(cfg)
     check_model_weights(cfg.model)
     from hydra.errors import InstantiationException
@@ -75,20 +93,20 @@ def _build(name: str, options: dict[str, Any]) -> StyleEncoder:
 
     try:
         return instantiate(cfg.model)
-    except InstantiationException as error:  # Hydra wraps what a factory says
+    except InstantiationException as error:  # Hydra wraps the error of a factory
         if isinstance(error.__cause__, StylesimError):
             raise error.__cause__ from None
         raise
 
 
-def _place(encoder: StyleEncoder, device: str | torch.device, dtype: str | torch.dtype | None) -> StyleEncoder:
+def _move(encoder: StyleEncoder, device: str | torch.device, dtype: str | torch.dtype | None) -> StyleEncoder:
     import torch
 
     from stylesim.core.devices import pick_device
 
     if isinstance(dtype, str):
-        wanted = getattr(torch, dtype, None)
-        if not (isinstance(wanted, torch.dtype) and wanted.is_floating_point):
-            raise StylesimError(f"dtype={dtype} is none of float32, bfloat16, float16.")
-        dtype = wanted
+        named = getattr(torch, dtype, None)
+        if not (isinstance(named, torch.dtype) and named.is_floating_point):
+            raise ConfigError(f"dtype must be one of float32, bfloat16, float16, got {dtype!r}.")
+        dtype = named
     return encoder.to(pick_device() if device == "auto" else device, dtype).eval()

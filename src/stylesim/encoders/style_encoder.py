@@ -57,7 +57,9 @@ class StyleEncoder(nn.Module):
     """Map normalised images `[b 3 h w]` to L2-normalised descriptors `[b d]`. Subclasses implement `forward`.
 
     `forward` takes images that are already resized and normalised; `encode` takes raw ones. The inner product of two
-    descriptors is their cosine similarity.
+    descriptors is their cosine similarity. It is not calibrated: what counts as similar depends on the encoder and the
+    images, so compare it with the similarities within and between known styles, as `stylesim score` does. The prototype
+    of several works is the normalised mean of their descriptors.
 
     Args:
         dim: Length d of a descriptor.
