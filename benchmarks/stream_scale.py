@@ -180,11 +180,11 @@ class ScanningSource:
     def __init__(self, source: Source) -> None:
         self.source, self.counts, self.opened = source, source.counts, 0
 
-    def read(self, number: int, places: Sequence[int]) -> Iterator[Sample]:
+    def read(self, number: int, positions: Sequence[int]) -> Iterator[Sample]:
         self.opened += 1
-        wanted = set(places)
-        samples = self.source.read(number, range(places[-1] + 1))
-        return (sample for place, sample in enumerate(samples) if place in wanted)
+        wanted = set(positions)
+        samples = self.source.read(number, range(positions[-1] + 1))
+        return (sample for position, sample in enumerate(samples) if position in wanted)
 
 
 def shuffling(plan: Plan) -> dict[str, float]:

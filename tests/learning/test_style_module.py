@@ -213,7 +213,7 @@ class PullTogether(nn.Module):
 
     def __init__(self, scale: float) -> None:
         super().__init__()
-        self.register_buffer("scale", torch.tensor(scale), persistent=False)
+        self.scale = scale
 
     def forward(
         self, views: Tensor, tags: Tensor, *, anchors: slice, content: Tensor | None = None
@@ -240,10 +240,9 @@ def test_a_user_loss_trains_with_and_without_a_content_head():
 
 
 def test_a_function_is_a_loss_as_well():
-    weights = {"temperature": 0.1, "supervised_weight": 1.0, "ssl_weight": 0.2}
-    modules = [StyleModule(encoder_of(False), loss) for loss in (CSDLoss(**weights), partial(csd_loss, **weights))]
     losses = []
-    for module in modules:
+    for loss in (CSDLoss(), partial(csd_loss, temperature=0.1, supervised_weight=1.0, ssl_weight=0.2)):
+        module = StyleModule(encoder_of(False), loss)
         attach(module)
         losses.append(module.training_step(batch_of(slice(0, 4), 0, 4), 0))
     assert torch.equal(*losses)

@@ -32,6 +32,7 @@ def test_error_of_the_program_keeps_its_traceback() -> None:
         ("hydra/launcher=nowhere", "pip install 'stylesim[launchers]'"),
         ("modle=csd_vitb", "modle is not a key. Did you mean 'model'?"),
         ("loss.temprature=1", "temprature is not a key of loss. Did you mean 'temperature'?"),
+        ("learning.content_weight=0.1", "content_weight is not a key of learning. It is now loss.content_weight."),
         ("sed=1", "stylesim train --cfg job"),
         ("a=[", "The override a=[ cannot be read"),
     ],

@@ -46,6 +46,7 @@ def test_every_yaml_file_fits_the_signature_of_what_it_configures(choice: str) -
     [
         ("train", ["loss.temperature=abc"], "loss.temperature must be a number, got 'abc'."),
         ("train", ["+loss.temprature=0.1"], "Did you mean 'temperature'?"),
+        ("train", ["+learning.content_weight=0.1"], "It is now loss.content_weight."),
         ("train", ["data=folder"], "data.root must be given: add data.root=... to the command."),
         ("train", ["loss._target_=stylesim.learning.losses.CSDLos"], "Did you mean 'CSDLoss'?"),
         ("train", ["seed=1.5", "data.seed=0"], "seed must be an integer, got 1.5."),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+from stylesim.core.wording import suggest
 
 _TARGETS = {
     "curation.downloads.img2dataset": "curation.sources.img2dataset.img2dataset",
@@ -40,6 +42,16 @@ _TARGETS = {
     "retrieval.spec.RetrievalSpec": "evaluation.retrieval_spec.RetrievalSpec",
 }
 """Old `_target_` -> new one, both without the leading `stylesim.`. Tests check that every new name exists."""
+
+_MOVED_KEYS = {"learning.content_weight": "loss.content_weight"}
+"""Old key -> new one."""
+
+
+def suggest_key(path: str, known: Iterable[str]) -> str:
+    """Return where an unknown key has moved since an earlier version, or else the nearest of the `known` names."""
+    if path in _MOVED_KEYS:
+        return f" It is now {_MOVED_KEYS[path]}."
+    return suggest(path.rpartition(".")[2], known)
 
 
 def current_target(target: str) -> str:

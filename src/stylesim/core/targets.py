@@ -13,8 +13,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from stylesim.core.conf import PACKAGE
 from stylesim.core.errors import ConfigError
+from stylesim.core.legacy_configs import suggest_key
 from stylesim.core.signatures import signature
-from stylesim.core.wording import describe_type, show_value, suggest
+from stylesim.core.wording import describe_type, show_value
 
 
 def check_targets(cfg: DictConfig) -> None:
@@ -78,7 +79,7 @@ def _problems(path: str, node: DictConfig) -> Iterator[str]:
     parameters = signature(target)
     for key, value in values.items():
         if key not in parameters:
-            yield f"{path}.{key} is not a parameter of {target}.{suggest(key, parameters)}"
+            yield f"{path}.{key} is not a parameter of {target}.{suggest_key(f'{path}.{key}', parameters)}"
         elif value == "???":
             yield missing_value(f"{path}.{key}")
         elif not (isinstance(value, Mapping) and "_target_" in value) and (

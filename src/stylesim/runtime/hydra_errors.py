@@ -9,7 +9,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from stylesim.core.errors import StylesimError
-from stylesim.core.wording import nearest_first, suggest
+from stylesim.core.legacy_configs import suggest_key
+from stylesim.core.wording import nearest_first
 
 USER_ERRORS = (StylesimError, HydraException, OmegaConfBaseException)
 """Classes of errors that may be the user's."""
@@ -61,7 +62,7 @@ def _unknown_key(key: str, chain: list[BaseException], command: str) -> str:
     known = [str(other) for other in node if other != "hydra"] if OmegaConf.is_dict(node) else []  # type: ignore[union-attr]
     within = f" of {parent}" if parent else ""
     hint = f" All keys and their values: stylesim {command} --cfg job"
-    return f"{name} is not a key{within}.{suggest(name, known) if known else ''}{hint}"
+    return f"{name} is not a key{within}.{suggest_key(key, known) if known else ''}{hint}"
 
 
 def _first_line(error: BaseException) -> str:
