@@ -1,4 +1,4 @@
-"""Small shards and image files, written as users' are, and ways to break them."""
+"""Write small shards and image files, and damage them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stylesim.data.shards.shard_writer import ShardWriter
 
 
 def picture(number: int, width: int = 40, height: int = 30, kind: str = "JPEG") -> bytes:
-    """An encoded picture of soft random colours."""
+    """Return an encoded image of soft random colours."""
     colours = np.random.default_rng(number).integers(0, 256, (3, 4, 3), dtype=np.uint8)
     out = io.BytesIO()
     Image.fromarray(colours).resize((width, height)).save(out, kind)
@@ -23,7 +23,7 @@ def picture(number: int, width: int = 40, height: int = 30, kind: str = "JPEG") 
 
 
 def write_root(folder: Path, count: int = 40, *, size: int = 7, suffix: str = ".tar", tags: int = 3) -> Path:
-    """Shards of `count` pictures whose tag is `set:<number % tags>`, with their index."""
+    """Write shards of `count` images with the tag `set:<number % tags>`, and their index."""
     with ShardWriter(folder, size=size, suffix=suffix) as writer:
         for number in range(count):
             labels = {"tags": [f"set:{number % tags}"], "content": f"c{number // tags}"}
@@ -33,7 +33,7 @@ def write_root(folder: Path, count: int = 40, *, size: int = 7, suffix: str = ".
 
 
 def write_tar(path: Path, members: dict[str, bytes | dict]) -> Path:
-    """A tar of these members; a dict is written as JSON."""
+    """Write a tar of these members; a dict is written as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w") as tar:
         for name, content in members.items():

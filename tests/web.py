@@ -1,4 +1,4 @@
-"""A web server of one file in this process, that can break off, ignore ranges and send something else."""
+"""A web server of one file that can break off, ignore ranges and send something else."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Server:
-    """Serve `content` at `url`. A connection breaks off after `most` bytes, and for good at byte `end`, if given.
+    """Serve `content` at `url`. A connection breaks off after `most` bytes; byte `end` is never sent, if given.
 
-    `requests` holds the Range header of every request (None without one). Any path with `missing` is a 404.
+    `requests` lists the Range header of every request (None without one). A path with `missing` is answered with 404.
     """
 
     def __init__(self, content: bytes, *, ranges: bool = True, most: int | None = None, end: int | None = None) -> None:

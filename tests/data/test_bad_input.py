@@ -16,10 +16,8 @@ from PIL import Image
 
 from stylesim.core.errors import DataError, StylesimError
 from stylesim.data.batch import Batch
-from stylesim.data.damage_log import EXAMPLES, DamageLog
 from stylesim.data.modules import ShardDataModule
 from stylesim.data.roots import Root, name_roots
-from stylesim.data.sampling.batch_shares import split_batch
 from stylesim.data.shards.indexing import index_shards
 from stylesim.data.shards.shard_index import load_index, verify_digests
 from stylesim.data.shards.shard_samples import read_shards
@@ -39,7 +37,7 @@ def damage_of(batches: list[Batch]) -> list[tuple[str, str]]:
     return [pair for batch in batches for pair in batch.damaged]
 
 
-# What is refused at the start.
+# Refused at the start.
 
 
 def test_a_missing_root_is_named():
@@ -47,7 +45,7 @@ def test_a_missing_root_is_named():
         module_of("/no/such/place").train_dataloader()
 
 
-def test_no_root_at_all():
+def test_an_empty_list_of_roots_is_refused():
     with pytest.raises(StylesimError, match="must name at least one folder"):
         module_of([]).train_dataloader()
 
@@ -89,7 +87,7 @@ def test_an_index_that_disagrees_with_the_files_is_refused(tmp_path: Path):
     assert "00000.tar is missing; more.tar is not listed; 00002.tar has" in str(caught.value)
 
 
-def test_a_shard_of_the_right_size_and_the_wrong_bytes_is_found_by_its_digest(tmp_path: Path):
+def test_a_shard_with_the_right_size_but_other_bytes_is_found_by_its_digest(tmp_path: Path):
     root = write_root(tmp_path / "train", 8)
     data = bytearray((root / "00001.tar").read_bytes())
     data[700] ^= 1
@@ -98,7 +96,7 @@ def test_a_shard_of_the_right_size_and_the_wrong_bytes_is_found_by_its_digest(tm
         verify_digests(load_index(Root(str(root), "train")), show=False)
 
 
-def test_an_address_where_nothing_answers_is_named():
+def test_an_address_that_does_not_answer_is_named():
     with pytest.raises(StylesimError, match=r"http://127.0.0.1:9/x/index.json cannot be read"):
         module_of("http://127.0.0.1:9/x").train_dataloader()
 
@@ -109,27 +107,14 @@ def test_tags_that_match_nothing_name_near_ones(tmp_path: Path):
         module_of(str(root), tags=["sett:*"]).train_dataloader()
 
 
-def test_a_batch_that_the_data_do_not_fill(tmp_path: Path):
+def test_data_that_do_not_fill_a_batch_are_refused(tmp_path: Path):
     with pytest.raises(StylesimError, match="8 images do not fill one global batch of 9"):
         batches_of(write_root(tmp_path / "train", 8), batch_size=9)
 
 
-def test_a_root_that_is_given_twice():
+def test_a_root_that_is_given_twice_is_refused():
     with pytest.raises(StylesimError, match="must be given once"):
         name_roots(["/data/a", "/data/a"])
-
-
-@pytest.mark.parametrize(
-    ("weights", "words"),
-    [
-        ({"a": 1.0, "b": 0.0}, "must be positive"),
-        ({"a": 1.0, "b": -1.0}, "must be positive"),
-        ({"a": 99.0, "b": 1.0}, "less than one"),
-    ],
-)
-def test_weights_that_cannot_be_kept(weights: dict[str, float], words: str):
-    with pytest.raises(StylesimError, match=words):
-        split_batch(8, weights)
 
 
 def test_fewer_shards_than_readers_are_split_further(tmp_path: Path):
@@ -137,11 +122,11 @@ def test_fewer_shards_than_readers_are_split_further(tmp_path: Path):
     assert len({key for batch in batches for key in batch.keys}) == 24
 
 
-# What is skipped on the way.
+# Skipped while reading.
 
 
 def broken_root(tmp_path: Path, **members: bytes | dict) -> Path:
-    """Twelve good images and what is given, indexed."""
+    """Write and index a shard of twelve good images and the given members."""
     good: dict[str, bytes | dict] = {}
     for number in range(12):
         good |= {f"good{number}.jpg": picture(number), f"good{number}.json": {"tags": ["x"]}}
@@ -151,8 +136,8 @@ def broken_root(tmp_path: Path, **members: bytes | dict) -> Path:
     return root
 
 
-def a_bomb() -> bytes:
-    """A PNG that says it is 30,000 x 30,000 px."""
+def gigapixel_png() -> bytes:
+    """Return a PNG whose header says that it is 30,000 x 30,000 px."""
     data = bytearray(picture(0, kind="PNG"))
     data[16:24] = (30_000).to_bytes(4, "big") * 2
     data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
@@ -160,7 +145,7 @@ def a_bomb() -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("members", "words"),
+    ("members", "problem"),
     [
         ({"bad__json": {"tags": []}}, "no image"),
         ({"bad__jpg": picture(0)}, "no labels"),
@@ -170,19 +155,19 @@ def a_bomb() -> bytes:
         ({"bad__jpg": picture(0), "bad__json": {"tags": "impressionism"}}, "must be a list of strings"),
         ({"bad__jpg": b"no image", "bad__json": {"tags": []}}, "cannot be decoded"),
         ({"bad__jpg": picture(0)[:300], "bad__json": {"tags": []}}, "cannot be decoded"),
-        ({"bad__png": a_bomb(), "bad__json": {"tags": []}}, "30000|bomb"),
+        ({"bad__png": gigapixel_png(), "bad__json": {"tags": []}}, "30000|bomb"),
     ],
 )
-def test_a_damaged_sample_leaves_its_batch_short_and_is_named(tmp_path: Path, members: dict, words: str):
+def test_a_damaged_sample_leaves_its_batch_short_and_is_named(tmp_path: Path, members: dict, problem: str):
     root = broken_root(tmp_path, **members)
     batches = batches_of(root, batch_size=13)
-    [(where, why)] = damage_of(batches)
-    assert where == "train/0/bad"
-    assert re.search(words, why), why
+    [(key, reason)] = damage_of(batches)
+    assert key == "train/0/bad"
+    assert re.search(problem, reason), reason
     assert batches[0].views.shape[1] == len(batches[0].tags) == len(batches[0].keys) == 12
 
 
-def test_a_batch_may_be_all_damage(tmp_path: Path):
+def test_all_samples_of_a_batch_may_be_damaged(tmp_path: Path):
     write_tar(tmp_path / "train" / "0.tar", {f"k{i}.json": {"tags": ["x"]} for i in range(4)})
     index_shards(tmp_path / "train", show=False)
     [batch] = batches_of(tmp_path / "train")
@@ -191,7 +176,7 @@ def test_a_batch_may_be_all_damage(tmp_path: Path):
     assert len(batch.damaged) == 4
 
 
-def test_an_unknown_tag_asks_for_a_new_index(tmp_path: Path):
+def test_a_tag_that_is_not_in_the_index_ends_the_run(tmp_path: Path):
     root = broken_root(tmp_path, odd__jpg=picture(1), odd__json={"tags": ["y"]})
     index = json.loads((root / "index.json").read_text())
     del index["tags"]["y"]
@@ -203,7 +188,7 @@ def test_an_unknown_tag_asks_for_a_new_index(tmp_path: Path):
             batches_of(root, batch_size=13, workers=workers)
 
 
-def test_images_without_tags_and_tags_not_selected_stay(tmp_path: Path):
+def test_images_without_selected_tags_are_kept(tmp_path: Path):
     root = broken_root(
         tmp_path,
         none__jpg=picture(1),
@@ -223,7 +208,7 @@ def test_a_root_without_any_tag_trains_without_labels(tmp_path: Path):
     assert batch.tags.shape == (4, 0)
 
 
-def test_what_img2dataset_writes_is_accepted_as_it_is(tmp_path: Path):
+def test_shards_of_img2dataset_are_read_unchanged(tmp_path: Path):
     members: dict[str, bytes | dict] = {}
     for number in range(4):
         key = f"{number:09d}"
@@ -244,7 +229,7 @@ def test_what_img2dataset_writes_is_accepted_as_it_is(tmp_path: Path):
 
 
 @pytest.mark.parametrize("suffix", [".tar", ".tar.gz"])
-def test_of_a_truncated_shard_the_rest_is_skipped_and_counted(tmp_path: Path, suffix: str):
+def test_the_missing_part_of_a_truncated_shard_is_skipped_and_counted(tmp_path: Path, suffix: str):
     root = write_root(tmp_path / "train", 24, size=8, suffix=suffix)
     shard = root / f"00000{suffix}"
     shard.write_bytes(shard.read_bytes()[: shard.stat().st_size // 2])
@@ -268,14 +253,14 @@ def test_a_truncated_shard_is_indexed_as_far_as_it_can_be_read(tmp_path: Path):
     assert damage_of(batches_of(root, batch_size=count)) == []
 
 
-def test_a_shard_that_is_no_tar_is_skipped_whole(tmp_path: Path):
+def test_all_samples_of_a_shard_that_is_not_a_tar_are_skipped(tmp_path: Path):
     root = write_root(tmp_path / "train", 24, size=8)
     size = (root / "00001.tar").stat().st_size
     (root / "00001.tar").write_bytes(np.random.default_rng(0).bytes(size))
     assert len(damage_of(batches_of(root))) == 8
 
 
-def test_a_shard_that_vanishes_from_a_server_or_holds_too_little(tmp_path: Path):
+def test_a_remote_shard_that_is_missing_or_too_short_is_skipped(tmp_path: Path):
     root = write_root(tmp_path / "train", 24, size=8)
     edit_index(root, count=10)
     (root / "00001.tar").unlink()
@@ -295,7 +280,7 @@ def test_damage_is_the_same_after_a_resume(tmp_path: Path):
     assert [(b.keys, b.damaged) for b in tail] == [(b.keys, b.damaged) for b in whole[2:]]
 
 
-def test_items_to_describe_leave_out_and_name_the_damaged(tmp_path: Path):
+def test_reading_shards_through_names_the_damaged_samples(tmp_path: Path):
     root = broken_root(tmp_path, bad__jpg=picture(0))
     samples = read_shards(root)
     assert len(samples) == len(list(samples)) == 13
@@ -303,44 +288,9 @@ def test_items_to_describe_leave_out_and_name_the_damaged(tmp_path: Path):
     assert (bad.id, bad.image, bad.problem) == ("train/0/bad", None, "no labels: there is no .json beside the image")
 
 
-def test_an_image_rotated_by_its_exif_stands_upright(tmp_path: Path):
+def test_an_image_with_an_exif_rotation_is_not_damaged(tmp_path: Path):
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (40, 20), "red").save(tmp_path / "x.jpg", exif=exif)
     root = broken_root(tmp_path, up__jpg=(tmp_path / "x.jpg").read_bytes(), up__json={"tags": []})
     assert damage_of(batches_of(root, batch_size=13)) == []
-
-
-# Counting it.
-
-
-def test_more_damage_than_allowed_stops_a_run_with_examples():
-    log = DamageLog()
-    log.add(980, [(f"train/0/{i}", "no image") for i in range(30)])
-    with pytest.raises(StylesimError, match=r"3.0% of the images are damaged.*\n.*30 of 1,010"):
-        log.raise_if_over(0.01)
-    assert log.summary().count("no image") == EXAMPLES
-    assert "and 10 more" in log.summary()
-
-
-def test_a_broken_image_that_is_drawn_again_and_again_counts_once_where_that_is_asked():
-    once, always = DamageLog(once=True), DamageLog()
-    for _ in range(50):
-        for log in (once, always):
-            log.add(63, [("rare", "broken")])
-    assert (once.skipped, once.seen) == (1, 50 * 63 + 1)
-    once.raise_if_over(0.01)
-    with pytest.raises(StylesimError, match=r"1\.6% of the images"):
-        always.raise_if_over(0.01)
-    once.add(0, [(f"{number}", "broken") for number in range(99)])
-    with pytest.raises(StylesimError, match="100 of 3,250 images"):
-        once.raise_if_over(0.01)
-
-
-def test_little_damage_and_early_damage_stop_nothing():
-    log = DamageLog()
-    log.add(3, [("train/0/1", "no image")])
-    log.raise_if_over(0.01)
-    log.add(2000)
-    log.raise_if_over(0.01)
-    assert DamageLog().summary() == "None of 0 images was damaged."

@@ -1,3 +1,5 @@
+"""Opening the images of any locations."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -8,7 +10,7 @@ from stylesim.data.open_samples import open_samples
 from stylesim.data.roots import name_roots
 
 
-def test_shards_and_folders_are_read_one_after_the_other_under_their_names(shards: Path, tmp_path: Path) -> None:
+def test_shards_and_folders_are_read_one_after_the_other_with_their_names(shards: Path, tmp_path: Path) -> None:
     for style in STYLES:
         (tmp_path / "mine" / style).mkdir(parents=True)
         (tmp_path / "mine" / style / "one.png").write_bytes(draw(style, 1))

@@ -1,4 +1,4 @@
-"""The committed data set: what its card promises, read from the shards themselves."""
+"""StyleCross: its shards keep what its card says."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_card_states_the_digest_of_the_shards() -> None:
     assert hashlib.sha256("".join(lines).encode()).hexdigest() in (ROOT / "README.md").read_text()
 
 
-def test_whole_folder_stays_under_25_megabytes() -> None:
+def test_the_folder_is_smaller_than_25_megabytes() -> None:
     assert sum(path.stat().st_size for path in ROOT.rglob("*") if path.is_file()) < 25e6
 
 
@@ -77,13 +77,13 @@ def test_index_agrees_with_the_shards(splits: dict[str, list[Sample]]) -> None:
             assert (shard["bytes"], shard["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
 
 
-def test_shards_of_a_split_are_of_one_size() -> None:
+def test_shards_of_a_split_have_nearly_one_size() -> None:
     for split in SPLITS:
         counts = [shard["count"] for shard in json.loads((ROOT / split / "index.json").read_text())["shards"]]
         assert max(counts) - min(counts) <= len(counts)
 
 
-def test_contents_stand_in_one_part_only(splits: dict[str, list[Sample]]) -> None:
+def test_each_content_is_in_one_part_only(splits: dict[str, list[Sample]]) -> None:
     train, validation = contents(splits["train"]), contents(splits["validation"])
     tests = contents(splits["unseen_contents"]) | contents(splits["unseen_styles"])
     assert not train & validation
@@ -91,7 +91,7 @@ def test_contents_stand_in_one_part_only(splits: dict[str, list[Sample]]) -> Non
     assert not validation & tests
 
 
-def test_held_out_families_are_never_seen(splits: dict[str, list[Sample]]) -> None:
+def test_held_out_families_are_not_trained_on(splits: dict[str, list[Sample]]) -> None:
     seen, unseen = of(splits["train"], "family"), of(splits["unseen_styles"], "family")
     assert not seen & unseen
     for split in ("validation", "unseen_contents"):
@@ -108,8 +108,8 @@ def test_there_are_enough_styles_queries_and_training_images(splits: dict[str, l
     assert max(trained.values()) <= 5 * min(trained.values())
 
 
-def test_every_query_has_something_to_find(splits: dict[str, list[Sample]]) -> None:
-    """Another content by the same hand, always; the same content by another hand, for many."""
+def test_every_query_has_a_relevant_image(splits: dict[str, list[Sample]]) -> None:
+    """Every query has another content of its style; many have the same content in another style."""
     gallery = [*splits["unseen_contents"], *splits["unseen_styles"]]
     by_style = Counter(sample.tags["set"] for sample in gallery)
     by_content = Counter(sample.labels["content"] for sample in gallery)
@@ -128,7 +128,7 @@ def test_labels_are_complete_and_keys_are_unique(splits: dict[str, list[Sample]]
         assert sample.labels["author"]
 
 
-def test_a_style_has_one_family_one_manner_and_a_credit(splits: dict[str, list[Sample]]) -> None:
+def test_each_style_has_one_family_one_manner_and_a_credit(splits: dict[str, list[Sample]]) -> None:
     card = (ROOT / "README.md").read_text()
     credits = {
         (*sample.tags.values(), sample.labels["licence"], sample.labels["author"])
@@ -143,13 +143,13 @@ def test_a_style_has_one_family_one_manner_and_a_credit(splits: dict[str, list[S
         assert "NC" not in licence
 
 
-def test_ink_fills_one_box_in_every_picture(splits: dict[str, list[Sample]]) -> None:
-    """Margins betray nothing: the ink's longer side is that of the box, and its middle that of the canvas."""
+def test_ink_fills_one_box_in_every_image(splits: dict[str, list[Sample]]) -> None:
+    """Margins say nothing about the set: the ink has the longer side of the box and the centre of the canvas."""
     away = []
     for sample in (sample for members in splits.values() for sample in members[::3]):
-        picture = np.asarray(Image.open(io.BytesIO(sample.image)).convert("RGB"))
-        assert picture.shape == (CANVAS, CANVAS, 3)
-        ink = (255 - picture.min(axis=2)) > 16
+        image = np.asarray(Image.open(io.BytesIO(sample.image)).convert("RGB"))
+        assert image.shape == (CANVAS, CANVAS, 3)
+        ink = (255 - image.min(axis=2)) > 16
         rows, columns = (np.flatnonzero(ink.any(axis=axis)) for axis in (1, 0))
         ends = np.array([[rows[0], rows[-1] + 1], [columns[0], columns[-1] + 1]])
         away.append((abs(np.ptp(ends, axis=1).max() - BOX), abs(ends.sum(axis=1) - CANVAS).max() / 2))

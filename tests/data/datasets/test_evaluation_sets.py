@@ -6,13 +6,10 @@ import logging
 from pathlib import Path
 from types import SimpleNamespace
 
-import pandas as pd
 import pytest
 from corpus import picture, write_root
 
 from stylesim.data.datasets.evaluation_sets import Census, TaggedSets, chance, summary
-from stylesim.data.datasets.folder import find_samples
-from stylesim.data.image_tables import write_image_table
 from stylesim.data.sample import Sample
 
 
@@ -34,23 +31,6 @@ def test_the_summary_counts_labels_of_either_side() -> None:
         "Mine: 5 images, 2 queries and a gallery of 3\n"
         "  artists: 3 x a:*, chance 16.67% (33.33% by the number of labels)"
     )
-
-
-def test_a_table_returns_its_samples_under_their_own_keys(tmp_path: Path) -> None:
-    (tmp_path / "far").mkdir()
-    (tmp_path / "far" / "1.jpg").write_bytes(picture(1))
-    item = Sample("1.jpg", tmp_path / "far" / "1.jpg", ["artist:a; b|c", "genre:x"], None, "s")
-    table = write_image_table([item], tmp_path / "run" / "q.parquet")
-    (again,) = find_samples(table)
-    assert again == item._replace(id="q/1.jpg", source=table)
-    assert [file.name for file in (tmp_path / "run").iterdir()] == ["q.parquet"]
-
-
-def test_two_images_of_one_key_are_both_kept(tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        (tmp_path / f"{name}.jpg").write_bytes(picture(1))
-    pd.DataFrame({"path": ["a.jpg", "b.jpg"], "key": ["k", ""]}).to_csv(tmp_path / "t.csv", index=False)
-    assert [item.id for item in find_samples(tmp_path / "t.csv")] == ["t/b.jpg", "t/k"]
 
 
 def test_shards_are_counted_by_their_index_and_evaluated_by_group(

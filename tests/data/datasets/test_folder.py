@@ -1,4 +1,4 @@
-"""A user's own images, by folder and by table."""
+"""A user's own images, in folders and in tables."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def module_of(root: Any, **options: Any) -> FolderDataModule:
     return FolderDataModule(root, **{"batch_size": 4, "workers": 0, "views": TwoViews(8)} | options)
 
 
-def test_the_first_folder_is_the_tag_and_the_top_has_none(folder: Path):
+def test_the_first_folder_is_the_tag_and_images_at_the_top_have_none(folder: Path):
     items = find_samples(folder)
     assert Counter(tuple(item.tags) for item in items) == {("klee",): 10, ("monet",): 10, (): 1}
     assert items[-1].id == "mine/top.png"
@@ -67,19 +67,19 @@ def test_a_table_names_paths_tags_and_contents(folder: Path, suffix: str):
 
 
 @pytest.mark.parametrize(
-    ("columns", "words"),
+    ("columns", "message"),
     [
         ({"url": ["x"]}, "expected one of path, image, name, file, got url"),
         ({"path": ["gone.jpg"]}, "Give paths relative to the table"),
     ],
 )
-def test_a_table_that_names_no_image_is_refused(tmp_path: Path, columns: dict, words: str):
+def test_a_table_that_names_no_image_is_refused(tmp_path: Path, columns: dict, message: str):
     pd.DataFrame(columns).to_csv(tmp_path / "t.csv", index=False)
-    with pytest.raises(StylesimError, match=words):
+    with pytest.raises(StylesimError, match=message):
         find_samples(tmp_path / "t.csv")
 
 
-def test_what_is_no_source_is_refused(tmp_path: Path):
+def test_a_location_without_images_is_refused(tmp_path: Path):
     with pytest.raises(StylesimError, match="There is no image in"):
         find_samples(tmp_path)
     with pytest.raises(StylesimError, match="no folder of images and no table"):
@@ -90,7 +90,7 @@ def test_what_is_no_source_is_refused(tmp_path: Path):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_folder_streams_each_image_once_an_epoch_and_resumes(folder: Path, workers: int):
+def test_a_folder_serves_each_image_once_in_an_epoch_and_resumes(folder: Path, workers: int):
     whole = list(module_of(str(folder), workers=workers).train_dataloader())
     keys = [key for batch in whole for key in batch.keys]
     assert len(set(keys)) == len(keys) == 20  # 21 less a remainder of 1
@@ -101,7 +101,7 @@ def test_a_folder_streams_each_image_once_an_epoch_and_resumes(folder: Path, wor
     assert module.vocabulary == ["klee", "monet"]
 
 
-def test_a_file_that_is_broken_or_gone_leaves_its_batch_short(folder: Path):
+def test_a_damaged_or_missing_file_leaves_its_batch_short(folder: Path):
     module = module_of(str(folder), batch_size=21)
     loader = module.train_dataloader()
     (folder / "klee" / "0.JPG").unlink()
@@ -111,7 +111,7 @@ def test_a_file_that_is_broken_or_gone_leaves_its_batch_short(folder: Path):
     assert batch.views.shape[1] == 19
 
 
-def test_held_out_images_are_not_trained_on_and_find_each_other(folder: Path, tmp_path: Path):
+def test_held_out_images_are_not_trained_on_and_are_the_validation_set(folder: Path, tmp_path: Path):
     module = module_of(str(folder), validation=partial(SimpleNamespace, relevant="*"), validation_share=0.3)
     module.trainer = SimpleNamespace(default_root_dir=str(tmp_path / "run"))  # type: ignore[assignment]
     spec = module.retrieval_sets()["validation"]
@@ -124,7 +124,7 @@ def test_held_out_images_are_not_trained_on_and_find_each_other(folder: Path, tm
     assert not trained & {str(item.image) for item in held}
 
 
-def test_held_out_shares_are_at_least_two_and_the_same_again(folder: Path):
+def test_at_least_two_images_of_a_tag_are_held_out_and_always_the_same(folder: Path):
     items = find_samples(folder)
     assert hold_out(items, 0.01) == hold_out(list(reversed(items)), 0.01)
     assert len(hold_out(items, 0.01)) == 4

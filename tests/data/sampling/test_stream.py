@@ -207,7 +207,7 @@ class QuietHandler(SimpleHTTPRequestHandler):
 @pytest.fixture
 def address(root: Path) -> Iterator[str]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=str(root.parent)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}/train"
     server.shutdown()
     server.server_close()

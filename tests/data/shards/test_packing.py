@@ -44,7 +44,7 @@ def test_packed_images_keep_their_bytes_and_tags(folder: Path, tmp_path: Path):
     assert module.vocabulary == ["klee", "monet"]
 
 
-def test_packing_goes_on_where_it_stopped_and_ends_the_same(folder: Path, tmp_path: Path):
+def test_interrupted_packing_continues_and_gives_the_same_shards(folder: Path, tmp_path: Path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     pack(folder, whole, shard_size=4, processes=1, show=False)
     (folder / "klee" / "a.b 0.jpg").rename(tmp_path / "kept")
@@ -71,7 +71,7 @@ def test_packing_goes_on_where_it_stopped_and_ends_the_same(folder: Path, tmp_pa
         assert file.read_bytes() == (broken / file.name).read_bytes()
 
 
-def test_large_images_are_scaled_down_and_strange_formats_become_png(tmp_path: Path):
+def test_large_images_are_scaled_down_and_other_formats_become_png(tmp_path: Path):
     (tmp_path / "mine" / "x").mkdir(parents=True)
     Image.new("RGB", (300, 200), "red").save(tmp_path / "mine" / "x" / "large.png")
     Image.new("RGB", (30, 20), "red").save(tmp_path / "mine" / "x" / "small.bmp")
