@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from corpus import picture, write_tar
+from corpus import encoded_image, write_tar
 
 from stylesim.core.errors import StylesimError
 from stylesim.curation.image_locator import read_image_bytes
@@ -34,7 +34,7 @@ def write_shard(root: Path, shard: int, *, table: bool = True, tar: bool = True)
     members: dict[str, bytes | dict] = {}
     for row in reversed(rows):
         if row["status"] == "success":
-            members |= {f"{row['key']}.jpg": picture(1), f"{row['key']}.txt": row["caption"].encode()}
+            members |= {f"{row['key']}.jpg": encoded_image(1), f"{row['key']}.txt": row["caption"].encode()}
             members[f"{row['key']}.json"] = row
     if table:
         root.mkdir(parents=True, exist_ok=True)
@@ -63,7 +63,7 @@ def test_every_url_is_kept_or_dropped_with_a_reason(tmp_path: Path, tar: bool):
     assert [row["id"] for row in rows] == [f"{s:05d}{n:04d}" for s in (0, 1) for n in (0, 1, 4, 5)]
     assert rows[0]["caption"] == "by Claude Monet 0"
     assert (rows[0]["width"], rows[0]["height"]) == (40, 30)
-    assert read_image_bytes(rows[3]["image"]) == picture(1)
+    assert read_image_bytes(rows[3]["image"]) == encoded_image(1)
     dropped = pq.read_table(made.folder / "dropped-00000.parquet").to_pylist()
     assert dropped[0] == {"id": "000000002", "reason": "dead_url: HTTP Error 404: Not Found"}
 
@@ -80,8 +80,12 @@ def test_without_the_table_the_members_are_read(tmp_path: Path, tar: bool):
 
 
 def test_captions_come_from_text_files_and_broken_json_is_ignored(tmp_path: Path):
-    members: dict[str, bytes | dict] = {"0.jpg": picture(1), "0.txt": "Münch".encode("latin-1"), "0.json": b"{broken"}
-    write_tar(tmp_path / "images/00000.tar", members | {"1.webp": picture(2), "1.json": {"aesthetic": "high"}})
+    members: dict[str, bytes | dict] = {
+        "0.jpg": encoded_image(1),
+        "0.txt": "Münch".encode("latin-1"),
+        "0.json": b"{broken",
+    }
+    write_tar(tmp_path / "images/00000.tar", members | {"1.webp": encoded_image(2), "1.json": {"aesthetic": "high"}})
     made = stage(tmp_path)
     assert img2dataset(made, path=str(tmp_path / "images"))["images"] == 2
     assert read_stage(made.folder)["caption"].to_pylist() == ["M�nch", None]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from corpus import picture
+from corpus import encoded_image
 
 from stylesim.core.errors import StylesimError
 from stylesim.curation.image_locator import read_image_bytes
@@ -17,11 +17,11 @@ from stylesim.curation.stage import Stage, part_paths, read_stage
 
 def write_folder(root: Path) -> Path:
     (root / "b").mkdir(parents=True)
-    (root / "b/2.jpg").write_bytes(picture(2, 50, 20))
+    (root / "b/2.jpg").write_bytes(encoded_image(2, 50, 20))
     (root / "b/2.txt").write_text("by Claude Monet\n")
-    (root / "a.png").write_bytes(picture(1, kind="PNG"))
+    (root / "a.png").write_bytes(encoded_image(1, kind="PNG"))
     (root / "broken.jpg").write_bytes(b"not an image")
-    (root / ".hidden.jpg").write_bytes(picture(3))
+    (root / ".hidden.jpg").write_bytes(encoded_image(3))
     return root
 
 
@@ -38,7 +38,7 @@ def test_a_folder_is_read_with_its_text_files(tmp_path: Path):
         ("a.png", None, 40, 30),
         ("b/2.jpg", "by Claude Monet", 50, 20),
     ]
-    assert read_image_bytes(rows[1]["image"]) == picture(2, 50, 20)
+    assert read_image_bytes(rows[1]["image"]) == encoded_image(2, 50, 20)
     assert len(part_paths(made.folder)) == 2
     assert pq.read_table(made.folder / "dropped-00001.parquet")["id"].to_pylist() == ["broken.jpg"]
 
