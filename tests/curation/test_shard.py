@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stage_files import read_dropped, read_files, write_stage
 
-from stylesim.core.errors import StylesimError
+from stylesim.core.errors import DataError
 from stylesim.core.files import write_json
 from stylesim.core.images import open_image
 from stylesim.curation.shard import query_split, write_shards
@@ -127,7 +127,7 @@ def test_an_interrupted_stage_ends_with_the_same_bytes(
 
 def test_an_input_without_images_is_refused(tmp_path: Path):
     empty = write_stage([[]], tmp_path / "4-deduplicate")
-    with pytest.raises(StylesimError, match="no image left to pack"):
+    with pytest.raises(DataError, match="no image left to pack"):
         run_shard(empty, tmp_path / "5-shards")
 
 

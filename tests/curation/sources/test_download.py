@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from corpus import encoded_image
 
-from stylesim.core.errors import StylesimError
+from stylesim.core.errors import ConfigError, DataError
 from stylesim.curation.image_locator import read_image_bytes
 from stylesim.curation.sources.download import SHARD_SIZE
 from stylesim.curation.sources.url_tables import laion
@@ -116,7 +116,7 @@ def test_a_failed_download_is_reported_and_continues(
 ):
     for code, message in (("0", "has requested 6 of 12 URLs"), ("3", "img2dataset ended with exit code 3")):
         monkeypatch.setenv("FAIL", code)
-        with pytest.raises(StylesimError, match=message):
+        with pytest.raises(DataError, match=message):
             fetch(tmp_path, urls)
     tar = tmp_path / "out/0-images/00000.tar"
     before = tar.stat().st_mtime_ns
@@ -133,7 +133,7 @@ def test_a_failed_download_is_reported_and_continues(
 
 def test_images_of_other_urls_are_never_deleted(tmp_path: Path, urls: Path, command: Path):
     fetch(tmp_path, urls)
-    with pytest.raises(StylesimError, match="holds images of other URLs, or of another size"):
+    with pytest.raises(ConfigError, match="holds images of other URLs, or of another size"):
         fetch(tmp_path, urls, image_size=224)
     assert (tmp_path / "out/0-images/00000.tar").exists()
 
@@ -142,5 +142,5 @@ def test_a_missing_command_is_reported_with_how_to_install_it(
     tmp_path: Path, urls: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(StylesimError, match="uv tool install img2dataset"):
+    with pytest.raises(ConfigError, match="uv tool install img2dataset"):
         fetch(tmp_path, urls)

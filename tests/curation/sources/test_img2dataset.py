@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from corpus import encoded_image, write_tar
 
-from stylesim.core.errors import StylesimError
+from stylesim.core.errors import ConfigError
 from stylesim.curation.image_locator import read_image_bytes
 from stylesim.curation.sources.img2dataset import img2dataset
 from stylesim.curation.stage import Stage, read_stage
@@ -56,24 +56,24 @@ def stage(folder: Path) -> Stage:
 def test_every_url_is_kept_or_dropped_with_a_reason(tmp_path: Path, tar: bool):
     for shard in (0, 1):
         write_shard(tmp_path / "images", shard, tar=tar)
-    made = stage(tmp_path)
-    counts = img2dataset(made, path=str(tmp_path / "images"))
+    built = stage(tmp_path)
+    counts = img2dataset(built, path=str(tmp_path / "images"))
     assert {k: n for k, n in counts.items() if n} == {"images": 8, "rows": 12, "dead_url": 2, "not_an_image": 2}
-    rows = read_stage(made.folder).to_pylist()
+    rows = read_stage(built.folder).to_pylist()
     assert [row["id"] for row in rows] == [f"{s:05d}{n:04d}" for s in (0, 1) for n in (0, 1, 4, 5)]
     assert rows[0]["caption"] == "by Claude Monet 0"
     assert (rows[0]["width"], rows[0]["height"]) == (40, 30)
     assert read_image_bytes(rows[3]["image"]) == encoded_image(1)
-    dropped = pq.read_table(made.folder / "dropped-00000.parquet").to_pylist()
+    dropped = pq.read_table(built.folder / "dropped-00000.parquet").to_pylist()
     assert dropped[0] == {"id": "000000002", "reason": "dead_url: HTTP Error 404: Not Found"}
 
 
 @pytest.mark.parametrize("tar", [True, False])
 def test_without_the_table_the_members_are_read(tmp_path: Path, tar: bool):
     write_shard(tmp_path / "images", 0, table=False, tar=tar)
-    made = stage(tmp_path)
-    assert img2dataset(made, path=str(tmp_path / "images"))["images"] == 4
-    rows = read_stage(made.folder).to_pylist()
+    built = stage(tmp_path)
+    assert img2dataset(built, path=str(tmp_path / "images"))["images"] == 4
+    rows = read_stage(built.folder).to_pylist()
     assert [row["id"] for row in rows] == [f"{n:09d}" for n in (0, 1, 4, 5)]
     assert rows[0]["caption"] == "by Claude Monet 0"
     assert rows[0]["aesthetic"] == pytest.approx(6.5)
@@ -86,17 +86,17 @@ def test_captions_come_from_text_files_and_broken_json_is_ignored(tmp_path: Path
         "0.json": b"{broken",
     }
     write_tar(tmp_path / "images/00000.tar", members | {"1.webp": encoded_image(2), "1.json": {"aesthetic": "high"}})
-    made = stage(tmp_path)
-    assert img2dataset(made, path=str(tmp_path / "images"))["images"] == 2
-    assert read_stage(made.folder)["caption"].to_pylist() == ["M�nch", None]
+    built = stage(tmp_path)
+    assert img2dataset(built, path=str(tmp_path / "images"))["images"] == 2
+    assert read_stage(built.folder)["caption"].to_pylist() == ["M�nch", None]
 
 
 def test_a_truncated_tar_keeps_the_images_before_the_end(tmp_path: Path):
     tar = write_shard(tmp_path / "images", 0)
     with tar.open("r+b") as file:
         file.truncate(tar.stat().st_size // 2)
-    made = stage(tmp_path)
-    counts = img2dataset(made, path=str(tmp_path / "images"))
+    built = stage(tmp_path)
+    counts = img2dataset(built, path=str(tmp_path / "images"))
     assert counts["damaged_tars"] == 1
     assert 0 < counts["images"] < 4
     assert counts["images"] + counts["missing"] + counts["dead_url"] + counts["not_an_image"] == counts["rows"] == 6
@@ -105,16 +105,16 @@ def test_a_truncated_tar_keeps_the_images_before_the_end(tmp_path: Path):
 def test_several_downloads_get_distinct_ids(tmp_path: Path):
     for name in ("a", "b"):
         write_shard(tmp_path / "images" / name, 0)
-    made = stage(tmp_path)
-    img2dataset(made, path=str(tmp_path / "images"))
-    ids = read_stage(made.folder)["id"].to_pylist()
+    built = stage(tmp_path)
+    img2dataset(built, path=str(tmp_path / "images"))
+    ids = read_stage(built.folder)["id"].to_pylist()
     assert ids[0] == "a/000000000"
     assert len(set(ids)) == 8
 
 
 def test_a_missing_or_empty_folder_is_refused(tmp_path: Path):
-    with pytest.raises(StylesimError, match="there is no folder at"):
+    with pytest.raises(ConfigError, match="there is no folder at"):
         img2dataset(stage(tmp_path), path=str(tmp_path / "none"))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(StylesimError, match="contains no tar and no folder of images"):
+    with pytest.raises(ConfigError, match="contains no tar and no folder of images"):
         img2dataset(stage(tmp_path), path=str(tmp_path / "empty"))
