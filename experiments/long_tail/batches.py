@@ -1,8 +1,8 @@
-"""Count what balanced batches contain: `python experiments/long_tail/batches.py FOLDER SEED`.
+"""What the batches hold, before anything is learnt: `python experiments/long_tail/batches.py FOLDER SEED`.
 
-Sixty micro-batches of 64 from the shards of `make.py` are read without decoding an image. Printed are the share of the
-images that are of the seven rarest styles, the share of these that have another image of their style in the batch, and
-how often a rare image that is shown at all is shown.
+Sixty micro-batches of 64 from the shards of `make.py`, read without decoding an image: the share of the places that
+go to the seven rarest styles, how many of these images have a partner of their style in the batch, and how often a
+rare image that is shown at all is shown.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ BATCH, STEPS = 64, 60
 
 
 def batches(module: ShardDataModule) -> Iterator[list[Sample]]:
-    """Yield the samples of each micro-batch of one process."""
-    (planned,) = module.planned_sources(1)
+    """The samples of each micro-batch of one process."""
+    (line,) = module.planned_sources(1)
     columns = {tag: column for column, tag in enumerate(module.vocabulary)}
     for epoch in range(STEPS):
-        if planned.strategy is None:
-            samples = read_in_order(planned, epoch, 0, 0)
-            yield from (list(islice(samples, BATCH)) for _ in range(planned.plan.steps))
+        if line.balance is None:
+            samples = read_in_order(line, epoch, 0, 0)
+            yield from (list(islice(samples, BATCH)) for _ in range(line.plan.steps))
         else:
-            yield from read_balanced(planned, epoch, 0, 0, lambda sample: [columns[style(sample.tags)]])
+            yield from read_balanced(line, epoch, 0, 0, lambda sample: [columns[style(sample.tags)]])
 
 
 def row(root: Path, seed: int, balance: str | None) -> dict[str, object]:
-    """Return the metrics of one setting of `data.balance`."""
+    """Figures of one way to choose."""
     module = ShardDataModule(
         str(root), batch_size=BATCH, views=TwoViews(32), seed=seed, workers=0, balance=balance, tags=["set:*"]
     )
     tail = set(ranked(set(module.vocabulary), seed)[12:])
-    shown, images, partnered = Counter(), 0, 0
+    shown, places, partnered = Counter(), 0, 0
     for samples in islice(batches(module), STEPS):
         styles = Counter(style(sample.tags) for sample in samples)
         shown.update(sample.id for sample in samples if style(sample.tags) in tail)
-        images += len(samples)
+        places += len(samples)
         partnered += sum(count for name, count in styles.items() if name in tail and count > 1)
-    metrics = {"tail": shown.total() / images, "with a partner": partnered / shown.total()}
-    return {"balance": balance} | metrics | {"times shown": shown.total() / len(shown), "images": len(shown)}
+    found = {"tail": shown.total() / places, "with a partner": partnered / shown.total()}
+    return {"balance": balance} | found | {"times shown": shown.total() / len(shown), "images": len(shown)}
 
 
 def main() -> None:

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from corpus import encoded_image, write_tar
+from corpus import picture, write_tar
 from hypothesis import given
 from hypothesis import strategies as st
 from stage_files import read_dropped, read_files, write_stage
 
-from stylesim.core.errors import DataError
+from stylesim.core.errors import StylesimError
 from stylesim.core.files import write_json
 from stylesim.core.images import open_image
 from stylesim.curation.shard import query_split, write_shards
@@ -28,13 +28,13 @@ SPLIT = {"query_artists": 2, "query_images": 2}
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     """Thirty images of five artists: files, members of a tar, a large one, and two that have been damaged since."""
-    members: dict[str, bytes | dict] = {f"{n:03d}.jpg": encoded_image(n) for n in range(15, 30)}
+    members: dict[str, bytes | dict] = {f"{n:03d}.jpg": picture(n) for n in range(15, 30)}
     tar = write_tar(tmp_path / "images" / "00000.tar", members)
     rows = []
     for n in range(30):
         file = tmp_path / "images" / f"{n}.png"
         if n < 15:
-            file.write_bytes(encoded_image(n, *((400, 300) if n == 3 else (40, 30)), kind="PNG"))
+            file.write_bytes(picture(n, *((400, 300) if n == 3 else (40, 30)), kind="PNG"))
         image = str(file) if n < 15 else f"{tar}::{n:03d}.jpg"
         rows.append({"id": f"{n:03d}", "image": image, "url": f"web/{n}", "tags": [f"artist:{n % 5}", "medium:ink"]})
     (tmp_path / "images" / "7.png").write_bytes(b"not an image")
@@ -127,7 +127,7 @@ def test_an_interrupted_stage_ends_with_the_same_bytes(
 
 def test_an_input_without_images_is_refused(tmp_path: Path):
     empty = write_stage([[]], tmp_path / "4-deduplicate")
-    with pytest.raises(DataError, match="no image left to pack"):
+    with pytest.raises(StylesimError, match="no image left to pack"):
         run_shard(empty, tmp_path / "5-shards")
 
 

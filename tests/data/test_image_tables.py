@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from corpus import encoded_image
+from corpus import picture
 
 from stylesim.core.errors import DataError
 from stylesim.data.datasets.folder import find_samples
@@ -43,7 +43,7 @@ def test_the_tags_of_a_cell(cell: object, tags: list[str]) -> None:
 
 def test_a_table_returns_its_samples_under_their_own_keys(tmp_path: Path) -> None:
     (tmp_path / "far").mkdir()
-    (tmp_path / "far" / "1.jpg").write_bytes(encoded_image(1))
+    (tmp_path / "far" / "1.jpg").write_bytes(picture(1))
     sample = Sample("1.jpg", tmp_path / "far" / "1.jpg", ["artist:a; b|c", "genre:x"], None, "s")
     table = write_image_table([sample], tmp_path / "run" / "q.parquet")
     (again,) = find_samples(table)
@@ -53,6 +53,6 @@ def test_a_table_returns_its_samples_under_their_own_keys(tmp_path: Path) -> Non
 
 def test_two_images_of_one_key_are_both_kept(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        (tmp_path / f"{name}.jpg").write_bytes(encoded_image(1))
+        (tmp_path / f"{name}.jpg").write_bytes(picture(1))
     pd.DataFrame({"path": ["a.jpg", "b.jpg"], "key": ["k", ""]}).to_csv(tmp_path / "t.csv", index=False)
     assert [sample.id for sample in find_samples(tmp_path / "t.csv")] == ["t/b.jpg", "t/k"]

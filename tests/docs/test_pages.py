@@ -72,8 +72,12 @@ def test_a_page_shows_the_output_of_its_code(page: Path, tmp_path: Path, monkeyp
 def run_console(text: str, page: Path) -> None:
     for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
         lines = part.splitlines(keepends=True)
-        size = next(i for i, line in enumerate(lines, 1) if not line.endswith("\\\n"))
-        command, expected = "".join(lines[:size]), "".join(lines[size:]).strip("\n") + "\n"
+        # A command goes on in lines that start with "> ", and behind a backslash.
+        size = 1
+        while size < len(lines) and (lines[size - 1].endswith("\\\n") or lines[size].startswith("> ")):
+            size += 1
+        command = "".join(line.removeprefix("> ") for line in lines[:size])
+        expected = "".join(lines[size:]).strip("\n") + "\n"
         done = subprocess.run(
             ["bash", "-c", command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600
         )

@@ -86,13 +86,6 @@ def test_damaged_and_repeated_images_are_left_out_and_listed():
     assert made.items["position"].tolist() == [i for i in range(23) if i not in (4, 14)]
 
 
-def test_every_missing_sample_of_a_damaged_shard_is_listed_with_its_problem():
-    missing = Sample("r/00000", None, source="r/00000", problem="the shard ends before sample 2")
-    made = quiet(Projection(), [*items(2), missing, missing])
-    assert made.damaged == [("r/00000", "the shard ends before sample 2")] * 2
-    assert len(made) == 2
-
-
 def test_greyscale_removes_the_colour():
     red, green = (Image.new("RGB", (20, 20), colour) for colour in ((255, 0, 0), (0, 130, 0)))
     source = [Sample("red", red, [], None, "r"), Sample("green", green, [], None, "r")]

@@ -172,9 +172,6 @@ class _RankBatches:
                 return
             new, is_own = [], number % self.world == self.rank
             for position, sample in batch:
-                if sample.problem is not None:  # every sample behind the end of a damaged shard has the id of the shard
-                    new.append((position, sample))
-                    continue
                 if sample.id in self.seen:
                     self.repeated += [sample.id] if is_own else []
                 elif sample.id not in self.done:

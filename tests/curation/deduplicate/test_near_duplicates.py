@@ -14,7 +14,7 @@ from duplicate_images import ThumbnailEncoder, recompress, save, stylecross_imag
 from PIL import Image
 from stage_files import read_dropped, read_files, write_stage
 
-from stylesim.core.errors import ConfigError, DataError, WeightsError
+from stylesim.core.errors import StylesimError
 from stylesim.curation.deduplicate import duplicate_groups
 from stylesim.curation.deduplicate.contamination_note import checked_against
 from stylesim.curation.deduplicate.near_duplicates import deduplicate
@@ -113,7 +113,7 @@ def test_whitening_equals_a_computation_with_numpy(done: tuple[dict[str, Any], P
     }
     assert found
     assert found <= similar
-    with pytest.raises(ConfigError, match=r"deduplicate\.whiten=400 needs more than 401 images, got \d+"):
+    with pytest.raises(StylesimError, match=r"deduplicate\.whiten=400 needs more than 401 images, got \d+"):
         run(source, tmp_path / "again", corpus, whiten=400)
 
 
@@ -137,7 +137,7 @@ def test_the_note_says_which_sets_the_images_were_cleared_of(done: tuple[dict[st
     ]
     assert checked_against(tmp_path) == checked_against("https://example.org/shards") == []
     (tmp_path / "contamination.json").write_text("{}")
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(StylesimError, match="cannot be read"):
         checked_against(tmp_path)
 
 
@@ -255,7 +255,7 @@ def test_an_untrained_encoder_and_a_missing_evaluation_set_are_refused(corpus: P
         return encoder
 
     some = write_stage([rows_of(corpus)], tmp_path / "some")
-    with pytest.raises(WeightsError, match="never been trained"):
+    with pytest.raises(StylesimError, match="never been trained"):
         deduplicate(Stage(tmp_path / "other", {}, some, processes=1, show=False), encoder=untrained)
-    with pytest.raises(DataError, match="no folder"):
+    with pytest.raises(StylesimError, match="no folder"):
         run(some, tmp_path / "third", tmp_path)

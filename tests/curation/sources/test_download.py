@@ -9,9 +9,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from corpus import encoded_image
+from corpus import picture
 
-from stylesim.core.errors import ConfigError, DataError
+from stylesim.core.errors import StylesimError
 from stylesim.curation.image_locator import read_image_bytes
 from stylesim.curation.sources.download import SHARD_SIZE
 from stylesim.curation.sources.url_tables import laion
@@ -22,7 +22,7 @@ COMMAND = """#!{python}
 import io, json, os, sys, tarfile
 from pathlib import Path
 import pyarrow as pa, pyarrow.parquet as pq
-image = Path(__file__).with_name("image.jpg").read_bytes()
+picture = Path(__file__).with_name("picture.jpg").read_bytes()
 options = dict(a.removeprefix("--").split("=", 1) for a in sys.argv[1:])
 assert options["input_format"] == "parquet" and options["output_format"] == "webdataset", options
 out = Path(options["output_folder"])
@@ -47,7 +47,7 @@ for part in sorted(Path(options["url_list"]).glob("*.parquet")):
             row |= {{"error_message": "HTTP Error 404: Not Found" if dead else None}}
             row |= {{"width": None if dead else 40, "height": None if dead else 30}}
             if not dead:
-                members |= {{row["key"] + ".jpg": image, row["key"] + ".json": json.dumps(row).encode()}}
+                members |= {{row["key"] + ".jpg": picture, row["key"] + ".json": json.dumps(row).encode()}}
                 members |= {{row["key"] + ".txt": (row["caption"] or "").encode()}}
         schema = table.schema.append(pa.field("key", pa.string())).append(pa.field("status", pa.string()))
         schema = schema.append(pa.field("error_message", pa.string()))
@@ -71,7 +71,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Put the stand-in on the PATH."""
     file = tmp_path / "bin/img2dataset"
     file.parent.mkdir()
-    file.with_name("image.jpg").write_bytes(encoded_image(1))
+    file.with_name("picture.jpg").write_bytes(picture(1))
     file.write_text(COMMAND.format(python=sys.executable))
     file.chmod(0o755)
     monkeypatch.setenv("PATH", str(file.parent), prepend=":")
@@ -116,7 +116,7 @@ def test_a_failed_download_is_reported_and_continues(
 ):
     for code, message in (("0", "has requested 6 of 12 URLs"), ("3", "img2dataset ended with exit code 3")):
         monkeypatch.setenv("FAIL", code)
-        with pytest.raises(DataError, match=message):
+        with pytest.raises(StylesimError, match=message):
             fetch(tmp_path, urls)
     tar = tmp_path / "out/0-images/00000.tar"
     before = tar.stat().st_mtime_ns
@@ -133,7 +133,7 @@ def test_a_failed_download_is_reported_and_continues(
 
 def test_images_of_other_urls_are_never_deleted(tmp_path: Path, urls: Path, command: Path):
     fetch(tmp_path, urls)
-    with pytest.raises(ConfigError, match="holds images of other URLs, or of another size"):
+    with pytest.raises(StylesimError, match="holds images of other URLs, or of another size"):
         fetch(tmp_path, urls, image_size=224)
     assert (tmp_path / "out/0-images/00000.tar").exists()
 
@@ -142,5 +142,5 @@ def test_a_missing_command_is_reported_with_how_to_install_it(
     tmp_path: Path, urls: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(ConfigError, match="uv tool install img2dataset"):
+    with pytest.raises(StylesimError, match="uv tool install img2dataset"):
         fetch(tmp_path, urls)

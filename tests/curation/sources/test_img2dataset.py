@@ -8,9 +8,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from corpus import encoded_image, write_tar
+from corpus import picture, write_tar
 
-from stylesim.core.errors import ConfigError
+from stylesim.core.errors import StylesimError
 from stylesim.curation.image_locator import read_image_bytes
 from stylesim.curation.sources.img2dataset import img2dataset
 from stylesim.curation.stage import Stage, read_stage
@@ -34,7 +34,7 @@ def write_shard(root: Path, shard: int, *, table: bool = True, tar: bool = True)
     members: dict[str, bytes | dict] = {}
     for row in reversed(rows):
         if row["status"] == "success":
-            members |= {f"{row['key']}.jpg": encoded_image(1), f"{row['key']}.txt": row["caption"].encode()}
+            members |= {f"{row['key']}.jpg": picture(1), f"{row['key']}.txt": row["caption"].encode()}
             members[f"{row['key']}.json"] = row
     if table:
         root.mkdir(parents=True, exist_ok=True)
@@ -56,47 +56,43 @@ def stage(folder: Path) -> Stage:
 def test_every_url_is_kept_or_dropped_with_a_reason(tmp_path: Path, tar: bool):
     for shard in (0, 1):
         write_shard(tmp_path / "images", shard, tar=tar)
-    built = stage(tmp_path)
-    counts = img2dataset(built, path=str(tmp_path / "images"))
+    made = stage(tmp_path)
+    counts = img2dataset(made, path=str(tmp_path / "images"))
     assert {k: n for k, n in counts.items() if n} == {"images": 8, "rows": 12, "dead_url": 2, "not_an_image": 2}
-    rows = read_stage(built.folder).to_pylist()
+    rows = read_stage(made.folder).to_pylist()
     assert [row["id"] for row in rows] == [f"{s:05d}{n:04d}" for s in (0, 1) for n in (0, 1, 4, 5)]
     assert rows[0]["caption"] == "by Claude Monet 0"
     assert (rows[0]["width"], rows[0]["height"]) == (40, 30)
-    assert read_image_bytes(rows[3]["image"]) == encoded_image(1)
-    dropped = pq.read_table(built.folder / "dropped-00000.parquet").to_pylist()
+    assert read_image_bytes(rows[3]["image"]) == picture(1)
+    dropped = pq.read_table(made.folder / "dropped-00000.parquet").to_pylist()
     assert dropped[0] == {"id": "000000002", "reason": "dead_url: HTTP Error 404: Not Found"}
 
 
 @pytest.mark.parametrize("tar", [True, False])
 def test_without_the_table_the_members_are_read(tmp_path: Path, tar: bool):
     write_shard(tmp_path / "images", 0, table=False, tar=tar)
-    built = stage(tmp_path)
-    assert img2dataset(built, path=str(tmp_path / "images"))["images"] == 4
-    rows = read_stage(built.folder).to_pylist()
+    made = stage(tmp_path)
+    assert img2dataset(made, path=str(tmp_path / "images"))["images"] == 4
+    rows = read_stage(made.folder).to_pylist()
     assert [row["id"] for row in rows] == [f"{n:09d}" for n in (0, 1, 4, 5)]
     assert rows[0]["caption"] == "by Claude Monet 0"
     assert rows[0]["aesthetic"] == pytest.approx(6.5)
 
 
 def test_captions_come_from_text_files_and_broken_json_is_ignored(tmp_path: Path):
-    members: dict[str, bytes | dict] = {
-        "0.jpg": encoded_image(1),
-        "0.txt": "Münch".encode("latin-1"),
-        "0.json": b"{broken",
-    }
-    write_tar(tmp_path / "images/00000.tar", members | {"1.webp": encoded_image(2), "1.json": {"aesthetic": "high"}})
-    built = stage(tmp_path)
-    assert img2dataset(built, path=str(tmp_path / "images"))["images"] == 2
-    assert read_stage(built.folder)["caption"].to_pylist() == ["M�nch", None]
+    members: dict[str, bytes | dict] = {"0.jpg": picture(1), "0.txt": "Münch".encode("latin-1"), "0.json": b"{broken"}
+    write_tar(tmp_path / "images/00000.tar", members | {"1.webp": picture(2), "1.json": {"aesthetic": "high"}})
+    made = stage(tmp_path)
+    assert img2dataset(made, path=str(tmp_path / "images"))["images"] == 2
+    assert read_stage(made.folder)["caption"].to_pylist() == ["M�nch", None]
 
 
 def test_a_truncated_tar_keeps_the_images_before_the_end(tmp_path: Path):
     tar = write_shard(tmp_path / "images", 0)
     with tar.open("r+b") as file:
         file.truncate(tar.stat().st_size // 2)
-    built = stage(tmp_path)
-    counts = img2dataset(built, path=str(tmp_path / "images"))
+    made = stage(tmp_path)
+    counts = img2dataset(made, path=str(tmp_path / "images"))
     assert counts["damaged_tars"] == 1
     assert 0 < counts["images"] < 4
     assert counts["images"] + counts["missing"] + counts["dead_url"] + counts["not_an_image"] == counts["rows"] == 6
@@ -105,16 +101,16 @@ def test_a_truncated_tar_keeps_the_images_before_the_end(tmp_path: Path):
 def test_several_downloads_get_distinct_ids(tmp_path: Path):
     for name in ("a", "b"):
         write_shard(tmp_path / "images" / name, 0)
-    built = stage(tmp_path)
-    img2dataset(built, path=str(tmp_path / "images"))
-    ids = read_stage(built.folder)["id"].to_pylist()
+    made = stage(tmp_path)
+    img2dataset(made, path=str(tmp_path / "images"))
+    ids = read_stage(made.folder)["id"].to_pylist()
     assert ids[0] == "a/000000000"
     assert len(set(ids)) == 8
 
 
 def test_a_missing_or_empty_folder_is_refused(tmp_path: Path):
-    with pytest.raises(ConfigError, match="there is no folder at"):
+    with pytest.raises(StylesimError, match="there is no folder at"):
         img2dataset(stage(tmp_path), path=str(tmp_path / "none"))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ConfigError, match="contains no tar and no folder of images"):
+    with pytest.raises(StylesimError, match="contains no tar and no folder of images"):
         img2dataset(stage(tmp_path), path=str(tmp_path / "empty"))

@@ -7,9 +7,9 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from corpus import encoded_image
+from corpus import picture
 
-from stylesim.core.errors import ConfigError, DataError
+from stylesim.core.errors import StylesimError
 from stylesim.curation.image_locator import read_image_bytes
 from stylesim.curation.sources.local_files import folder
 from stylesim.curation.stage import Stage, part_paths, read_stage
@@ -17,11 +17,11 @@ from stylesim.curation.stage import Stage, part_paths, read_stage
 
 def write_folder(root: Path) -> Path:
     (root / "b").mkdir(parents=True)
-    (root / "b/2.jpg").write_bytes(encoded_image(2, 50, 20))
+    (root / "b/2.jpg").write_bytes(picture(2, 50, 20))
     (root / "b/2.txt").write_text("by Claude Monet\n")
-    (root / "a.png").write_bytes(encoded_image(1, kind="PNG"))
+    (root / "a.png").write_bytes(picture(1, kind="PNG"))
     (root / "broken.jpg").write_bytes(b"not an image")
-    (root / ".hidden.jpg").write_bytes(encoded_image(3))
+    (root / ".hidden.jpg").write_bytes(picture(3))
     return root
 
 
@@ -31,16 +31,16 @@ def stage(root: Path) -> Stage:
 
 def test_a_folder_is_read_with_its_text_files(tmp_path: Path):
     write_folder(tmp_path / "mine")
-    built = stage(tmp_path)
-    assert folder(built, path=str(tmp_path / "mine"), rows=2) == {"images": 2, "not_an_image": 1, "rows": 3}
-    rows = read_stage(built.folder).to_pylist()
+    made = stage(tmp_path)
+    assert folder(made, path=str(tmp_path / "mine"), rows=2) == {"images": 2, "not_an_image": 1, "rows": 3}
+    rows = read_stage(made.folder).to_pylist()
     assert [(r["id"], r["caption"], r["width"], r["height"]) for r in rows] == [
         ("a.png", None, 40, 30),
         ("b/2.jpg", "by Claude Monet", 50, 20),
     ]
-    assert read_image_bytes(rows[1]["image"]) == encoded_image(2, 50, 20)
-    assert len(part_paths(built.folder)) == 2
-    assert pq.read_table(built.folder / "dropped-00001.parquet")["id"].to_pylist() == ["broken.jpg"]
+    assert read_image_bytes(rows[1]["image"]) == picture(2, 50, 20)
+    assert len(part_paths(made.folder)) == 2
+    assert pq.read_table(made.folder / "dropped-00001.parquet")["id"].to_pylist() == ["broken.jpg"]
 
 
 @pytest.mark.parametrize("kind", ["csv", "tsv", "parquet"])
@@ -59,9 +59,9 @@ def test_a_table_is_read_in_every_format(tmp_path: Path, kind: str):
         frame.to_parquet(table)
     else:
         frame.to_csv(table, sep="\t" if kind == "tsv" else ",", index=False)
-    built = stage(tmp_path)
-    assert folder(built, path=str(table)) == {"images": 2, "not_an_image": 1, "rows": 3}
-    first, second = read_stage(built.folder).to_pylist()
+    made = stage(tmp_path)
+    assert folder(made, path=str(table)) == {"images": 2, "not_an_image": 1, "rows": 3}
+    first, second = read_stage(made.folder).to_pylist()
     assert (first["id"], first["caption"], first["content"]) == ("b/2.jpg", "by Mucha", "lily")
     assert first["tags"] == ["artist:x", "medium:y"]
     assert not second["caption"]
@@ -69,11 +69,11 @@ def test_a_table_is_read_in_every_format(tmp_path: Path, kind: str):
 
 
 def test_a_missing_or_empty_source_is_refused(tmp_path: Path):
-    with pytest.raises(ConfigError, match="there is no folder and no table"):
+    with pytest.raises(StylesimError, match="there is no folder and no table"):
         folder(stage(tmp_path), path=str(tmp_path / "none"))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ConfigError, match="contains no image"):
+    with pytest.raises(StylesimError, match="contains no image"):
         folder(stage(tmp_path), path=str(tmp_path / "empty"))
     (tmp_path / "bad.csv").write_text("title\nx\n")
-    with pytest.raises(DataError, match="no column that names the images"):
+    with pytest.raises(StylesimError, match="no column that names the images"):
         folder(stage(tmp_path), path=str(tmp_path / "bad.csv"))

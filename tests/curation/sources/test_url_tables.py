@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from stylesim.core.errors import ConfigError, DataError
+from stylesim.core.errors import StylesimError
 from stylesim.curation.sources.url_tables import contrastyles, laion
 from stylesim.curation.stage import Stage, part_paths, read_stage
 
@@ -43,9 +43,9 @@ def write_laion(path: Path, count: int, *, upper: bool = True) -> Path:
 def test_laions_columns_are_read_in_any_case(tmp_path: Path):
     write_laion(tmp_path / "meta/a.parquet", 70)
     write_laion(tmp_path / "meta/b.parquet", 5, upper=False)
-    built = stage(tmp_path)
-    assert laion(built, path=str(tmp_path / "meta"), rows=20) == {"images": 67, "rows": 75, "without_url": 8}
-    rows = read_stage(built.folder).to_pylist()
+    made = stage(tmp_path)
+    assert laion(made, path=str(tmp_path / "meta"), rows=20) == {"images": 67, "rows": 75, "without_url": 8}
+    rows = read_stage(made.folder).to_pylist()
     assert [row["id"] for row in rows[:2]] == ["a/000000001", "a/000000002"]
     assert len({row["id"] for row in rows}) == 67
     first = rows[0]
@@ -55,7 +55,7 @@ def test_laions_columns_are_read_in_any_case(tmp_path: Path):
     assert first["image"] is first["tags"] is None
     assert rows[6]["id"] == "a/000000007"
     assert rows[6]["width"] is None
-    assert len(part_paths(built.folder)) == 6, "row groups of 30, 30, 10 and 5 rows, read 20 rows at a time"
+    assert len(part_paths(made.folder)) == 6, "row groups of 30, 30, 10 and 5 rows, read 20 rows at a time"
 
 
 def test_a_stage_of_another_curation_can_be_a_source(tmp_path: Path):
@@ -69,10 +69,10 @@ def test_a_stage_of_another_curation_can_be_a_source(tmp_path: Path):
 
 
 def test_a_missing_or_damaged_parquet_file_is_refused(tmp_path: Path):
-    with pytest.raises(ConfigError, match="there is no parquet file at"):
+    with pytest.raises(StylesimError, match="there is no parquet file at"):
         laion(stage(tmp_path), path=str(tmp_path / "nothing"))
     (tmp_path / "bad.parquet").write_bytes(b"PAR1")
-    with pytest.raises(DataError, match=r"bad.parquet cannot be read as parquet"):
+    with pytest.raises(StylesimError, match=r"bad.parquet cannot be read as parquet"):
         laion(stage(tmp_path), path=str(tmp_path / "bad.parquet"))
 
 
@@ -98,11 +98,11 @@ def write_contrastyles(path: Path, tags: list, **changes: list) -> Path:
 def test_contrastyles_is_read_in_every_tag_format(tmp_path: Path, write, caplog: pytest.LogCaptureFixture):
     rows = [["vincent van gogh", "oil painting"], ["arts crafts movement"], ["georgia okeeffe", "My Own Style"]]
     path = write_contrastyles(tmp_path / "train.parquet", [write(tags) for tags in rows])
-    built = stage(tmp_path)
+    made = stage(tmp_path)
     with caplog.at_level("INFO", logger="stylesim"):
-        metrics = contrastyles(built, path=str(path))
+        metrics = contrastyles(made, path=str(path))
     assert metrics == {"images": 3, "rows": 3, "unknown_tags": 1}
-    table = read_stage(built.folder)
+    table = read_stage(made.folder)
     assert table["tags"].to_pylist() == [
         ["artist:vincent van gogh", "medium:oil painting"],
         ["movement:arts and crafts movement"],
@@ -110,25 +110,25 @@ def test_contrastyles_is_read_in_every_tag_format(tmp_path: Path, write, caplog:
     ]
     assert table["id"].to_pylist() == ["000000000", "000000001", "000000002"]
     assert table["md5"].to_pylist()[1] == f"{1:032x}"
-    summary = json.loads((built.folder / "summary.json").read_text())
+    summary = json.loads((made.folder / "summary.json").read_text())
     assert sum(summary["tags"].values()) == 3
     assert all(kind in caplog.text for kind in summary["tags"])
 
 
 def test_unreadable_tags_and_missing_columns_are_refused(tmp_path: Path):
     path = write_contrastyles(tmp_path / "bad.parquet", ["['pop art']", "['a' 'b']"])
-    with pytest.raises(DataError, match=r"column merged_tags: 1 rows hold no tags.*First row 1: \"\['a' 'b'\]\""):
+    with pytest.raises(StylesimError, match=r"column merged_tags: 1 rows hold no tags.*First row 1: \"\['a' 'b'\]\""):
         contrastyles(stage(tmp_path), path=str(path))
-    with pytest.raises(DataError, match="must have the columns url and labels"):
+    with pytest.raises(StylesimError, match="must have the columns url and labels"):
         contrastyles(stage(tmp_path / "other"), path=str(path), column="labels")
 
 
 def test_ids_are_unique_even_if_keys_are_not(tmp_path: Path):
     path = write_contrastyles(tmp_path / "a.parquet", ["['pop art']"] * 2, key=["0", "0"])
-    built = stage(tmp_path)
-    contrastyles(built, path=str(path))
-    assert read_stage(built.folder)["id"].to_pylist() == [f"{0:032x}", f"{1:032x}"]
+    made = stage(tmp_path)
+    contrastyles(made, path=str(path))
+    assert read_stage(made.folder)["id"].to_pylist() == [f"{0:032x}", f"{1:032x}"]
     path = write_contrastyles(tmp_path / "b.parquet", ["['pop art']"] * 2, key=["0", "0"], md5=["1", "1"])
-    built = stage(tmp_path / "b")
-    contrastyles(built, path=str(path))
-    assert read_stage(built.folder)["id"].to_pylist() == ["b/000000000", "b/000000001"]
+    made = stage(tmp_path / "b")
+    contrastyles(made, path=str(path))
+    assert read_stage(made.folder)["id"].to_pylist() == ["b/000000000", "b/000000001"]

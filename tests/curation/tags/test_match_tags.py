@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from stylesim.core.errors import ConfigError
+from stylesim.core.errors import StylesimError
 from stylesim.curation.stage import Part, Stage, part_paths, read_stage
 from stylesim.curation.tags.match_tags import match_tags
 
@@ -45,8 +45,8 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def test_tags_counts_and_previews(tmp_path: Path):
-    built = stage(tmp_path, sources(tmp_path, 2))
-    counts = match_tags(built)
+    made = stage(tmp_path, sources(tmp_path, 2))
+    counts = match_tags(made)
     assert counts == {
         "images": 120,
         "untagged": 58,
@@ -57,7 +57,7 @@ def test_tags_counts_and_previews(tmp_path: Path):
         "mediums": 1,
         "movements": 2,
     }
-    table = read_stage(built.folder)
+    table = read_stage(made.folder)
     assert table["tags"].to_pylist()[:6] == [
         ["artist:claude monet", "medium:oil painting"],
         ["tag:own"],
@@ -66,18 +66,18 @@ def test_tags_counts_and_previews(tmp_path: Path):
         [],
         ["movement:art deco"],
     ]
-    assert table.drop_columns(["tags"]) == read_stage(built.source or tmp_path).drop_columns(["tags"])
-    with (built.folder / "tags.csv").open() as file:
+    assert table.drop_columns(["tags"]) == read_stage(made.source or tmp_path).drop_columns(["tags"])
+    with (made.folder / "tags.csv").open() as file:
         assert next(csv.DictReader(file)) == {"tag": "artist:alphonse mucha", "images": "20"}
-    assert (built.folder / "tags.png").stat().st_size > 1000
-    assert "Claude Monet" in (built.folder / "samples.csv").read_text()
+    assert (made.folder / "tags.png").stat().st_size > 1000
+    assert "Claude Monet" in (made.folder / "samples.csv").read_text()
 
 
 @pytest.mark.parametrize(("given", "second"), [("keep", ["tag:own"]), ("add", ["tag:own"]), ("replace", [])])
 def test_tags_of_the_source_are_kept_extended_or_replaced(tmp_path: Path, given: str, second: list[str]):
-    built = stage(tmp_path, sources(tmp_path, 1))
-    match_tags(built, given=given)  # type: ignore[arg-type]
-    tags = read_stage(built.folder)["tags"].to_pylist()
+    made = stage(tmp_path, sources(tmp_path, 1))
+    match_tags(made, given=given)  # type: ignore[arg-type]
+    tags = read_stage(made.folder)["tags"].to_pylist()
     assert tags[1] == second
     assert tags[7] == []
 
@@ -88,20 +88,20 @@ def test_users_own_lists_are_used(tmp_path: Path):
     more.write_text("Jo Doe: the road\n")
     stop.write_text("Mucha\npop art\n")
     source = sources(tmp_path, 1)
-    built = stage(tmp_path, source)
-    match_tags(built, artists=str(names), aliases=str(more), stop=str(stop))
-    tags = read_stage(built.folder)["tags"].to_pylist()
+    made = stage(tmp_path, source)
+    match_tags(made, artists=str(names), aliases=str(more), stop=str(stop))
+    tags = read_stage(made.folder)["tags"].to_pylist()
     assert tags[:6] == [["medium:oil painting"], ["tag:own"], [], [], ["artist:jo doe"], ["movement:art deco"]]
     assert tags[7] == ["artist:jo doe"]
     more.write_text("Jo Doe: a van\n")
-    with pytest.raises(ConfigError, match=r"lists differ\)"):
+    with pytest.raises(StylesimError, match=r"lists differ\)"):
         match_tags(stage(tmp_path, source), artists=str(names), aliases=str(more), stop=str(stop))
 
 
 def test_reference_matching_gives_other_tags(tmp_path: Path):
-    built = stage(tmp_path, sources(tmp_path, 1))
-    match_tags(built, matching="reference")
-    first = read_stage(built.folder)["tags"].to_pylist()[0]
+    made = stage(tmp_path, sources(tmp_path, 1))
+    match_tags(made, matching="reference")
+    first = read_stage(made.folder)["tags"].to_pylist()[0]
     assert set(first) == {"artist:claude monet", "medium:oil painting", "medium:painting"}
 
 

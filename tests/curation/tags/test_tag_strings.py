@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stylesim.core.errors import DataError
+from stylesim.core.errors import StylesimError
 from stylesim.curation.tags.tag_strings import SEPARATORS, detect_tag_format, read_tags
 
 KNOWN = {"pop art": "movement:pop art", "claude monet": "artist:claude monet", "oil painting": "medium:oil painting"}
@@ -46,12 +46,12 @@ def test_the_detected_format_is_described():
     "bad", ["['a' 'b']", "[1, 2]", '{"a": 1}', "['pop art'", "[['pop art']]", "[None]", [1], {"a": ["b"]}, 5]
 )
 def test_unreadable_rows_are_quoted_in_the_error(bad: Any):
-    with pytest.raises(DataError, match=r"here: 2 rows hold no tags.*First row 1: .*row 3: "):
+    with pytest.raises(StylesimError, match=r"here: 2 rows hold no tags.*First row 1: .*row 3: "):
         detect_tag_format(["['pop art']", bad, "['claude monet']", bad], KNOWN, "here")
 
 
 def test_text_without_any_known_name_is_refused():
-    with pytest.raises(DataError, match=r"2 rows hold no tags that can be read.*First row 0: 'lorem ipsum'"):
+    with pytest.raises(StylesimError, match=r"2 rows hold no tags that can be read.*First row 0: 'lorem ipsum'"):
         detect_tag_format(["lorem ipsum", "dolor, sit"], KNOWN, "here")
 
 
@@ -61,7 +61,7 @@ def test_written_lists_are_read_back(rows: list[list[str]]):
         texts = [write(tags) for tags in rows]
         try:
             separator = detect_tag_format(texts, KNOWN, "here").separator
-        except DataError:
+        except StylesimError:
             assert any("'" in tag or '"' in tag for tags in rows for tag in tags), (
                 "only quotes inside a tag may be misread"
             )

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from corpus import encoded_image
+from corpus import picture
 
 from stylesim.core.conf import conf_dir
 from stylesim.core.errors import StylesimError
@@ -29,7 +29,7 @@ def root(tmp_path: Path) -> Path:
             folder = tmp_path / "domainnet" / domain / name
             folder.mkdir(parents=True)
             for number in range(3):
-                (folder / f"{domain}_{number:03d}.jpg").write_bytes(encoded_image(100 * d + 10 * c + number))
+                (folder / f"{domain}_{number:03d}.jpg").write_bytes(picture(100 * d + 10 * c + number))
     (tmp_path / "domainnet" / "clipart_train.txt").write_text("as published beside the folders")
     return tmp_path / "domainnet"
 

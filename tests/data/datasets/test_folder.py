@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from corpus import encoded_image
+from corpus import picture
 
 from stylesim.core.errors import StylesimError
 from stylesim.data.datasets.folder import find_samples, hold_out
@@ -23,8 +23,8 @@ def folder(tmp_path: Path) -> Path:
     for number in range(20):
         file = tmp_path / "mine" / ("monet/late" if number % 2 else "klee") / f"{number}.JPG"
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(encoded_image(number))
-    (tmp_path / "mine" / "top.png").write_bytes(encoded_image(99, kind="PNG"))
+        file.write_bytes(picture(number))
+    (tmp_path / "mine" / "top.png").write_bytes(picture(99, kind="PNG"))
     (tmp_path / "mine" / "notes.txt").write_text("not an image")
     (tmp_path / "mine" / ".cache").mkdir()
     (tmp_path / "mine" / ".cache" / "x.jpg").write_bytes(b"")

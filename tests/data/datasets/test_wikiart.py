@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
-from corpus import encoded_image
+from corpus import picture
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import DictConfig
@@ -38,8 +38,8 @@ def root(tmp_path: Path) -> Path:
     }
     for name, number in files.items():
         (tmp_path / "wikiart" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "wikiart" / name).write_bytes(encoded_image(number))
-    (tmp_path / "wikiart" / "Impressionism" / "claude-monet_broken.jpg").write_bytes(encoded_image(9)[:300])
+        (tmp_path / "wikiart" / name).write_bytes(picture(number))
+    (tmp_path / "wikiart" / "Impressionism" / "claude-monet_broken.jpg").write_bytes(picture(9)[:300])
     rows = [
         ("claude-monet", "database", "Impressionism/claude-monet_lilies-1.jpg"),
         ("claude-monet", "database", "Impressionism/claude-monet_broken.jpg"),

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from corpus import encoded_image, write_root, write_tar
+from corpus import picture, write_root, write_tar
 
 from stylesim.data.roots import Root
 from stylesim.data.shards.indexing import index_shards
@@ -57,7 +57,7 @@ def test_interrupted_indexing_continues_where_it_stopped(tmp_path: Path, monkeyp
 def test_indexing_reports_problems(tmp_path: Path):
     write_tar(
         tmp_path / "0.tar",
-        {"a.jpg": encoded_image(0), "b.json": {"tags": []}, "c.jpg": b"", "c.json": {}, "a.png": b"", "a.json": {}},
+        {"a.jpg": picture(0), "b.json": {"tags": []}, "c.jpg": b"", "c.json": {}, "a.png": b"", "a.json": {}},
     )
     problems = index_shards(tmp_path, show=False)
     assert any("1 samples with no labels" in problem for problem in problems)

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from corpus import encoded_image
+from corpus import picture
 from PIL import Image
 
 from stylesim.core.errors import StylesimError
@@ -22,7 +22,7 @@ def folder(tmp_path: Path) -> Path:
     for number in range(10):
         file = tmp_path / "mine" / ("monet" if number % 2 else "klee") / f"a.b {number}.jpg"
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(encoded_image(number, 60, 40))
+        file.write_bytes(picture(number, 60, 40))
     return tmp_path / "mine"
 
 

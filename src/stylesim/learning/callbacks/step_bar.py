@@ -7,6 +7,7 @@ from typing import Any
 
 import lightning
 from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 
 
 class StepBar(TQDMProgressBar):
@@ -16,6 +17,18 @@ class StepBar(TQDMProgressBar):
         # In a log file every refresh is a line.
         super().__init__(refresh_rate=1 if sys.stderr.isatty() else 50)
 
+    def init_train_tqdm(self) -> Tqdm:
+        """Return the bar. It writes to stderr, because stdout is for the results of a command."""
+        return Tqdm(
+            desc="training",
+            position=2 * self.process_position,
+            disable=self.is_disabled,
+            leave=True,
+            dynamic_ncols=True,
+            file=sys.stderr,
+            smoothing=0,
+        )
+
     def on_train_start(self, trainer: lightning.Trainer, *_: Any) -> None:
         """Start the bar here rather than at the start of an epoch, which a resumed run has already passed."""
         super().on_train_start(trainer)
@@ -23,7 +36,6 @@ class StepBar(TQDMProgressBar):
         bar.reset(trainer.max_steps * trainer.accumulate_grad_batches)
         # `initial` keeps the steps before a resume out of the rate.
         bar.initial = bar.n = trainer.global_step * trainer.accumulate_grad_batches
-        bar.set_description("training")
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, *_: Any) -> None:
         """Keep Lightning from starting another bar."""
