@@ -24,7 +24,7 @@ class Sample(NamedTuple):
     source: str = ""
     """The shard, folder or table that it comes from."""
     problem: str | None = None
-    """Why the sample cannot be read; whoever reads samples in bulk counts it and goes on."""
+    """Why the sample cannot be read, or None; a long run counts such a sample and skips it."""
 
     def encoded(self) -> bytes:
         """Return the encoded image of a sample that was read from a shard or a file.
