@@ -1,5 +1,3 @@
-"""python -m stylesim.benchmark; the table itself is tested in tests/report/test_benchmark.py."""
-
 from __future__ import annotations
 
 import json
@@ -13,7 +11,7 @@ from stylesim import benchmark
 from stylesim.core.errors import StylesimError
 
 
-def test_run_folders_become_a_table_here_and_in_wandb(
+def test_run_folders_become_a_table_on_disk_and_in_wandb(
     tmp_path: Path, composed: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for model, recall in (("ink_box", 0.2), ("color_histogram", 0.4)):
@@ -28,6 +26,6 @@ def test_run_folders_become_a_table_here_and_in_wandb(
     assert list(tmp_path.glob("wandb/offline-run-*/files/media/images/metrics*"))
 
 
-def test_a_folder_without_runs_is_a_sentence(tmp_path: Path, composed: Callable[..., DictConfig]) -> None:
+def test_folder_without_runs_is_refused(tmp_path: Path, composed: Callable[..., DictConfig]) -> None:
     with pytest.raises(StylesimError, match="There is no run below"):
         benchmark.main(composed(f"runs={tmp_path}", config="benchmark"))

@@ -150,7 +150,7 @@ def test_missing_weights_are_reported_before_the_first_stage(tmp_path: Path, mon
     done = tmp_path / "work" / "4-deduplicate" / "summary.json"
     done.parent.mkdir(parents=True)
     done.write_text("{}")
-    with pytest.raises(StylesimError, match=r"checkpoint=/no/such"):
+    with pytest.raises(StylesimError, match=r"checkpoint must be an existing file, got /no/such"):
         main(composed(f"out={tmp_path / 'work'}", "stages=[deduplicate]", "deduplicate.checkpoint=/no/such"))
 
 

@@ -21,43 +21,43 @@ HISTOGRAM = ("model=color_histogram", "model.image_size=48", "device=cpu")
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
-    """A folder of three styles with three pictures each, one more at the top, and one that is damaged."""
-    folder = tmp_path / "pictures"
+    """A folder of three styles with three images each, one more at the top, and one that is damaged."""
+    folder = tmp_path / "mine"
     for style in STYLES:
         (folder / style).mkdir(parents=True)
         for content in range(3):
             (folder / style / f"{content}.png").write_bytes(draw(style, content))
     (folder / "loose.png").write_bytes(draw("red", 9))
-    (folder / "red" / "broken.jpg").write_bytes(b"\xff\xd8 no picture")
+    (folder / "red" / "broken.jpg").write_bytes(b"\xff\xd8 not an image")
     return folder
 
 
-def test_a_folder_becomes_a_descriptor_set_and_a_table(
-    images: Path, composed: Callable[..., DictConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_folder_becomes_a_descriptor_set_and_a_table(
+    images: Path, composed: Callable[..., DictConfig], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     out, table = tmp_path / "set", tmp_path / "new" / "set.parquet"
     cfg = composed(f"images={images}", f"out={out}", f"parquet={table}", *HISTOGRAM, config="embed")
     assert embed.main(cfg) == {"images": 10, "damaged": 1, "dim": 512}
-    assert "left out: pictures/red/broken.jpg" in capsys.readouterr().err
-    described = DescriptorSet.load(out)
-    paths = [images / name.removeprefix("pictures/") for name in described.ids]
+    assert "left out mine/red/broken.jpg" in caplog.text
+    descriptors = DescriptorSet.load(out)
+    paths = [images / name.removeprefix("mine/") for name in descriptors.ids]
     np.testing.assert_allclose(
-        described.descriptors, color_histogram(bins=8, image_size=48).encode(paths).numpy(), atol=1e-6
+        descriptors.descriptors, color_histogram(bins=8, image_size=48).encode(paths).numpy(), atol=1e-6
     )
-    assert dict(zip(described.ids, described.items["tags"], strict=True))["pictures/green/1.png"] == ["green"]
+    assert dict(zip(descriptors.ids, descriptors.items["tags"], strict=True))["mine/green/1.png"] == ["green"]
     frame = pd.read_parquet(table)
-    assert frame["id"].tolist() == described.ids
-    np.testing.assert_array_equal(np.stack(frame["descriptor"].tolist()), described.descriptors)
+    assert frame["id"].tolist() == descriptors.ids
+    np.testing.assert_array_equal(np.stack(frame["descriptor"].tolist()), descriptors.descriptors)
 
 
-def test_shards_and_folders_together(images: Path, shards: Path, composed: Callable[..., DictConfig]) -> None:
+def test_shards_and_folders_are_embedded(images: Path, shards: Path, composed: Callable[..., DictConfig]) -> None:
     cfg = composed(f"images=[{images},{shards / 'validation'}]", *HISTOGRAM, config="embed")
     assert embed.main(cfg)["images"] == 10 + 18
-    described = DescriptorSet.load(Path(cfg.run_dir) / "descriptors")
-    assert {name.split("/")[0] for name in described.ids} == {"pictures", "validation"}
+    descriptors = DescriptorSet.load(Path(cfg.run_dir) / "descriptors")
+    assert {name.split("/")[0] for name in descriptors.ids} == {"mine", "validation"}
 
 
-def test_an_interrupted_command_goes_on(
+def test_interrupted_command_continues(
     images: Path, composed: Callable[..., DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cfg = composed(f"images={images}", f"out={tmp_path / 'set'}", *HISTOGRAM, "batch_size=2", config="embed")
@@ -88,21 +88,21 @@ def test_an_interrupted_command_goes_on(
 
 
 @pytest.mark.parametrize(
-    ("overrides", "said"),
+    ("overrides", "message"),
     [
-        (["images=/no/such/place"], "there is nothing at /no/such/place"),
-        (["checkpoint=/no/such/file"], "Runs leave checkpoints/best.safetensors"),
+        (["images=/no/such/place"], "images must exist, got /no/such/place"),
+        (["checkpoint=/no/such/file"], "Runs write checkpoints/best.safetensors"),
         (["model=csd_lite0", "model.weights=random", "model.image_size=32"], "allow_untrained=true"),
     ],
 )
-def test_what_the_user_can_mend_is_a_sentence(
-    overrides: list[str], said: str, images: Path, composed: Callable[..., DictConfig]
+def test_users_error_is_told_in_a_sentence(
+    overrides: list[str], message: str, images: Path, composed: Callable[..., DictConfig]
 ) -> None:
-    with pytest.raises(StylesimError, match=said):
+    with pytest.raises(StylesimError, match=message):
         embed.main(composed(f"images={images}", *overrides, config="embed"))
 
 
-def test_the_command_refuses_a_missing_place_before_torch_is_imported(tmp_path: Path) -> None:
+def test_missing_folder_is_refused_before_torch_is_imported(tmp_path: Path) -> None:
     program = (
         "import sys, stylesim.runtime.launch as launch\n"
         "sys.argv = ['score', 'generated=/no/such/place', 'reference=/no/other']\n"
@@ -111,4 +111,4 @@ def test_the_command_refuses_a_missing_place_before_torch_is_imported(tmp_path: 
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert "CODE 2 TORCH False" in done.stdout, done.stderr
-    assert "generated=/no/such/place: there is nothing" in done.stderr
+    assert "generated must exist, got /no/such/place" in done.stderr

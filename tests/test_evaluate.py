@@ -28,20 +28,20 @@ def evaluation(composed: Callable[..., DictConfig], shards: Path) -> Callable[..
     return make
 
 
-def test_a_control_is_scored_and_scored_again_from_its_descriptors_without_a_model(
+def test_control_is_evaluated_and_again_from_its_descriptors_without_a_model(
     evaluation: Callable[..., DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cfg = evaluation("model=color_histogram", "model.image_size=48")
     metrics = evaluate.main(cfg)
     assert metrics["validation/recall@1"] == 1.0, "three styles of three colours"
-    kept = tmp_path / "kept"
-    shutil.copytree(Path(cfg.run_dir) / "descriptors", kept)
+    copy = tmp_path / "copy"
+    shutil.copytree(Path(cfg.run_dir) / "descriptors", copy)
     for module in (evaluate, evaluation_run):
         monkeypatch.setattr(module, "instantiate", _no_encoder(module.instantiate))
-    assert evaluate.main(evaluation("model=csd_vitl", f"descriptors={kept}")) == metrics
+    assert evaluate.main(evaluation("model=csd_vitl", f"descriptors={copy}")) == metrics
 
 
-def test_gaps_of_labels_stand_beside_the_metrics_when_asked_for(evaluation: Callable[..., DictConfig]) -> None:
+def test_gaps_of_labels_are_written_when_asked_for(evaluation: Callable[..., DictConfig]) -> None:
     cfg = evaluation("model=color_histogram", "model.image_size=48", "gaps=true", "readout=csls", "readout.k=3")
     metrics = evaluate.main(cfg)
     assert metrics["validation/auc"] > 0.99, "three styles of three colours"
@@ -52,7 +52,7 @@ def test_gaps_of_labels_stand_beside_the_metrics_when_asked_for(evaluation: Call
     assert gaps["gap"].to_numpy().min() > 0
 
 
-def test_a_folder_that_has_finished_is_not_run_again_unless_the_configuration_is_another(
+def test_finished_folder_is_evaluated_again_only_with_another_configuration(
     evaluation: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cfg = evaluation("model=ink_box", "model.image_size=48")
@@ -67,7 +67,7 @@ def test_a_folder_that_has_finished_is_not_run_again_unless_the_configuration_is
     assert other["validation/recall@1"] == 1.0 > metrics["validation/recall@1"]
 
 
-def test_a_sweep_leaves_one_table_and_goes_on_in_its_folder(shards: Path, tmp_path: Path) -> None:
+def test_sweep_leaves_one_table_and_continues_in_its_folder(shards: Path, tmp_path: Path) -> None:
     def sweep(models: str) -> subprocess.CompletedProcess[str]:
         command = f"-m model={models} data=shards data.root={shards / 'validation'} device=cpu hydra.sweep.dir=sweep"
         return subprocess.run(
@@ -86,27 +86,27 @@ def test_a_sweep_leaves_one_table_and_goes_on_in_its_folder(shards: Path, tmp_pa
     assert (folder / "1" / "error.txt").is_file()
     second = sweep("color_histogram,ink_box")
     assert second.returncode == 0, second.stderr
-    assert "nothing to do" in second.stdout
+    assert "has finished with this configuration already" in second.stderr
     assert not (folder / "1" / "error.txt").exists()
     table = (folder / "benchmark.md").read_text()
     assert "| all | ink_box |" in " ".join(table.split())
     assert "Missing" not in table
     metrics = json.loads((folder / "1" / "metrics.json").read_text())
-    line = pd.read_csv(folder / "benchmark.csv").set_index(["encoder", "metric"]).loc[("ink_box", "recall@1")]
-    assert float(line["ours"]) == metrics["all/recall@1"]
-    assert float(line["low"]) < float(line["ours"]) < float(line["high"])
+    row = pd.read_csv(folder / "benchmark.csv").set_index(["encoder", "metric"]).loc[("ink_box", "recall@1")]
+    assert float(row["ours"]) == metrics["all/recall@1"]
+    assert float(row["low"]) < float(row["ours"]) < float(row["high"])
 
 
 def _no_encoder(instantiate: Callable) -> Callable:
     def guarded(node: DictConfig, *args: object, **kwargs: object) -> object:
-        assert ".encoders." not in node._target_, f"{node._target_} was built, though the descriptors are there"
+        assert ".encoders." not in node._target_, f"{node._target_} was built, although its descriptors exist"
         return instantiate(node, *args, **kwargs)
 
     return guarded
 
 
-def test_an_untrained_head_is_scored_only_when_asked_for(
-    evaluation: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch
+def test_untrained_head_is_evaluated_only_when_asked_for(
+    evaluation: Callable[..., DictConfig],
 ) -> None:
     vit = ["model=csd_vitb", "model.architecture=ViT-test", "model.image_size=32", "model.weights=random"]
     with pytest.raises(StylesimError, match="allow_untrained=true"):
@@ -114,11 +114,11 @@ def test_an_untrained_head_is_scored_only_when_asked_for(
     assert evaluate.main(evaluation(*vit, "allow_untrained=true"))["validation/queries"] == 18
 
 
-def test_descriptors_that_are_not_there_are_named(evaluation: Callable[..., DictConfig], tmp_path: Path) -> None:
+def test_missing_descriptors_are_named(evaluation: Callable[..., DictConfig], tmp_path: Path) -> None:
     with pytest.raises(StylesimError, match="has no descriptors of"):
         evaluate.main(evaluation(f"descriptors={tmp_path / 'nothing'}"))
 
 
-def test_data_without_a_retrieval_set_says_so(composed: Callable[..., DictConfig]) -> None:
+def test_data_without_a_retrieval_set_is_refused(composed: Callable[..., DictConfig]) -> None:
     with pytest.raises(StylesimError, match=r"data\.probes"):
         evaluate.main(composed("data=laion_styles", "model=color_histogram", config="evaluate"))

@@ -1,4 +1,4 @@
-"""python -m stylesim.pack and stylesim.index, as a curator runs them."""
+"""`stylesim pack` and `stylesim index`, as users start them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def command(name: str, *overrides: str, cwd: Path) -> subprocess.CompletedProces
     )
 
 
-def test_a_folder_becomes_shards_and_their_index_is_verified(tmp_path: Path):
+def test_folder_becomes_shards_and_their_index_is_verified(tmp_path: Path):
     for content in range(5):
         file = tmp_path / "mine" / "red" / f"{content}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -25,7 +25,7 @@ def test_a_folder_becomes_shards_and_their_index_is_verified(tmp_path: Path):
 
     packed = command("pack", "source=mine", "out=shards", "shard_size=3", "hydra.run.dir=run", cwd=tmp_path)
     assert packed.returncode == 0, packed.stderr
-    assert "5 images with 1 tags in 2 shards; 1 damaged images were left out" in packed.stdout
+    assert "5 images with 1 tags in 2 shards; 1 damaged images left out" in packed.stdout
     assert "left out mine/red/bad.png: " in packed.stderr
     assert json.loads((tmp_path / "run" / "metrics.json").read_text()) == {"damaged": 1, "images": 5, "shards": 2}
     assert (tmp_path / "run" / "provenance.json").is_file()
@@ -42,10 +42,10 @@ def test_a_folder_becomes_shards_and_their_index_is_verified(tmp_path: Path):
     assert "5 images with 2 tags in 2 shards" in again.stdout
 
 
-def test_what_is_missing_is_asked_for(tmp_path: Path):
-    asked = command("pack", "out=shards", cwd=tmp_path)
-    assert asked.returncode == 2
-    assert "source must be given: add source=... to the command." in asked.stderr
-    nothing = command("pack", "source=nothing", "out=shards", cwd=tmp_path)
-    assert nothing.returncode == 2
-    assert "There is no folder of images and no table" in nothing.stderr
+def test_missing_source_is_refused(tmp_path: Path):
+    without_source = command("pack", "out=shards", cwd=tmp_path)
+    assert without_source.returncode == 2
+    assert "source must be given: add source=... to the command." in without_source.stderr
+    without_folder = command("pack", "source=nothing", "out=shards", cwd=tmp_path)
+    assert without_folder.returncode == 2
+    assert "There is no folder of images and no table" in without_folder.stderr

@@ -15,7 +15,7 @@ from stylesim.core.errors import StylesimError
 HISTOGRAM = ("model=color_histogram", "model.image_size=48", "device=cpu")
 
 
-def pictures(folder: Path, contents: range, styles: list[str]) -> Path:
+def write_images(folder: Path, contents: range, styles: list[str]) -> Path:
     for style in styles:
         (folder / style).mkdir(parents=True)
         for content in contents:
@@ -25,10 +25,10 @@ def pictures(folder: Path, contents: range, styles: list[str]) -> Path:
 
 @pytest.fixture
 def sides(tmp_path: Path) -> tuple[Path, Path]:
-    """Generations of two styles and works of three, a damaged generation among them."""
-    generated = pictures(tmp_path / "made" / "images", range(4), ["red", "blue"])
+    """Generated images of two styles, one of them damaged, and reference works of three styles."""
+    generated = write_images(tmp_path / "made" / "images", range(4), ["red", "blue"])
     (generated / "red" / "broken.png").write_bytes(b"nothing")
-    return generated, pictures(tmp_path / "real" / "images", range(4, 10), list(STYLES))
+    return generated, write_images(tmp_path / "real" / "images", range(4, 10), list(STYLES))
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -36,7 +36,7 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_folders_of_the_same_labels_are_scored_label_by_label(
+def test_folders_with_the_same_labels_are_scored_by_label(
     sides: tuple[Path, Path], composed: Callable[..., DictConfig], capsys: pytest.CaptureFixture[str]
 ) -> None:
     cfg = composed(f"generated={sides[0]}", f"reference={sides[1]}", "neighbours=3", *HISTOGRAM, config="score")
@@ -53,13 +53,12 @@ def test_folders_of_the_same_labels_are_scored_label_by_label(
     assert content["matched_labels"]
     images = rows(run_dir / "per_image.csv")
     assert len(images) == 8
-    assert all(line["nearest_label"] == line["label"] for line in images)
+    assert all(row["nearest_label"] == row["label"] for row in images)
     assert len(rows(run_dir / "pairs.csv")) == 8 * 3
-    assert {line["label"] for line in rows(run_dir / "labels.csv")} == {"red", "blue"}
-    said = capsys.readouterr().out
-    assert "to the reference works of the same label" in said
+    assert {row["label"] for row in rows(run_dir / "labels.csv")} == {"red", "blue"}
+    assert "to the reference works of the same label" in capsys.readouterr().out
     page = (run_dir / "score.html").read_text()
-    assert page.count("data:image/webp") == 8 * 4, "each generation and its three nearest works"
+    assert page.count("data:image/webp") == 8 * 4, "each generated image and its three nearest works"
     assert "broken.png" in page
 
 
@@ -78,7 +77,7 @@ def test_descriptors_are_scored_without_a_model_and_still_shown(
     assert "data:image/webp" in (Path(again.run_dir) / "score.html").read_text()
 
 
-def test_pictures_that_have_gone_leave_their_places_empty(
+def test_missing_images_leave_their_places_empty(
     sides: tuple[Path, Path], composed: Callable[..., DictConfig], tmp_path: Path
 ) -> None:
     embed.main(composed(f"images={sides[0]}", f"out={tmp_path / 'a'}", *HISTOGRAM, config="embed"))
@@ -97,9 +96,9 @@ def test_descriptors_of_another_encoder_are_refused(
         score.main(other)
 
 
-def test_works_without_labels_are_their_own_yardstick(tmp_path: Path, composed: Callable[..., DictConfig]) -> None:
-    generated = pictures(tmp_path / "made", range(3), ["red"]) / "red"
-    works = pictures(tmp_path / "real", range(3, 8), ["red"]) / "red"
+def test_works_without_labels_are_compared_with_each_other(tmp_path: Path, composed: Callable[..., DictConfig]) -> None:
+    generated = write_images(tmp_path / "made", range(3), ["red"]) / "red"
+    works = write_images(tmp_path / "real", range(3, 8), ["red"]) / "red"
     cfg = composed(f"generated={generated}", f"reference={works}", *HISTOGRAM, config="score")
     metrics = score.main(cfg)
     assert "works/others" in metrics
@@ -110,7 +109,7 @@ def test_works_without_labels_are_their_own_yardstick(tmp_path: Path, composed: 
     assert not (Path(cfg.run_dir) / "labels.csv").exists()
 
 
-def test_shards_are_scored_by_the_tags_that_are_asked_for(
+def test_shards_are_scored_by_the_tags_that_label_names(
     shards: Path, composed: Callable[..., DictConfig], tmp_path: Path
 ) -> None:
     sources = [f"generated={shards / 'validation'}", f"reference={shards / 'train'}", "label=set:*"]
@@ -131,7 +130,7 @@ def test_readouts_are_chosen_by_name(sides: tuple[Path, Path], composed: Callabl
     assert csls["csls"] != plain["csls"]
 
 
-def test_the_page_says_which_label_is_nearest_where_generations_have_none(
+def test_summary_names_the_nearest_label_of_unlabelled_images(
     sides: tuple[Path, Path], composed: Callable[..., DictConfig], capsys: pytest.CaptureFixture[str]
 ) -> None:
     cfg = composed(f"generated={sides[0] / 'blue'}", f"reference={sides[1]}", *HISTOGRAM, config="score")

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 
 def sweep(shards: Path, folder: Path, *more: str) -> tuple[subprocess.CompletedProcess[str], list[Path]]:
-    """Run a sweep; return what it said and its job folders in order."""
+    """Run a sweep and return the finished process and the job folders in order."""
     overrides = overrides_for(
         shards, "trainer=ddp_cpu", "trainer.max_steps=4", "data.batch_size=3", "hydra.sweep.dir=sweep", *more
     )
@@ -35,16 +35,16 @@ def samples_seen(job: Path) -> list[float]:
     return [float(row["samples_seen"]) for row in rows if row.get("train/loss")]
 
 
-def is_whole(job: Path) -> bool:
+def is_complete(job: Path) -> bool:
     return (job / "metrics.json").is_file() and (job / "report.html").is_file()
 
 
-def test_a_grid_over_device_counts_with_failing_jobs(shards: Path, tmp_path: Path) -> None:
+def test_grid_over_device_counts_with_failing_jobs(shards: Path, tmp_path: Path) -> None:
     done, jobs = sweep(shards, tmp_path, "trainer.devices=1,2", "optim.head_lr=0.003,1e38")
-    assert done.returncode != 0, "a failed job is no success"
+    assert done.returncode != 0, "a failed job fails the sweep"
     assert "not finite" in done.stderr, "the probe after the first step sees it"
     assert len(jobs) == 4
-    assert [is_whole(job) for job in jobs] == [True, False, True, False]
+    assert [is_complete(job) for job in jobs] == [True, False, True, False]
     # Two ranks of three images see twice as many as one does.
     assert samples_seen(jobs[0]) == [3.0, 6.0, 9.0, 12.0]
     assert samples_seen(jobs[2]) == [6.0, 12.0, 18.0, 24.0]
@@ -54,7 +54,7 @@ def test_optuna_gives_both_ranks_of_a_trial_the_same_parameters(shards: Path, tm
     pytest.importorskip("optuna")
     done, jobs = sweep(shards, tmp_path, "sweep=optuna", "hydra.sweeper.n_trials=2")
     assert done.returncode == 0, done.stderr
-    assert [is_whole(job) for job in jobs] == [True, True]
+    assert [is_complete(job) for job in jobs] == [True, True]
     temperatures = [OmegaConf.load(job / "config.yaml").loss.temperature for job in jobs]
     assert temperatures[0] != temperatures[1]
     assert all(samples_seen(job)[-1] == 24 for job in jobs)
@@ -64,11 +64,11 @@ def test_optuna_gives_both_ranks_of_a_trial_the_same_parameters(shards: Path, tm
 
 
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "ray_local"])
-def test_jobs_that_start_in_other_processes(launcher: str, shards: Path, tmp_path: Path) -> None:
+def test_launchers_that_start_jobs_in_other_processes(launcher: str, shards: Path, tmp_path: Path) -> None:
     if launcher == "ray_local":
         pytest.importorskip("ray")
     done, jobs = sweep(shards, tmp_path, f"launcher={launcher}", "loss.temperature=0.05,0.1")
     assert done.returncode == 0, done.stderr
-    assert [is_whole(job) for job in jobs] == [True, True]
+    assert [is_complete(job) for job in jobs] == [True, True]
     assert [OmegaConf.load(job / "config.yaml").loss.temperature for job in jobs] == [0.05, 0.1]
     assert all(samples_seen(job)[-1] == 24 for job in jobs)

@@ -1,4 +1,4 @@
-"""Ranks that torchrun starts, on one machine and on two: real commands, gloo on the CPU."""
+"""Ranks that torchrun starts, on one host and on two: real commands, gloo on the CPU."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def samples_seen(folder: Path) -> list[int]:
     return [int(float(row["samples_seen"])) for row in rows if row["train/loss"]]
 
 
-def test_one_machine(shards: Path, tmp_path: Path) -> None:
+def test_torchrun_on_one_host(shards: Path, tmp_path: Path) -> None:
     subprocess.run(
         torchrun(shards, "--standalone", "--nproc-per-node=2", more=("trainer.max_steps=4",)),
         cwd=tmp_path,
@@ -81,7 +81,7 @@ def hosts() -> Iterator[dict[str, str]]:
                 subprocess.run(["ip", "netns", "delete", name], capture_output=True)
 
 
-def test_two_hosts_with_a_network_of_their_own_give_the_weights_of_one(
+def test_two_hosts_with_their_own_network_give_the_weights_of_one(
     hosts: dict[str, str], shards: Path, tmp_path: Path
 ) -> None:
     nodes = []
@@ -111,7 +111,7 @@ def test_two_hosts_with_a_network_of_their_own_give_the_weights_of_one(
     assert all(torch.equal(two[name], one[name]) for name in one)
 
 
-def test_two_machines_of_which_one_loses_its_rank(shards: Path, tmp_path: Path) -> None:
+def test_a_host_that_loses_its_rank_ends_the_other_and_both_resume(shards: Path, tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         endpoint = f"127.0.0.1:{free.getsockname()[1]}"
@@ -132,10 +132,10 @@ def test_two_machines_of_which_one_loses_its_rank(shards: Path, tmp_path: Path) 
     os.kill(victim, signal.SIGKILL)
     for agent in agents:
         assert agent.wait(60) != 0
-    its, other = ((tmp_path / f"stderr{n}").read_text() for n in (ranks[victim], 1 - ranks[victim]))
-    assert f"Signal 9 (SIGKILL) received by PID {victim}" in its
-    # With the agent its rendezvous may go as well; the other agent can then be quicker than the rank it ends.
-    assert "rank 0 stops, for it has lost another one" in other or "RendezvousConnectionError" in other
+    stderr, other = ((tmp_path / f"stderr{n}").read_text() for n in (ranks[victim], 1 - ranks[victim]))
+    assert f"Signal 9 (SIGKILL) received by PID {victim}" in stderr
+    # The rendezvous may end with its agent; the other agent can then be faster than the rank that it ends.
+    assert "rank 0 stops because it has lost another rank" in other or "RendezvousConnectionError" in other
     assert not any(Path(f"/proc/{rank}").exists() for rank in ranks)
     agents = [start(node, "resume=true") for node in range(2)]
     assert [agent.wait(900) for agent in agents] == [0, 0], [(tmp_path / f"stderr{n}").read_text() for n in range(2)]

@@ -45,7 +45,7 @@ def command(shards: Path, *more: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def uninterrupted(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """The folder of a whole run with these overrides; each is made once."""
+    """The folder of an uninterrupted run with these overrides; each is run once."""
 
     @functools.cache
     def run(*more: str) -> Path:
@@ -61,8 +61,8 @@ def uninterrupted(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Cal
     [
         (signal.SIGKILL, -9, []),
         (signal.SIGTERM, 143, []),
-        # Ctrl-C reaches every process of a terminal: here two ranks, which also average their weights, describe their
-        # batches in chunks and choose them by tags.
+        # Ctrl-C reaches every process of a terminal: here two ranks, which also average their weights, embed their
+        # batches in chunks and balance them by tags.
         (
             signal.SIGINT,
             130,
@@ -71,7 +71,7 @@ def uninterrupted(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Cal
         (signal.SIGTERM, 143, SHARDED),
     ],
 )
-def test_a_run_that_is_stopped_and_resumed_ends_with_the_weights_of_one_that_was_not(
+def test_stopped_and_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
     signum: signal.Signals,
     code: int,
     more: list[str],
@@ -86,13 +86,13 @@ def test_a_run_that_is_stopped_and_resumed_ends_with_the_weights_of_one_that_was
         assert process.poll() is None, process.stderr and process.stderr.read()
         time.sleep(0.01)
     os.killpg(process.pid, signum)
-    said = process.communicate(timeout=120)[1]
+    stderr = process.communicate(timeout=120)[1]
     assert process.returncode == code
     run = found[0].parents[1]
     assert not (run / "metrics.json").exists(), "the run was over before it could be stopped"
     if signum != signal.SIGKILL:
-        assert "stopped by a signal after step" in said
-        assert "resume=true" in said
+        assert "stopped by a signal after step" in stderr
+        assert "resume=true" in stderr
     subprocess.run([*command(shards, *more), "resume=true"], cwd=tmp_path, check=True, timeout=300)
     assert [p.parent for p in tmp_path.glob("outputs/**/metrics.json")] == [run], "it goes on in its own folder"
     whole, resumed = (load_file(r / "checkpoints" / "last.safetensors") for r in (uninterrupted(*more), run))
@@ -103,7 +103,7 @@ def test_a_run_that_is_stopped_and_resumed_ends_with_the_weights_of_one_that_was
     assert steps == list(range(STEPS)), "the log has every step once"
 
 
-def test_divided_weights_end_where_whole_ones_do(uninterrupted: Callable[..., Path]) -> None:
+def test_fsdp_ends_with_the_weights_of_ddp(uninterrupted: Callable[..., Path]) -> None:
     runs = uninterrupted("trainer=ddp_cpu", *LEARNING), uninterrupted(*SHARDED)
     whole, divided = (load_file(run / "checkpoints" / "last.safetensors") for run in runs)
     torch.testing.assert_close(divided, whole, atol=1e-5, rtol=1e-5)
@@ -114,12 +114,12 @@ def test_divided_weights_end_where_whole_ones_do(uninterrupted: Callable[..., Pa
     assert metrics[0] == metrics[1]
 
 
-@pytest.mark.parametrize("divided_first", [True, False])
-def test_a_run_goes_on_with_its_weights_divided_otherwise(
-    divided_first: bool, uninterrupted: Callable[..., Path], shards: Path, tmp_path: Path
+@pytest.mark.parametrize("fsdp_first", [True, False])
+def test_run_continues_with_another_strategy(
+    fsdp_first: bool, uninterrupted: Callable[..., Path], shards: Path, tmp_path: Path
 ) -> None:
     whole = ["trainer=ddp_cpu", *LEARNING]
-    before, after = (SHARDED, whole) if divided_first else (whole, SHARDED)
+    before, after = (SHARDED, whole) if fsdp_first else (whole, SHARDED)
     half = ["hydra.run.dir=run", "trainer.max_steps=4"]
     subprocess.run(command(shards, *before, *half), cwd=tmp_path, check=True, timeout=300)
     rest = [*after, f"trainer.max_steps={STEPS}", "resume=run", "hydra.run.dir=unused"]
@@ -129,19 +129,19 @@ def test_a_run_goes_on_with_its_weights_divided_otherwise(
     torch.testing.assert_close(resumed, expected, atol=1e-5, rtol=1e-5)
 
 
-def test_views_that_are_cut_on_the_device_give_the_same_weights(uninterrupted: Callable[..., Path]) -> None:
+def test_views_cut_on_the_device_give_the_same_weights(uninterrupted: Callable[..., Path]) -> None:
     runs = uninterrupted(), uninterrupted("views.on_device=true")
     plain, late = (load_file(run / "checkpoints" / "last.safetensors") for run in runs)
     assert all(torch.equal(plain[name], late[name]) for name in plain)
 
 
-def test_resume_without_such_a_run_says_so(shards: Path, tmp_path: Path) -> None:
+def test_resume_without_a_matching_run_is_refused(shards: Path, tmp_path: Path) -> None:
     done = subprocess.run([*command(shards), "resume=true"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
     assert "no run folder with this configuration" in done.stderr
 
 
-def test_a_run_leaves_weights_metrics_and_a_report(composed: Callable[..., DictConfig]) -> None:
+def test_run_leaves_weights_metrics_and_a_report(composed: Callable[..., DictConfig]) -> None:
     cfg = composed("+model@controls.colour=color_histogram", "controls.colour.image_size=32")
     metrics = train.main(cfg)
     run = Path(cfg.run_dir)
@@ -159,7 +159,7 @@ def test_a_run_leaves_weights_metrics_and_a_report(composed: Callable[..., DictC
     assert all(0 <= float(row["throughput/waiting"]) <= 1 for row in rows if row.get("throughput/waiting"))
 
 
-def test_weights_tell_what_their_training_images_were_cleared_of(
+def test_weights_state_what_their_training_images_were_cleared_of(
     composed: Callable[..., DictConfig], shards: Path, tmp_path: Path
 ) -> None:
     root = tmp_path / "cleared"
@@ -178,29 +178,29 @@ def test_weights_tell_what_their_training_images_were_cleared_of(
     assert told.startswith(f"{root} (cleared of wikiart: 3 images within 0.8 (inner product of SSCD")
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_names_step_and_images_and_keeps_good_weights(
+def test_infinite_loss_stops_the_run_names_its_images_and_keeps_good_weights(
     composed: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from stylesim.learning.style_module import StyleModule
 
-    def ruin(module: StyleModule, batch: object, batch_idx: int) -> None:
+    def set_to_nan(module: StyleModule, batch: object, batch_idx: int) -> None:
         if batch_idx == 3:
             for parameter in module.parameters():
                 parameter.data.fill_(float("nan"))
 
-    monkeypatch.setattr(StyleModule, "on_train_batch_start", ruin)
+    monkeypatch.setattr(StyleModule, "on_train_batch_start", set_to_nan)
     cfg = composed("callbacks.checkpoints.every_n_steps=1")
     with pytest.raises(StylesimError) as error:
         train.main(cfg)
     assert "at step 3" in str(error.value)
     assert "train/0000" in str(error.value)
     kept = torch.load(Path(cfg.run_dir) / "checkpoints" / "last.ckpt", weights_only=True)
-    assert kept["global_step"] == 2, "the state whose loss was still finite"
+    assert kept["global_step"] == 2, "the last state with a finite loss"
     cfg.resume = True
     with pytest.raises(StylesimError, match="at step 3"):
         train.main(cfg)
     again = torch.load(Path(cfg.run_dir) / "checkpoints" / "last.ckpt", weights_only=True)
-    assert again["global_step"] == 2, "what the first run left unproven has not become last"
+    assert again["global_step"] == 2, "a state that was never checked does not become the last one"
     assert all(torch.isfinite(value).all() for value in kept["state_dict"].values())
 
 
@@ -218,7 +218,7 @@ def test_running_out_of_memory_names_a_batch_size(
 
 
 @pytest.mark.parametrize(
-    ("override", "said"),
+    ("override", "message"),
     [
         ("views.size=64", "set views.size=32"),
         ("data.root=/no/such/folder", "/no/such/folder"),
@@ -228,23 +228,21 @@ def test_running_out_of_memory_names_a_batch_size(
         ("model.image_size=30", "30"),
     ],
 )
-def test_what_cannot_be_trained_is_refused_in_a_sentence(
-    override: str, said: str, composed: Callable[..., DictConfig]
+def test_impossible_settings_are_refused_in_a_sentence(
+    override: str, message: str, composed: Callable[..., DictConfig]
 ) -> None:
     from stylesim.runtime.hydra_errors import explain
 
     with pytest.raises(Exception) as error:  # noqa: PT011  (Hydra wraps what a constructor raises)
         train.main(composed(override))
-    assert said in str(explain(error.value))
+    assert message in str(explain(error.value))
 
 
-def test_sets_that_are_only_evaluated_are_refused_as_training_data(
-    shards: Path, composed: Callable[..., DictConfig]
-) -> None:
+def test_evaluation_sets_are_refused_as_training_data(shards: Path, composed: Callable[..., DictConfig]) -> None:
     cfg = composed("data=shards", f"data.root={shards / 'train'}", config="evaluate")
     training = composed()
     training.data = cfg.data
-    with pytest.raises(StylesimError, match="TaggedSets is for evaluation only"):
+    with pytest.raises(StylesimError, match="got TaggedSets, which is for evaluation only"):
         train.main(training)
 
 
@@ -266,11 +264,11 @@ def test_sets_that_are_only_evaluated_are_refused_as_training_data(
     ],
     ids=lambda o: o[0],
 )
-def test_every_way_to_train_runs(overrides: list[str], composed: Callable[..., DictConfig]) -> None:
+def test_every_way_of_training_runs(overrides: list[str], composed: Callable[..., DictConfig]) -> None:
     assert train.main(composed(*overrides))["validation/queries"] == 18
 
 
-def test_shards_without_a_retrieval_set_are_trained_on_and_leave_their_last_weights(
+def test_training_without_a_retrieval_set_keeps_the_last_weights(
     composed: Callable[..., DictConfig],
 ) -> None:
     cfg = composed("~data.probes.validation")
@@ -279,7 +277,7 @@ def test_shards_without_a_retrieval_set_are_trained_on_and_leave_their_last_weig
     assert all(torch.equal(best[name], last[name]) for name in last)
 
 
-def test_wandb_offline_keeps_one_finished_run(composed: Callable[..., DictConfig]) -> None:
+def test_wandb_offline_leaves_one_finished_run(composed: Callable[..., DictConfig]) -> None:
     cfg = composed("logger=wandb", "logger.wandb.offline=true")
     train.main(cfg)
     runs = list((Path(cfg.run_dir) / "wandb").glob("offline-run-*"))

@@ -23,7 +23,7 @@ from pydantic import Field, PositiveInt
 
 from stylesim.core.errors import ConfigError, StylesimError, WeightsError
 from stylesim.core.wording import suggest
-from stylesim.runtime.config import check_encoders
+from stylesim.runtime.existence_checks import check_encoders
 from stylesim.runtime.launch import run
 from stylesim.runtime.settings import CommandSettings
 
@@ -126,7 +126,7 @@ def _check_encoder(node: DictConfig, finished: bool) -> None:
         check_encoders(encoders)
         require_trained(instantiate(node.encoder)())
     except StylesimError as error:
-        message = str(error).replace(" weights=<path>", " deduplicate.encoder.weights=<path>")
+        message = str(error).removeprefix("model: ").replace(" weights=<path>", " deduplicate.encoder.weights=<path>")
         raise WeightsError(
             f"{message} To use another encoder: model@deduplicate.encoder=NAME, with its own deduplicate.threshold."
         ) from error

@@ -14,9 +14,10 @@ from pathlib import Path
 from omegaconf import DictConfig
 from pydantic import Field
 
-from stylesim.core.errors import StylesimError
-from stylesim.runtime.config import check_encoders
-from stylesim.runtime.inputs import check_images, embed_roots, load_model
+from stylesim.core.errors import ConfigError
+from stylesim.core.files import atomic_path
+from stylesim.runtime.embedding_run import embed_roots, load_model
+from stylesim.runtime.existence_checks import check_encoders, check_images
 from stylesim.runtime.launch import run
 from stylesim.runtime.settings import EmbeddingSettings
 
@@ -36,44 +37,47 @@ class Settings(EmbeddingSettings):
 
 
 def main(cfg: DictConfig) -> dict[str, float]:
-    """Describe images with an encoder that exists; returns how many, how many were damaged, and the dimension.
+    """Embed `cfg.images` and return the number of images, of damaged images, and the dimension.
 
-    Leaves a DescriptorSet in `cfg.out`, or in `descriptors` of the run folder, and a table in `cfg.parquet` if asked.
+    Writes a DescriptorSet to `cfg.out`, or to `descriptors` in the run folder, and a table to `cfg.parquet` if given.
 
     Raises:
-        StylesimError: If images or weights are missing, the head has never been trained, or `out` exists.
+        ConfigError: If images are missing, or `out` exists.
+        WeightsError: If weights are missing, or the encoder's head is untrained.
     """
     roots = check_images(cfg, "images")
     check_encoders(cfg)
     out = Path(expanduser(cfg.out)) if cfg.out else Path(cfg.run_dir) / "descriptors"
     parquet = Path(expanduser(cfg.parquet)) if cfg.parquet else None
     if parquet is not None and parquet.is_dir():
-        raise StylesimError(f"parquet={parquet} is a folder: name the file that the table goes to.")
+        raise ConfigError(f"parquet must be a file to write, got the folder {parquet}.")
     if out.exists():
-        raise StylesimError(f"out={out} exists already, so this was done before: choose another folder, or delete it.")
-    described = embed_roots(load_model(cfg), roots, out, cfg)
+        raise ConfigError(f"out must be a new folder, but {out} exists already. Name another one, or delete it.")
+    descriptors = embed_roots(load_model(cfg), roots, out, cfg)
     if parquet is not None:
         write_parquet(out, parquet)
-    count, dim = described.descriptors.shape
-    print(f"{count:,} descriptors of {dim} numbers: {out}", flush=True)
-    return {"images": count, "damaged": len(described.damaged), "dim": dim}
+    count, dim = descriptors.descriptors.shape
+    print(f"{count:,} descriptors of dimension {dim}: {out}", flush=True)
+    return {"images": count, "damaged": len(descriptors.damaged), "dim": dim}
 
 
 def write_parquet(folder: Path, path: Path) -> None:
-    """One file of a descriptor set: its items, and `descriptor` (a list of d float32)."""
+    """Write a descriptor set as one parquet file: its items, and a column `descriptor` of lists of d float32.
+
+    Args:
+        folder: The folder of the descriptor set.
+        path: The file to write.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     from stylesim.retrieval.descriptor_set import DescriptorSet
 
-    descriptors = DescriptorSet.load(folder).descriptors  # stay on disk while they are written
+    descriptors = DescriptorSet.load(folder).descriptors  # memory-mapped
     column = pa.FixedSizeListArray.from_arrays(pa.array(descriptors.reshape(-1)), descriptors.shape[1])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    hidden = path.with_name(path.name + ".writing")
-    pq.write_table(
-        pq.read_table(folder / "items.parquet").append_column("descriptor", column), hidden, row_group_size=8192
-    )
-    hidden.rename(path)
+    table = pq.read_table(folder / "items.parquet").append_column("descriptor", column)
+    with atomic_path(path) as partial:
+        pq.write_table(table, partial, row_group_size=8192)
 
 
 if __name__ == "__main__":

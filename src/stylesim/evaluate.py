@@ -9,6 +9,7 @@ stylesim evaluate -m model=frozen_lite0,palette          a sweep, which leaves o
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,16 +18,19 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from pydantic import Field
 
-from stylesim.core.errors import StylesimError
+from stylesim.core.errors import ConfigError
 from stylesim.core.files import write_json
 from stylesim.core.ranks import is_main_process
-from stylesim.runtime.config import check_encoders
 from stylesim.runtime.evaluation_run import evaluate_and_report
+from stylesim.runtime.existence_checks import check_encoders
 from stylesim.runtime.launch import run
 from stylesim.runtime.resume import comparable_config
 from stylesim.runtime.settings import EmbeddingSettings
 
 FINISHED = "finished.json"
+"""The file of a run folder that holds configuration and metrics of a finished evaluation."""
+
+log = logging.getLogger(__name__)
 
 
 class Settings(EmbeddingSettings):
@@ -47,31 +51,33 @@ class Settings(EmbeddingSettings):
 
 
 def main(cfg: DictConfig) -> dict[str, float]:
-    """Score an encoder on the retrieval sets of a data module; returns its metrics, controls under `<control>/`.
+    """Evaluate an encoder on the retrieval sets of a data module and return its metrics; controls under `<control>/`.
 
-    Leaves in `cfg.run_dir`: `descriptors/<encoder>/<images>/`, `per_query.parquet`, `table.csv`, `report.html`, and
-    `gaps.csv` if asked for. A run folder that has finished with this configuration is not run again: so a sweep that is
-    started again in its folder (`hydra.sweep.dir=...`) goes on where it stopped.
+    Writes into `cfg.run_dir`: `descriptors/<encoder>/<images>/`, `per_query.parquet`, `table.csv`, `report.html`, and
+    `gaps.csv` if asked for. A run folder that has finished with this configuration is not evaluated again, so a sweep
+    that is started again in its folder (`hydra.sweep.dir=...`) continues where it stopped.
 
     Raises:
-        StylesimError: If the weights, the images or the descriptors are missing, or the head has never been trained.
+        ConfigError: If the data names no retrieval set, or the checkpoint does not exist.
+        WeightsError: If weights are missing, or a head is untrained.
+        DataError: If images or descriptors are missing.
     """
     run_dir = Path(cfg.run_dir)
-    if metrics := _metrics_of_before(cfg, run_dir):
-        print(f"{run_dir} has finished with this configuration before: nothing to do.", flush=True)
+    if metrics := _finished_metrics(cfg, run_dir):
+        log.info("%s has finished with this configuration already, so nothing is done.", run_dir)
         return metrics
     if is_main_process():
         from stylesim.report.run_folders import METRICS, PER_QUERY
 
-        for name in (FINISHED, METRICS, PER_QUERY):  # of another configuration
+        for name in (FINISHED, METRICS, PER_QUERY):  # left by another configuration
             (run_dir / name).unlink(missing_ok=True)
     if not cfg.descriptors:
         check_encoders(cfg)
     specs = instantiate(cfg.data).retrieval_sets()
     if not specs:
-        raise StylesimError("This data configuration names no retrieval set: add entries below data.probes.")
+        raise ConfigError("data must name at least one retrieval set, got none: add entries to data.probes.")
     if not cfg.descriptors:
-        shutil.rmtree(run_dir / "descriptors", ignore_errors=True)  # of an attempt that has not come to its end
+        shutil.rmtree(run_dir / "descriptors", ignore_errors=True)  # left by an attempt that did not finish
     metrics = evaluate_and_report(
         cfg,
         run_dir,
@@ -88,13 +94,13 @@ def main(cfg: DictConfig) -> dict[str, float]:
     return metrics
 
 
-def _metrics_of_before(cfg: DictConfig, run_dir: Path) -> dict[str, float] | None:
-    """What a run of this configuration has left in this folder; None where it has not ended, or was of another one."""
+def _finished_metrics(cfg: DictConfig, run_dir: Path) -> dict[str, float] | None:
+    """Return the metrics of this folder's run; None if it has not finished, or had another configuration."""
     try:
-        before = json.loads((run_dir / FINISHED).read_text())
+        finished = json.loads((run_dir / FINISHED).read_text())
     except (OSError, ValueError):
         return None
-    return before["metrics"] if comparable_config(before["configuration"]) == comparable_config(cfg) else None
+    return finished["metrics"] if comparable_config(finished["configuration"]) == comparable_config(cfg) else None
 
 
 if __name__ == "__main__":

@@ -8,13 +8,15 @@ Count, size and digest of every shard and the tags of all images are written to 
 
 from __future__ import annotations
 
-import sys
+import logging
 
 from omegaconf import DictConfig
 from pydantic import Field, PositiveInt
 
 from stylesim.runtime.launch import run
 from stylesim.runtime.settings import CommandSettings
+
+log = logging.getLogger(__name__)
 
 
 class Settings(CommandSettings):
@@ -26,10 +28,10 @@ class Settings(CommandSettings):
 
 
 def main(cfg: DictConfig) -> dict[str, float]:
-    """Write `index.json` into `cfg.folder`, or with `cfg.verify` compare it with the files. Returns counts.
+    """Write `index.json` into `cfg.folder`, or with `cfg.verify` compare it with the files, and return counts.
 
     Raises:
-        StylesimError: If there are no shards, or a file is not the one that was indexed.
+        DataError: If there are no shards, or a file is not the one that was indexed.
     """
     from stylesim.data.roots import Root
     from stylesim.data.shards.indexing import index_shards
@@ -42,7 +44,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
         verify_digests(index)
     print(f"{index}: {root.url(INDEX)}")
     for problem in problems:
-        print(problem, file=sys.stderr)
+        log.warning("%s", problem)
     return {"images": index.count, "shards": len(index.shards), "tags": len(index.tags), "problems": len(problems)}
 
 

@@ -8,13 +8,15 @@ After an interruption, the same command continues with the shards that are missi
 
 from __future__ import annotations
 
-import sys
+import logging
 
 from omegaconf import DictConfig
 from pydantic import Field, PositiveInt
 
 from stylesim.runtime.launch import run
 from stylesim.runtime.settings import CommandSettings
+
+log = logging.getLogger(__name__)
 
 
 class Settings(CommandSettings):
@@ -32,10 +34,10 @@ class Settings(CommandSettings):
 
 
 def main(cfg: DictConfig) -> dict[str, float]:
-    """Pack `cfg.source` into `cfg.out`; interrupted, the same command goes on. Returns counts, damaged images included.
+    """Pack `cfg.source` into `cfg.out` and return counts, that of damaged images included.
 
     Raises:
-        StylesimError: If there is no image, or `cfg.out` holds something else.
+        DataError: If there is no image, or `cfg.out` holds something else.
     """
     from stylesim.data.roots import Root
     from stylesim.data.shards.packing import pack
@@ -51,9 +53,9 @@ def main(cfg: DictConfig) -> dict[str, float]:
         processes=cfg.processes,
     )
     for name, reason in damaged:
-        print(f"left out {name}: {reason}", file=sys.stderr)
+        log.warning("left out %s: %s", name, reason)
     index = load_index(Root(str(cfg.out), "out"))
-    print(f"packed {cfg.source} into {cfg.out}: {index}; {len(damaged)} damaged images were left out")
+    print(f"packed {cfg.source} into {cfg.out}: {index}; {len(damaged)} damaged images left out")
     return {"images": index.count, "shards": len(index.shards), "damaged": len(damaged)}
 
 

@@ -12,8 +12,8 @@ Sweeps run elsewhere with launcher=joblib, submitit_local, submitit_slurm or ray
 
 from __future__ import annotations
 
+import logging
 import shutil
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,18 +23,20 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from pydantic import Field
 
-from stylesim.core.errors import StylesimError
+from stylesim.core.errors import ConfigError
 from stylesim.core.files import atomic_path
 from stylesim.core.ranks import is_main_process
 from stylesim.core.run_folder import BEST_WEIGHTS, LAST_CHECKPOINT, LAST_WEIGHTS
-from stylesim.runtime.config import check_encoders, check_roots
 from stylesim.runtime.evaluation_run import evaluate_and_report
+from stylesim.runtime.existence_checks import check_encoders, check_training_data
 from stylesim.runtime.launch import run
 from stylesim.runtime.rank_monitor import stop_watching, watch_started_ranks
 from stylesim.runtime.settings import CommandSettings
 
 if TYPE_CHECKING:
     from stylesim.encoders.style_encoder import Provenance
+
+log = logging.getLogger(__name__)
 
 
 class Settings(CommandSettings):
@@ -51,14 +53,14 @@ class Settings(CommandSettings):
 
 
 def main(cfg: DictConfig) -> dict[str, float]:
-    """Train as configured; returns the metrics of the best checkpoint (`validation/recall@1`, ...).
+    """Train as configured and return the metrics of the best checkpoint (`validation/recall@1`, ...).
 
-    Leaves in `cfg.run_dir`: `checkpoints/`, `metrics.csv`, `descriptors/`, `table.csv`, `report.html`.
+    Writes into `cfg.run_dir`: `checkpoints/`, `metrics.csv`, `descriptors/`, `table.csv`, `report.html`.
 
     Raises:
-        StylesimError: For whatever the user can mend: data, weights, devices, a loss that is not finite.
+        StylesimError: For whatever the user can correct: data, weights, devices, a loss that is not finite.
     """
-    check_roots(cfg)
+    check_training_data(cfg)
     check_encoders(cfg)
     from stylesim.learning.loggers import build_loggers, finish_loggers
     from stylesim.learning.out_of_memory import advise_on_out_of_memory
@@ -75,15 +77,15 @@ def main(cfg: DictConfig) -> dict[str, float]:
         with advise_on_out_of_memory(datamodule.batch_size, module.grad_cache):
             trainer.fit(module, datamodule, ckpt_path=checkpoint, weights_only=True)
         _leave_if_stopped(trainer, run_dir)
-        # Under torchrun every rank has composed a run folder of its own; rank 0's is the run's.
+        # Under torchrun every rank has composed a run folder; rank 0's is that of the run.
         run_dir = Path(trainer.strategy.broadcast(str(run_dir)))
         if trainer.is_global_zero:
-            _settle_weights(run_dir, by_probe=cfg.callbacks.checkpoints.monitor is not None)
-            shutil.rmtree(run_dir / "descriptors", ignore_errors=True)  # of the weights before a resume
+            _choose_best_weights(run_dir, by_probe=cfg.callbacks.checkpoints.monitor is not None)
+            shutil.rmtree(run_dir / "descriptors", ignore_errors=True)  # of the weights before the run was resumed
         trainer.strategy.barrier()
         metrics = _evaluate(cfg, run_dir, trainer, datamodule.retrieval_sets(), loggers)
     except BaseException:
-        stop_watching()  # this rank has seen the failure; sending a log may take longer than a rank that hangs gets
+        stop_watching()  # this rank has noticed the failure; sending a log may take longer than the others wait
         finish_loggers(loggers, failed=True)
         raise
     finish_loggers(loggers, failed=False)
@@ -95,7 +97,7 @@ def _evaluate(
 ) -> dict[str, float]:
     if not specs:
         if trainer.is_global_zero:
-            print(f"No retrieval set below data.probes, so nothing is scored. Weights: {run_dir / 'checkpoints'}.")
+            log.info("data.probes has no retrieval set, so nothing is evaluated. Weights: %s", run_dir / "checkpoints")
         return {}
     return evaluate_and_report(
         cfg,
@@ -110,7 +112,11 @@ def _evaluate(
 
 
 def build(cfg: DictConfig) -> tuple[Any, Any]:
-    """The StyleModule and the data module of a configuration, with the same initial weights on every rank."""
+    """Return the StyleModule and the data module of a configuration, with the same initial weights on every rank.
+
+    Raises:
+        ConfigError: If the data are for evaluation only.
+    """
     import lightning
 
     from stylesim.data.modules import StyleDataModule
@@ -118,18 +124,19 @@ def build(cfg: DictConfig) -> tuple[Any, Any]:
     lightning.seed_everything(cfg.seed, workers=True, verbose=False)
     datamodule = instantiate(cfg.data)
     if not isinstance(datamodule, StyleDataModule):
-        raise StylesimError(
-            f"{type(datamodule).__name__} is for evaluation only, there is nothing in it to train on: choose "
-            "data=stylecross, laion_styles or folder here, and this one with python -m stylesim.evaluate."
+        raise ConfigError(
+            f"data must be for training, got {type(datamodule).__name__}, which is for evaluation only. Choose"
+            " data=stylecross, laion_styles or folder, or run `stylesim evaluate` with these data."
         )
     encoder = instantiate(cfg.model)
-    encoder.provenance = replace(encoder.provenance, trained_on=_images_of(datamodule.locations, encoder.provenance))
+    trained_on = _training_images(datamodule.locations, encoder.provenance)
+    encoder.provenance = replace(encoder.provenance, trained_on=trained_on)
     module = instantiate(cfg.learning)(encoder, loss=instantiate(cfg.loss), optim=instantiate(cfg.optim))
     return module, datamodule
 
 
-def _images_of(locations: Sequence[str | Path], start: Provenance) -> str:
-    """The roots of a training set, each with what it says it was cleared of, and what the weights had seen before."""
+def _training_images(locations: Sequence[str | Path], start: Provenance) -> str:
+    """Name the roots of a training set, each with the evaluation sets it was cleared of, and the initial weights."""
     from stylesim.curation.deduplicate.contamination_note import checked_against
 
     seen = [
@@ -142,21 +149,22 @@ def _images_of(locations: Sequence[str | Path], start: Provenance) -> str:
 
 
 def _leave_if_stopped(trainer: Any, run_dir: Path) -> None:
-    """After a signal: say where the run stands, and exit as a shell expects of it."""
+    """After a signal, say how far the run has come, and exit with the status that shells expect."""
     signum = next((c.signum for c in trainer.callbacks if getattr(c, "signum", None)), None)
     if signum is None:
         return
     if is_main_process():
-        print(
-            f"stylesim: stopped by a signal after step {trainer.global_step} of {trainer.max_steps};"
-            f" the state is in {run_dir / LAST_CHECKPOINT}. Go on with the same command and resume=true.",
-            file=sys.stderr,
+        log.warning(
+            "stopped by a signal after step %d of %d; the state is in %s. The same command with resume=true continues.",
+            trainer.global_step,
+            trainer.max_steps,
+            run_dir / LAST_CHECKPOINT,
         )
     raise SystemExit(128 + signum)
 
 
-def _settle_weights(run_dir: Path, by_probe: bool) -> None:
-    """Where no probe has chosen the best weights, the last ones are."""
+def _choose_best_weights(run_dir: Path, by_probe: bool) -> None:
+    """Make the last weights the best ones, unless the probes have chosen some."""
     best = run_dir / BEST_WEIGHTS
     if not (by_probe and best.exists()):
         with atomic_path(best) as partial:

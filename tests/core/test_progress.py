@@ -6,23 +6,21 @@ from stylesim.core import progress as module
 from stylesim.core.progress import progress
 
 
-def test_without_a_terminal_a_line_tells_amount_rate_and_time_left(
+def test_without_a_terminal_lines_show_amount_rate_and_remaining_time(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     clock = iter([0.0, 4.0, 10.0, 12.0, 21.0])
     monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
-    with progress("describing", 3000) as advance:
+    with progress("embedding", 3000) as advance:
         for _ in range(4):
             advance(500)
     assert capsys.readouterr().err.splitlines() == [
-        "describing: 1,000 of 3,000 images, 100/s, 20 s left",
-        "describing: 2,000 of 3,000 images, 95/s, 10 s left",
+        "embedding: 1,000 of 3,000 images, 100/s, 20 s left",
+        "embedding: 2,000 of 3,000 images, 95/s, 10 s left",
     ]
 
 
-def test_the_length_may_be_unknown_and_the_line_unwanted(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
+def test_total_may_be_unknown_and_nothing_shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     monkeypatch.setattr(module, "LOG_EVERY", 0.0)
     with progress("reading", None, unit="shards") as advance:
         advance(5)
@@ -32,8 +30,8 @@ def test_the_length_may_be_unknown_and_the_line_unwanted(
     assert capsys.readouterr().err == ""
 
 
-def test_a_terminal_gets_one_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+def test_terminal_shows_a_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     monkeypatch.setattr(module.sys.stderr, "isatty", lambda: True)
-    with progress("describing", 4) as advance:
+    with progress("embedding", 4) as advance:
         advance(4)
     assert "4/4" in capsys.readouterr().err

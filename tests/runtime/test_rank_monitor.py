@@ -1,4 +1,4 @@
-"""Ranks that end: the others follow, say which one it was, and leave no process behind."""
+"""When one rank ends, the others end as well, say which one it was, and leave no process behind."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from conftest import overrides_for
 from processes import processes_of
 
 from stylesim.core.errors import StylesimError
-from stylesim.runtime import launch
-from stylesim.runtime import rank_monitor as watch
+from stylesim.runtime import launch, rank_monitor
 from stylesim.runtime.rank_monitor import Watch, lost_rank
 
 STEPS = 30
@@ -27,23 +26,23 @@ def python(program: str) -> subprocess.Popen:
 
 
 def test_watch_lets_the_main_process_finish_when_a_rank_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "GRACE_S", 5.0)
+    monkeypatch.setattr(rank_monitor, "GRACE_S", 5.0)
     child = python("raise SystemExit(3)")
-    watching = Watch([child])
-    watching.start()
+    watch = Watch([child])
+    watch.start()
     child.wait()
-    watch.stop_watching()
+    rank_monitor.stop_watching()
     launch.end_ranks()
-    watching.join(10)
-    assert not watching.is_alive()
+    watch.join(10)
+    assert not watch.is_alive()
     assert child.returncode == 3
 
 
 def test_watch_ends_a_job_that_hangs_without_its_rank() -> None:
     program = (
-        "import subprocess, sys, time, stylesim.runtime.rank_monitor as watch\n"
-        "watch.GRACE_S = 1.0\n"
-        "watch.Watch([subprocess.Popen([sys.executable, '-c', 'raise SystemExit(3)']),"
+        "import subprocess, sys, time, stylesim.runtime.rank_monitor as monitor\n"
+        "monitor.GRACE_S = 1.0\n"
+        "monitor.Watch([subprocess.Popen([sys.executable, '-c', 'raise SystemExit(3)']),"
         " subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(100)'])]).start()\n"
         "time.sleep(100)"
     )
@@ -54,34 +53,35 @@ def test_watch_ends_a_job_that_hangs_without_its_rank() -> None:
     assert "resume=true" in done.stderr
 
 
-def test_of_several_failed_ranks_the_one_that_was_killed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_several_failed_ranks_the_killed_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Watch, "running", [])
     children = [python("raise SystemExit(1)"), python("import time; time.sleep(100)")]
     children[1].kill()
     for child in children:
         child.wait()
-    Watch(children)  # not started: the error comes first
-    said = str(lost_rank(RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:1234")))
-    assert said.startswith(f"rank 2 (process {children[1].pid}) was ended by SIGKILL")
+    Watch(children)  # not started, because the error comes first
+    error = RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:1234")
+    sentence = str(lost_rank(error))
+    assert sentence.startswith(f"rank 2 (process {children[1].pid}) was ended by SIGKILL")
 
 
-def test_a_rank_of_another_launcher_names_itself_and_what_it_saw(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rank_of_another_launcher_names_itself_and_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Watch, "running", [])
     monkeypatch.setenv("RANK", "5")
     monkeypatch.setenv("WORLD_SIZE", "8")
-    said = str(lost_rank(RuntimeError("NCCL error: remote process exited\nand a trace")))
-    assert said.startswith("rank 5 stops, for it has lost another one")
-    assert "(NCCL error: remote process exited)" in said
+    sentence = str(lost_rank(RuntimeError("NCCL error: remote process exited\nand a trace")))
+    assert sentence.startswith("rank 5 stops because it has lost another rank")
+    assert "(NCCL error: remote process exited)" in sentence
 
 
 @pytest.mark.parametrize("error", [RuntimeError("shapes differ"), OSError("Broken pipe"), StylesimError("gloo")])
-def test_any_other_error_stays_what_it_is(error: Exception) -> None:
+def test_other_errors_are_not_explained(error: Exception) -> None:
     assert lost_rank(error) is None
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the processes are found in /proc")
 @pytest.mark.parametrize(("ranks", "victim"), [(2, 0), (3, 1)])
-def test_a_rank_that_is_killed_ends_the_others_in_a_minute_and_the_run_can_be_resumed(
+def test_killed_rank_ends_the_others_within_a_minute_and_the_run_can_be_resumed(
     ranks: int, victim: int, shards: Path, tmp_path: Path
 ) -> None:
     overrides = overrides_for(
@@ -110,13 +110,13 @@ def test_a_rank_that_is_killed_ends_the_others_in_a_minute_and_the_run_can_be_re
         process.poll()
         time.sleep(0.1)
     left = processes_of(process.pid)
-    said = (tmp_path / "stderr").read_text()
+    stderr = (tmp_path / "stderr").read_text()
     for orphan in left:
         os.kill(orphan, signal.SIGKILL)
-    assert not left, said
+    assert not left, stderr
     assert process.wait() != 0
-    assert f"rank {victim} (process {killed}) " in said
-    assert "resume=true" in said
+    assert f"rank {victim} (process {killed}) " in stderr
+    assert "resume=true" in stderr
     subprocess.run([*command, "resume=true"], cwd=tmp_path, check=True, timeout=900)
     steps = [int(row["step"]) for row in csv.DictReader((tmp_path / "run/metrics.csv").open()) if row["train/loss"]]
     assert steps == list(range(STEPS)), "the log has every step once"

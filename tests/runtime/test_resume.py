@@ -11,18 +11,18 @@ from stylesim.core.errors import StylesimError
 from stylesim.runtime.resume import find_run
 
 
-def a_run(folder: Path, **values: object) -> Path:
+def write_run(folder: Path, **values: object) -> Path:
     (folder / "checkpoints").mkdir(parents=True)
     (folder / "checkpoints" / "last.ckpt").touch()
     OmegaConf.save({"run_dir": str(folder), "resume": False, **values}, folder / "config.yaml")
     return folder
 
 
-def test_resume_takes_the_newest_run_of_this_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resume_takes_the_newest_run_with_this_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    a_run(tmp_path / "outputs/day/old", lr=1)
-    newest = a_run(tmp_path / "outputs/day/new", lr=1)
-    other = a_run(tmp_path / "outputs/day/other", lr=2)
+    write_run(tmp_path / "outputs/day/old", lr=1)
+    newest = write_run(tmp_path / "outputs/day/new", lr=1)
+    other = write_run(tmp_path / "outputs/day/other", lr=2)
     for age, run in ((30, tmp_path / "outputs/day/old"), (20, newest), (10, other)):
         then = time.time() - age
         os.utime(run / "checkpoints" / "last.ckpt", (then, then))
@@ -33,8 +33,8 @@ def test_resume_takes_the_newest_run_of_this_configuration(tmp_path: Path, monke
     assert not fresh.exists(), "the folder that Hydra made for the command is not left behind"
 
 
-def test_resume_goes_on_in_a_folder_that_was_named_or_says_that_there_is_nothing_in_it(tmp_path: Path) -> None:
-    sibling, named = a_run(tmp_path / "sibling", lr=1), a_run(tmp_path / "named", lr=1)
+def test_resume_continues_in_a_named_folder_or_refuses_one_without_a_checkpoint(tmp_path: Path) -> None:
+    sibling, named = write_run(tmp_path / "sibling", lr=1), write_run(tmp_path / "named", lr=1)
     os.utime(named / "checkpoints" / "last.ckpt", (1, 1))
     cfg = OmegaConf.create({"resume": True, "run_dir": None, "lr": 1})
     assert find_run(cfg, named) == named
@@ -46,7 +46,7 @@ def test_resume_goes_on_in_a_folder_that_was_named_or_says_that_there_is_nothing
 
 
 def test_resume_by_path_takes_a_folder_or_its_checkpoint(tmp_path: Path) -> None:
-    run = a_run(tmp_path / "run")
+    run = write_run(tmp_path / "run")
     for path in (run, run / "checkpoints" / "last.ckpt"):
         assert find_run(OmegaConf.create({"resume": str(path)}), tmp_path / "fresh") == run
     with pytest.raises(StylesimError, match="is not a run folder"):

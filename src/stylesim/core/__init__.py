@@ -1,1 +1,1 @@
-"""What every other package builds on: errors, safely opened images, progress, atomic files and ranks."""
+"""What every other package builds on: errors, files, images, progress, and checks of configurations."""

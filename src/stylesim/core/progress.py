@@ -1,4 +1,4 @@
-"""One line that says how far long work has come, how fast it goes and when it ends."""
+"""Show the progress of long work: how far it has come, its rate, and when it will end."""
 
 from __future__ import annotations
 
@@ -8,17 +8,23 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 LOG_EVERY = 10.0
-"""Seconds between two lines where the output is no terminal."""
+"""Seconds between two lines where stderr is not a terminal."""
 
 
 @contextmanager
 def progress(
     title: str, total: int | None, *, unit: str = "images", show: bool = True
 ) -> Iterator[Callable[[int], None]]:
-    """Yield a function that takes the number of units just done.
+    """Yield a function to call with the number of units just done.
 
-    In a terminal a bar with rate and ETA, otherwise (a log file, a cluster) a line on stderr every LOG_EVERY
-    seconds.
+    A terminal shows a bar with rate and remaining time. Elsewhere (a log file, a cluster) a line is written to stderr
+    every `LOG_EVERY` seconds.
+
+    Args:
+        title: What is being done.
+        total: The number of units, if it is known.
+        unit: Name of the units, in the plural.
+        show: Whether to show anything.
     """
     if not show:
         yield lambda done: None
@@ -62,19 +68,19 @@ def _bar(title: str, total: int | None, unit: str) -> Iterator[Callable[[int], N
 class _Lines:
     def __init__(self, title: str, total: int | None, unit: str) -> None:
         self.title, self.total, self.unit = title, total, unit
-        self.done, self.began = 0, time.monotonic()
-        self.spoken = self.began
+        self.done, self.start = 0, time.monotonic()
+        self.last_line = self.start
 
     def __call__(self, done: int) -> None:
         self.done += done
         now = time.monotonic()
-        if now - self.spoken < LOG_EVERY:
+        if now - self.last_line < LOG_EVERY:
             return
-        self.spoken, rate = now, self.done / (now - self.began)
-        whole = f" of {self.total:,}" if self.total else ""
-        left = f", {(self.total - self.done) / rate:,.0f} s left" if self.total and rate else ""
+        self.last_line, rate = now, self.done / (now - self.start)
+        total = f" of {self.total:,}" if self.total else ""
+        remaining = f", {(self.total - self.done) / rate:,.0f} s left" if self.total and rate else ""
         print(
-            f"{self.title}: {self.done:,}{whole} {self.unit}, {rate:,.0f}/s{left}",
+            f"{self.title}: {self.done:,}{total} {self.unit}, {rate:,.0f}/s{remaining}",
             file=sys.stderr,
             flush=True,
         )

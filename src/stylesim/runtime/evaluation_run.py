@@ -1,7 +1,8 @@
-"""Evaluate an encoder and its controls on retrieval sets, and write what a run folder shows of it."""
+"""Evaluate an encoder and its controls on retrieval sets, and write what the run folder shows of them."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from stylesim.evaluation.retrieval_spec import RetrievalSpec
     from stylesim.retrieval.readouts import Readout
 
+    Results = Mapping[str, Mapping[str, RetrievalResult]]
+
+log = logging.getLogger(__name__)
+
 
 def evaluate_and_report(
     cfg: DictConfig,
@@ -30,9 +35,27 @@ def evaluate_and_report(
     loggers: list[Any] | None = None,
     rank: int = 0,
     world: int = 1,
-    **describing: Any,
+    **embedding: Any,
 ) -> dict[str, float]:
-    """Measure the encoder and its controls, one after the other, then write table and report into the run folder."""
+    """Evaluate the encoder and its controls one after the other, then write table and report.
+
+    Args:
+        cfg: The composed configuration: `model`, `controls`, and optionally `readout`, `movements`, `cache`, `gaps`.
+        run_dir: The folder that receives descriptors, tables and report.
+        specs: The retrieval sets by name.
+        checkpoint: Weights of a run, which take the place of `model`.
+        descriptors: The folder `descriptors` of an earlier evaluation; no model is loaded then.
+        loggers: Lightning loggers that receive the report's plots.
+        rank: This process's number among `world` processes, which share the work.
+        world: The number of processes.
+        **embedding: Options of `evaluation.embed.embed`.
+
+    Returns:
+        Metrics as `<set>/<metric>`; those of controls as `<control>/<set>/<metric>`.
+
+    Raises:
+        WeightsError: If a style head is untrained and `allow_untrained` is false.
+    """
     from stylesim.evaluation.evaluate import evaluate
     from stylesim.report.label_errors import read_movements
 
@@ -40,22 +63,17 @@ def evaluate_and_report(
     readout = instantiate(cfg.readout) if "readout" in cfg else None
     folder = Path(descriptors) if descriptors else run_dir / "descriptors"
     results = {}
-    for name, load in _encoders(cfg, checkpoint).items():
+    for name, load in _encoder_loaders(cfg, checkpoint).items():
         encoder = None if descriptors else load()
-        if encoder is not None and not cfg.get("allow_untrained", True):
-            encoder.provenance.require_trained_head()
-        if encoder is not None and is_main_process():
-            print(f"{name}: {encoder.provenance.name}, {encoder.provenance.weights}", flush=True)
-            if name == "model" and encoder.provenance.weights not in ("none", "random"):
-                images = (
-                    encoder.provenance.trained_on or "not known, nor whether the pictures queried here are among them"
-                )
-                print(f"its training images: {images}", flush=True)
+        if encoder is not None:
+            if not cfg.get("allow_untrained", True):
+                encoder.provenance.require_trained_head()
+            _tell_provenance(name, encoder)
         results[name] = evaluate(
-            encoder, specs, folder / name, readout=readout, cache=cfg.get("cache"), rank=rank, world=world, **describing
+            encoder, specs, folder / name, readout=readout, cache=cfg.get("cache"), rank=rank, world=world, **embedding
         )
     if is_main_process():
-        stop_watching()  # the other ranks have given their share, and may end as they like
+        stop_watching()  # the other ranks have done their share, and may end in any order
         from stylesim.report.run_folders import write_per_query
         from stylesim.report.run_report import write_run_report
 
@@ -63,11 +81,27 @@ def evaluate_and_report(
             _write_gaps(run_dir, results, readout)
         write_per_query(run_dir, results)
         write_run_report(run_dir, results, movements=movements, loggers=loggers or [])
-    return _flat(results)
+    return _flat_metrics(results)
 
 
-def _write_gaps(run_dir: Path, results: Mapping[str, Mapping[str, RetrievalResult]], readout: Readout | None) -> None:
-    """How well each gallery's labels are separated: `gaps.csv` for every label, and metrics of each set."""
+def _encoder_loaders(cfg: DictConfig, checkpoint: str | Path | None) -> dict[str, Callable[[], StyleEncoder]]:
+    """Return how to load each encoder: the evaluated one first, as `model`, then the controls by their names."""
+    from stylesim.encoders.weights.checkpoint import load_checkpoint
+
+    load = partial(load_checkpoint, checkpoint) if checkpoint else partial(instantiate, cfg.model)
+    return {"model": load} | {name: partial(instantiate, control) for name, control in cfg.controls.items()}
+
+
+def _tell_provenance(name: str, encoder: StyleEncoder) -> None:
+    provenance = encoder.provenance
+    log.info("%s: %s, weights: %s", name, provenance.name, provenance.weights)
+    if name == "model" and provenance.weights not in ("none", "random"):
+        unknown = "unknown; the query images may be among them"
+        log.info("its training images: %s", provenance.trained_on or unknown)
+
+
+def _write_gaps(run_dir: Path, results: Results, readout: Readout | None) -> None:
+    """Write how well each gallery's labels are separated into `gaps.csv`, and add the metrics of each set."""
     import pandas as pd
 
     from stylesim.evaluation.label_separation import label_separation
@@ -75,22 +109,14 @@ def _write_gaps(run_dir: Path, results: Mapping[str, Mapping[str, RetrievalResul
     tables = []
     for encoder, sets in results.items():
         for name, retrieval in sets.items():
-            found = label_separation(retrieval.gallery, retrieval.spec.relevant, readout)
-            retrieval.metrics.update(found.metrics)
-            tables.append(found.labels.assign(encoder=encoder, set=name))
+            separation = label_separation(retrieval.gallery, retrieval.spec.relevant, readout)
+            retrieval.metrics.update(separation.metrics)
+            tables.append(separation.labels.assign(encoder=encoder, set=name))
     run_dir.mkdir(parents=True, exist_ok=True)
     pd.concat(tables, ignore_index=True).to_csv(run_dir / "gaps.csv", index=False)
 
 
-def _encoders(cfg: DictConfig, checkpoint: str | Path | None) -> dict[str, Callable[[], StyleEncoder]]:
-    """The encoder in question first, under the name `model`, then its controls; none is loaded before its turn."""
-    from stylesim.encoders.weights.checkpoint import load_checkpoint
-
-    load = partial(load_checkpoint, checkpoint) if checkpoint else partial(instantiate, cfg.model)
-    return {"model": load} | {name: partial(instantiate, control) for name, control in cfg.controls.items()}
-
-
-def _flat(results: Mapping[str, Mapping[str, RetrievalResult]]) -> dict[str, float]:
+def _flat_metrics(results: Results) -> dict[str, float]:
     return {
         f"{'' if encoder == 'model' else encoder + '/'}{name}/{metric}": float(value)
         for encoder, sets in results.items()

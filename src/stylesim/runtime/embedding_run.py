@@ -1,0 +1,84 @@
+"""Load the encoder that a command names, embed images with it, and find these images again."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from stylesim.core.errors import StylesimError
+from stylesim.core.files import write_json
+from stylesim.data.roots import Root
+
+if TYPE_CHECKING:
+    from stylesim.core.images import ImageLike
+    from stylesim.encoders import StyleEncoder
+    from stylesim.retrieval.descriptor_set import DescriptorSet
+
+ROOTS = "roots.json"
+"""The file of a descriptor set that says where its images are: name of a root -> location."""
+DAMAGED_SHOWN = 5
+"""Damaged images that are named in a message; `meta.json` of the descriptor set names all of them."""
+
+log = logging.getLogger(__name__)
+
+
+def load_model(cfg: DictConfig) -> StyleEncoder:
+    """Return the encoder of `checkpoint`, or of `model` where there is none.
+
+    Raises:
+        WeightsError: If its style head is untrained and `allow_untrained` is false.
+    """
+    from stylesim.encoders.weights.checkpoint import load_checkpoint
+
+    encoder = load_checkpoint(cfg.checkpoint) if cfg.checkpoint else instantiate(cfg.model)
+    if not cfg.allow_untrained:
+        encoder.provenance.require_trained_head()
+    log.info("encoder: %s, weights: %s", encoder.provenance.name, encoder.provenance.weights)
+    return encoder
+
+
+def embed_roots(encoder: StyleEncoder, roots: list[Root], out: Path, cfg: DictConfig) -> DescriptorSet:
+    """Embed the images of these roots into the folder `out`, with the settings of `cfg`.
+
+    Damaged images are left out, counted and named.
+    """
+    from stylesim.data.open_samples import open_samples
+    from stylesim.evaluation.embed import embed
+
+    descriptors = embed(
+        encoder,
+        open_samples(roots),
+        out,
+        batch_size=cfg.batch_size,
+        device=cfg.device,
+        precision=cfg.precision,
+        flips=cfg.flips,
+    )
+    write_json(out / ROOTS, {r.name: r.location if r.folder is None else str(r.folder.absolute()) for r in roots})
+    for name, reason in descriptors.damaged[:DAMAGED_SHOWN]:
+        log.warning("left out %s: %s", name, reason)
+    if (more := len(descriptors.damaged) - DAMAGED_SHOWN) > 0:
+        log.warning("left out %s more images, all named in %s", f"{more:,}", out / "meta.json")
+    return descriptors
+
+
+def find_images(folder: Path, ids: Collection[str]) -> dict[str, ImageLike]:
+    """Return the images of a descriptor set by their ids, reading each root once.
+
+    Empty where the set does not say where its images are, or they have been moved since.
+    """
+    from stylesim.data.open_samples import open_samples
+
+    if not (folder / ROOTS).is_file():
+        return {}
+    roots = [Root(location, name) for name, location in json.loads((folder / ROOTS).read_text()).items()]
+    try:
+        return {s.id: s.image for s in open_samples(roots) if s.id in ids and s.image is not None}
+    except StylesimError:
+        return {}

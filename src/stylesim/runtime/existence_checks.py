@@ -1,0 +1,91 @@
+"""Check that the images and weights that a configuration names exist, before anything heavy is imported."""
+
+from __future__ import annotations
+
+from os.path import expanduser
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from stylesim.core.errors import ConfigError, WeightsError
+from stylesim.data.roots import Root, name_roots
+
+
+def check_encoders(cfg: DictConfig) -> None:
+    """Check that the weights of the model and of its controls are here or can be downloaded.
+
+    Args:
+        cfg: A configuration with `model`, and optionally `checkpoint` (which takes the model's place), `controls` and
+            `allow_untrained`.
+
+    Raises:
+        ConfigError: If the checkpoint does not exist, or a control is not an encoder.
+        WeightsError: If weights are missing, or a control's style head is untrained.
+    """
+    checkpoint, controls = cfg.get("checkpoint"), cfg.get("controls", {})
+    if checkpoint and not Path(checkpoint).is_file():
+        raise ConfigError(
+            f"checkpoint must be an existing file, got {checkpoint}. Runs write checkpoints/best.safetensors."
+        )
+    for name, node in controls.items():
+        if not (OmegaConf.is_dict(node) and "_target_" in node):
+            raise ConfigError(f"controls.{name} must be an encoder: add +model@controls.{name}=NAME to the command.")
+        untrained = node._target_.endswith(".csd_clip") and node.get("weights") in ("clip", "random")
+        if untrained and not cfg.get("allow_untrained"):
+            raise WeightsError(
+                f"controls.{name}: with weights={node.weights} the style head is untrained, so its metrics mean"
+                f" nothing. Set controls.{name}.weights=official (ViT-L only), or to the path of a checkpoint."
+            )
+    nodes = {} if checkpoint else {"model": cfg.model}
+    for key, node in {**nodes, **{f"controls.{name}": node for name, node in controls.items()}}.items():
+        _check_weights(key, node)
+
+
+def _check_weights(key: str, node: Any) -> None:
+    from stylesim.encoders.weights.locate import check_model_weights
+
+    try:
+        check_model_weights(node)
+    except WeightsError as error:
+        raise WeightsError(f"{key}: {error}") from error
+
+
+def check_training_data(cfg: DictConfig) -> None:
+    """Check that the local folders of the training data exist.
+
+    Raises:
+        ConfigError: If one does not.
+    """
+    data = OmegaConf.to_container(cfg.data, resolve=True)
+    assert isinstance(data, dict)
+    locations = [data["root"]] if isinstance(data["root"], str) else list(data["root"])
+    for location in locations:
+        root = Root(location, "data.root")
+        if root.folder is not None and not root.folder.exists():
+            raise ConfigError(
+                f"data.root must exist, got {location} ({root.folder.absolute()}). Name a folder of shards (index those"
+                " that img2dataset has written with `stylesim index folder=...`), or pack a folder of images with"
+                " `stylesim pack source=... out=...`."
+            )
+
+
+def check_images(cfg: DictConfig, key: str) -> list[Root]:
+    """Return the image sources that a key names.
+
+    Args:
+        cfg: The composed configuration.
+        key: A key whose value is a location or a list of locations.
+
+    Raises:
+        ConfigError: If a local one does not exist.
+    """
+    locations = cfg[key] if OmegaConf.is_list(cfg[key]) else [cfg[key]]
+    roots = name_roots([expanduser(str(location)) for location in locations])
+    for root in roots:
+        if root.folder is not None and not root.folder.exists():
+            raise ConfigError(
+                f"{key} must exist, got {root.location} ({root.folder.absolute()}). Name a folder of images, a table of"
+                " their paths (.csv, .tsv, .parquet), or a folder of shards."
+            )
+    return roots
