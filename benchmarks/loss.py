@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from itertools import product
+from statistics import median
 
 import torch
 from record import write_table
@@ -70,9 +71,16 @@ def measure(args: argparse.Namespace, device: torch.device) -> None:
     (images,) = args.images
     time_loss(256, args, device)
     before = peak_memory(device)
-    value, seconds = time_loss(images, args, device)
+    row = f"{images},{args.dim},{args.tags},{args.world},{args.how[0]},{args.matmul_precision}"
+    try:
+        # On a GPU the first run of a size chooses kernels and allocates memory.
+        runs = [time_loss(images, args, device) for _ in range(6 if device.type == "cuda" else 1)]
+    except torch.OutOfMemoryError:
+        print(f"{row},out of memory,,")
+        return
+    value, seconds = runs[-1][0], median(seconds for _, seconds in runs[-5:])
     added = (peak_memory(device) - before) / 2**20
-    print(f"{images},{args.dim},{args.tags},{args.world},{args.how[0]},{value:.6f},{seconds:.3f},{added:.0f}")
+    print(f"{row},{value:.6f},{seconds:.4f},{added:.0f}")
 
 
 def now(device: torch.device) -> float:
@@ -99,18 +107,26 @@ def main() -> None:
     parser.add_argument("--tags", type=int, default=3840)
     parser.add_argument("--world", type=int, default=1, help="processes that share the anchors")
     parser.add_argument("--how", nargs="+", choices=["chunks", "whole"], default=["chunks", "whole"])
+    parser.add_argument(
+        "--matmul-precision",
+        choices=["highest", "high"],
+        default="high" if gpu else "highest",
+        help="high is TF32 on a GPU, as trainer.matmul_precision has it",
+    )
     parser.add_argument("--row", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     device = torch.device("cuda" if gpu else "cpu")
+    torch.set_float32_matmul_precision(args.matmul_precision)
     if not gpu:
         torch.set_num_threads(1)
     if args.row:
         measure(args, device)
         return
-    fields = ("images", "dim", "tags", "world", "how", "loss", "seconds", "memory_mib")
+    fields = ("images", "dim", "tags", "world", "how", "matmul_precision", "loss", "seconds", "memory_mib")
     rows = []
     for images, how in product(args.images, args.how):
-        options = ["--dim", args.dim, "--tags", args.tags, "--world", args.world, "--how", how, "--row"]
+        options = ["--dim", args.dim, "--tags", args.tags, "--world", args.world, "--how", how]
+        options += ["--matmul-precision", args.matmul_precision, "--row"]
         command = [sys.executable, __file__, "--images", images, *options]
         row = subprocess.run(
             [str(argument) for argument in command], check=True, stdout=subprocess.PIPE, text=True

@@ -14,15 +14,15 @@ import argparse
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import product
 
 import torch
-from lightning.fabric.utilities.throughput import get_available_flops
 from record import REPOSITORY, write_table
-from torch.utils.flop_counter import FlopCounterMode
 
 from stylesim.data.modules import ShardDataModule
 from stylesim.data.views import TwoViews
 from stylesim.encoders import CSDEncoder, csd_clip, csd_lite0
+from stylesim.learning.flops import forward_flops, peak_flops
 from stylesim.learning.gather import gather_batch
 from stylesim.learning.losses import csd_loss
 from stylesim.learning.optim import sgd
@@ -54,15 +54,19 @@ class Clock:
         return time.perf_counter()
 
 
-def measure(name: str, args: argparse.Namespace, device: torch.device) -> dict[str, object]:
-    """Return a row for one model: rates, shares, memory, utilisation."""
-    batch, steps = args.batch_size, args.steps
+def measure(name: str, batch: int, args: argparse.Namespace, device: torch.device) -> dict[str, object]:
+    """Return a row for one model and batch size: rates, shares, memory, utilisation."""
+    steps = args.steps
+    if device.type == "cuda":
+        torch.compiler.reset()  # forget what was compiled for another row
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
     encoder = MODELS[name]().to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    flops = forward_flops(encoder)
+    size = encoder.preprocessing.size
+    flops = forward_flops(encoder, torch.zeros(1, 3, size, size, device=device))
     if args.compile:
         encoder.backbone.compile()
     optimizer, _ = sgd(encoder, global_batch=batch, max_steps=1)
-    size = encoder.preprocessing.size
     module = ShardDataModule(
         str(REPOSITORY / "data/stylecross/train"),
         batch_size=batch,
@@ -93,7 +97,8 @@ def measure(name: str, args: argparse.Namespace, device: torch.device) -> dict[s
             optimizer.zero_grad()
     total_s = sum(clock.seconds.values())
     rate = 2 * batch * steps / total_s
-    peak = get_available_flops(device, dtype) if device.type == "cuda" else None
+    peak = peak_flops(device, dtype)
+    memory = round(torch.cuda.max_memory_allocated() / 2**30, 2) if device.type == "cuda" else ""
     busy_s = total_s - clock.seconds["data"]
     row: dict[str, object] = {
         "model": name,
@@ -105,16 +110,8 @@ def measure(name: str, args: argparse.Namespace, device: torch.device) -> dict[s
     row |= {f"{part}_share": round(clock.seconds[part] / total_s, 4) for part in PARTS}
     row["mfu"] = round(3 * flops * 2 * batch * steps / busy_s / peak, 4) if peak else ""
     row["loss_share_at_large_batch"] = round(loss_share(encoder, args, device, rate), 5) if args.loss_batch else ""
-    row["memory_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 2) if device.type == "cuda" else ""
+    row["memory_gib"] = memory
     return row
-
-
-def forward_flops(encoder: CSDEncoder) -> float:
-    """Return the FLOPs of the forward pass of one image (a multiplication and an addition count as two)."""
-    size, device = encoder.preprocessing.size, encoder.device
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        encoder(torch.zeros(1, 3, size, size, device=device))
-    return float(counter.get_total_flops())
 
 
 def loss_share(encoder: CSDEncoder, args: argparse.Namespace, device: torch.device, rate: float) -> float:
@@ -142,7 +139,7 @@ def main() -> None:
         default=["csd_vitb", "csd_vitl"] if gpu else ["csd_lite0", "csd_vitb"],
     )
     parser.add_argument(
-        "--batch-size", type=int, default=128 if gpu else 16, help="images per step, each with two views"
+        "--batch-size", type=int, nargs="+", default=[128] if gpu else [16], help="images per step, each with two views"
     )
     parser.add_argument("--steps", type=int, default=20 if gpu else 3)
     parser.add_argument("--warm-up", type=int, default=5 if gpu else 1)
@@ -156,8 +153,12 @@ def main() -> None:
     torch.set_float32_matmul_precision("high")
     device = torch.device("cuda" if gpu else "cpu")
     rows = []
-    for name in args.models:
-        rows.append(measure(name, args, device))
+    for name, batch in product(args.models, args.batch_size):
+        try:
+            rows.append(measure(name, batch, args, device))
+        except torch.OutOfMemoryError:
+            print(f"model={name}  batch={batch}  out of memory", flush=True)
+            continue
         print("  ".join(f"{key}={value}" for key, value in rows[-1].items()), flush=True)
     write_table("step", rows, {}, ("torch", "lightning"), torch.cuda.get_device_name() if gpu else None)
 

@@ -149,7 +149,7 @@ class TwoViews:
         return (height - h) // 2, (width - w) // 2, h, w
 
     def cut(self, image: UInt8[Tensor, "h w 3"], view: View) -> UInt8[Tensor, "3 s s"]:
-        """Cut a view from the image it was drawn for; CPU and GPU differ by at most one grey level."""
+        """Cut a view from the image it was drawn for; CPU and GPU differ by at most two grey levels."""
         box = image[view.top : view.top + view.height, view.left : view.left + view.width].permute(2, 0, 1)[None]
         if image.device.type == "cpu":  # where torch has a vectorised kernel for 8 bits, in channels-last order
             box = box.contiguous(memory_format=torch.channels_last)

@@ -8,11 +8,9 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.fabric.utilities.throughput import get_available_flops
-from torch.utils.flop_counter import FlopCounterMode
 
+from stylesim.learning.flops import forward_flops, peak_flops
 from stylesim.learning.fsdp import unsharded_weights
-from stylesim.learning.style_module import StyleModule
 
 
 class Throughput(lightning.Callback):
@@ -26,9 +24,8 @@ class Throughput(lightning.Callback):
     """
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        self.flops_per_view, self.peak = 0.0, None
-        if trainer.strategy.root_device.type == "cuda":
-            self.peak = get_available_flops(trainer.strategy.root_device, _matmul_dtype(trainer.precision))
+        self.flops_per_view = 0.0
+        self.peak = peak_flops(trainer.strategy.root_device, _matmul_dtype(trainer.precision))
         self._reset(trainer)
 
     def _reset(self, trainer: lightning.Trainer) -> None:
@@ -37,7 +34,9 @@ class Throughput(lightning.Callback):
 
     def on_train_batch_start(self, trainer: lightning.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         if self.peak and not self.flops_per_view:
-            self.flops_per_view = _forward_flops(pl_module, batch)
+            image = pl_module.encoder.preprocessing.normalise(batch.views[0, :1])
+            with unsharded_weights(pl_module.encoder):
+                self.flops_per_view = forward_flops(pl_module.encoder, image)
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
@@ -61,13 +60,6 @@ class Throughput(lightning.Callback):
 
 def _matmul_dtype(precision: str) -> torch.dtype:
     return {"bf16": torch.bfloat16, "16": torch.float16}.get(precision.split("-")[0], torch.float32)
-
-
-def _forward_flops(module: StyleModule, batch: Any) -> float:
-    images = module.encoder.preprocessing.normalise(batch.views[0, :1])
-    with torch.no_grad(), unsharded_weights(module.encoder), FlopCounterMode(display=False) as counter:
-        module.encoder(images)
-    return float(counter.get_total_flops())
 
 
 def _peak_memory(device: torch.device) -> float:

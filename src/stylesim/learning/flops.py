@@ -1,0 +1,37 @@
+"""Counts the FLOPs of a forward pass, and states the peak of a device."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from lightning.fabric.utilities.throughput import get_available_flops
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+_H200_DENSE = {torch.bfloat16: 989.4e12, torch.float16: 989.4e12, torch.float32: 66.9e12}
+_H200_TF32 = 494.7e12
+
+
+def forward_flops(encoder: nn.Module, image: Float[Tensor, "1 3 h w"]) -> float:
+    """Return the FLOPs of the forward pass of one normalised image; a multiplication and an addition count as two."""
+    fastpath = torch.backends.mha.get_fastpath_enabled()
+    # The fast path of nn.MultiheadAttention is one fused operator, which torch's counter counts as nothing.
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        # A compiled module whose first call is counted stays uncompiled for good under torch 2.11.
+        with torch.compiler.set_stance("force_eager"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+            encoder(image)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fastpath)
+    return float(counter.get_total_flops())
+
+
+def peak_flops(device: torch.device, dtype: torch.dtype) -> float | None:
+    """Return the dense peak of a device in FLOP/s, from its datasheet; None if it is not known."""
+    if device.type != "cuda":
+        return None
+    # Lightning's table does not recognise the name of this card, and lists its rates for sparse matrices.
+    if torch.cuda.get_device_name(device) == "NVIDIA H200":
+        tf32 = dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest"
+        return _H200_TF32 if tf32 else _H200_DENSE.get(dtype)
+    return get_available_flops(device, dtype)
