@@ -1,7 +1,7 @@
-"""StyleCross with an artificial long tail: `python experiments/long_tail/make.py --out FOLDER --seed 0`.
+"""Write StyleCross with an artificial long tail: `python experiments/long_tail/make.py --out FOLDER --seed 0`.
 
-The seed orders the 19 seen styles; the r-th keeps `--head` / r^`--power` of its training pictures (as many as it has,
-four at least), drawn by the hash of their keys. The pictures are copied as they are, with an index.
+The seed orders the 19 seen styles; the r-th keeps `--head` / r^`--power` of its training images (at least four, at most
+all of them), chosen by the hash of their keys. The images are copied unchanged, with an index.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from stylesim.data.shards.shard_writer import ShardWriter
 TRAIN = Path(__file__).parents[2] / "data/stylecross/train"
 
 
-def digest(*words: object) -> bytes:
-    return hashlib.sha1(" ".join(map(str, words)).encode()).digest()
+def digest(*parts: object) -> bytes:
+    return hashlib.sha1(" ".join(map(str, parts)).encode()).digest()
 
 
 def style(tags: list[str]) -> str:
@@ -26,7 +26,7 @@ def style(tags: list[str]) -> str:
 
 
 def ranked(styles: set[str], seed: int) -> list[str]:
-    """The styles from the most frequent to the rarest one."""
+    """Return the styles from the most frequent to the rarest."""
     return sorted(styles, key=lambda name: digest(seed, name))
 
 
@@ -36,20 +36,21 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--head", type=int, default=190)
     parser.add_argument("--power", type=float, default=1.3)
-    given = parser.parse_args()
-    items = list(read_shards(TRAIN))
-    with ShardWriter(given.out, size=200) as writer:
+    args = parser.parse_args()
+    samples = list(read_shards(TRAIN))
+    with ShardWriter(args.out, size=200) as writer:
         chosen = []
-        for rank, name in enumerate(ranked({style(item.tags) for item in items}, given.seed), 1):
-            pictures = sorted((item for item in items if style(item.tags) == name), key=lambda item: digest(item.id))
-            kept = pictures[: max(4, round(given.head / rank**given.power))]
-            print(f"{name}: {len(kept)} of {len(pictures)}")
+        for rank, name in enumerate(ranked({style(sample.tags) for sample in samples}, args.seed), 1):
+            of_style = [sample for sample in samples if style(sample.tags) == name]
+            of_style.sort(key=lambda sample: digest(sample.id))
+            kept = of_style[: max(4, round(args.head / rank**args.power))]
+            print(f"{name}: {len(kept)} of {len(of_style)}")
             chosen += kept
-        for item in sorted(chosen, key=lambda item: digest(given.seed, item.id)):
-            assert isinstance(item.image, bytes)
-            labels = {"tags": item.tags, "content": item.content}
-            writer.write(item.id.rpartition("/")[2], item.image, labels, extension="webp")
-    index_shards(given.out, show=False)
+        for sample in sorted(chosen, key=lambda sample: digest(args.seed, sample.id)):
+            assert isinstance(sample.image, bytes)
+            labels = {"tags": sample.tags, "content": sample.content}
+            writer.write(sample.id.rpartition("/")[2], sample.image, labels, extension="webp")
+    index_shards(args.out, show=False)
 
 
 if __name__ == "__main__":

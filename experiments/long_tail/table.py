@@ -1,7 +1,7 @@
-"""From the run folders to a table: `python experiments/long_tail/table.py FOLDER`.
+"""Make a table from the run folders: `python experiments/long_tail/table.py FOLDER`.
 
-Style Recall@1 on the whole validation split, as the mean over the styles of each part of the tail: the five that are
-seen most in training, the seven rarest, the seven between them, and all nineteen.
+Style Recall@1 on the whole validation split, averaged over the styles of each part of the distribution: the five most
+frequent in training, the seven rarest, the seven between them, and all nineteen.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ PARTS = {"head": slice(0, 5), "middle": slice(5, 12), "tail": slice(12, 19), "al
 
 
 def row(run: RunFolder, styles: dict[str, str]) -> dict[str, object]:
-    """The setting of one run, and its Recall@1 by parts."""
-    asked = dict(
+    """Return the setting of a run, and its Recall@1 for each part."""
+    overrides = dict(
         override.split("=", 1) for override in (*run.encoder_overrides, *run.data_overrides) if "=" in override
     )
     queries = run.per_query("validation")
-    assert queries is not None, f"{run.path} has not been evaluated"
+    assert queries is not None, f"{run.path} has not been evaluated."
     by_style = queries["recall@1"].groupby(styles).mean()
-    order = ranked(set(styles.values()), int(asked["seed"]))
-    found = {part: round(by_style[order[places]].mean(), 4) for part, places in PARTS.items()}
-    return {"balance": asked["data.balance"], "seed": int(asked["seed"])} | found
+    order = ranked(set(styles.values()), int(overrides["seed"]))
+    recall = {part: round(by_style[order[ranks]].mean(), 4) for part, ranks in PARTS.items()}
+    return {"balance": overrides["data.balance"], "seed": int(overrides["seed"])} | recall
 
 
 def main() -> None:
-    styles = {item.id: style(item.tags) for item in read_shards(TRAIN.parent / "validation", images=False)}
+    styles = {sample.id: style(sample.tags) for sample in read_shards(TRAIN.parent / "validation", images=False)}
     rows = pd.DataFrame([row(run, styles) for run in find_run_folders(Path(sys.argv[1]))])
     results = Path(__file__).parent / "results"
     results.mkdir(exist_ok=True)
