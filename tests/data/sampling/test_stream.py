@@ -103,7 +103,8 @@ def test_an_epoch_serves_each_image_once_for_any_number_of_workers(root: Path, w
 
 def test_ranks_share_an_epoch_without_overlap(root: Path):
     module = module_of(str(root))
-    seen = Counter(key for rank in range(3) for batch in stream_of(module, rank, 3, 0, 3) for key in batch.keys)
+    loaders = [StreamLoader(stream_of(module, rank, 3, 0, 3), 0) for rank in range(3)]
+    seen = Counter(key for loader in loaders for batch in loader for key in batch.keys)
     assert len(seen) == 36  # 40 less a remainder of 4
     assert set(seen.values()) == {1}
 
