@@ -15,10 +15,10 @@ help:  ## Show this list
 demo: $(VENV)/installed  ## Train CSD on StyleCross, compare it with its controls, write one HTML report (about 10 minutes)
 	env -u OMP_NUM_THREADS $(BIN)/python -m stylesim.train experiment=stylecross_demo
 
-# The seed draws the pictures, the captions and the faults. Every step goes on where it was stopped.
+# The images, the captions and the faults depend on the seed. Every step continues where it was stopped.
 SEED ?= 2
 MINI := outputs/laion_mini/$(SEED)
-laion-mini: $(VENV)/installed  ## Curate a small corpus with planted faults, check each stage, train on what is left (6 minutes)
+laion-mini: $(VENV)/installed  ## Curate a small corpus with planted faults, check each stage, train on the rest (6 minutes)
 	test -d $(MINI)/corpus || $(BIN)/python experiments/laion_mini/make_corpus.py --seed $(SEED) --out $(MINI)/corpus
 	test -f $(MINI)/copies/metrics.json || env -u OMP_NUM_THREADS $(BIN)/python -m stylesim.train experiment=laion_mini_copies hydra.run.dir=$(MINI)/copies
 	env -u OMP_NUM_THREADS $(BIN)/python -m stylesim.curate source=img2dataset source.path=$(MINI)/corpus/images out=$(MINI)/work \
@@ -29,7 +29,7 @@ laion-mini: $(VENV)/installed  ## Curate a small corpus with planted faults, che
 	  shard.query_artists=19 shard.query_images=5
 	$(BIN)/python experiments/laion_mini/check.py --corpus $(MINI)/corpus --work $(MINI)/work
 	env -u OMP_NUM_THREADS $(BIN)/python -m stylesim.train experiment=laion_mini data.root=$(MINI)/work/5-shards/train hydra.run.dir=$(MINI)/train
-	@echo "What each stage found: $(MINI)/work/check.md. What was learned from it: $(MINI)/train/report.html"
+	@echo "Results of each stage: $(MINI)/work/check.md. Results of the training: $(MINI)/train/report.html"
 
 test: $(VENV)/installed  ## Run the tests
 	$(BIN)/python -m pytest -n 2

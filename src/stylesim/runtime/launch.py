@@ -1,4 +1,4 @@
-"""Run a command under Hydra: check its configuration, own its run folder, and start its DDP ranks right in a sweep.
+"""Run a command under Hydra: check its configuration, own its run folder, and start its DDP ranks correctly in a sweep.
 
 Lightning starts the other ranks of a DDP job by repeating the command line of the process. In a sweep that command line
 is the whole *sweep*, and under joblib or submitit it is not stylesim's at all. `relaunchable` sets, during one job, the
@@ -26,7 +26,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from stylesim.core.conf import PACKAGE, conf_dir
-from stylesim.core.errors import ConfigError, StylesimError
+from stylesim.core.errors import ConfigError
 from stylesim.core.files import atomic_path, write_json
 from stylesim.core.ranks import is_main_process
 from stylesim.core.wording import suggest
@@ -39,7 +39,7 @@ from stylesim.runtime.settings import check_config, register_settings
 def run(command: str) -> None:
     """Run a command as a Hydra application: `conf/<command>.yaml` around `stylesim.<command>.main`.
 
-    An error of the user's is printed as a sentence, and the process exits with status 2.
+    An error that the user can correct is printed as a sentence, and the process exits with status 2.
     """
     # With this, Hydra raises every error instead of printing it, and `explain` says it in a sentence.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
@@ -74,7 +74,7 @@ class Job:
     def __call__(self, cfg: DictConfig) -> Any:
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")
         if not is_main_process():
-            logging.getLogger("stylesim").setLevel(logging.WARNING)  # rank 0 tells what concerns all ranks
+            logging.getLogger("stylesim").setLevel(logging.WARNING)  # rank 0 reports what concerns all ranks
         cfg = cfg.copy()
         run_dir = Path(HydraConfig.get().runtime.output_dir)
         is_fresh = not was_used(run_dir)
@@ -85,9 +85,12 @@ class Job:
                 _log_into(run_dir)
             cfg.run_dir = str(run_dir)
             metrics = self._run(cfg, run_dir)
-        except StylesimError:
-            if is_fresh and is_main_process() and HydraConfig.get().mode is not RunMode.MULTIRUN:
+        except Exception as error:
+            sentence = explain(error, self.command)
+            if sentence and is_fresh and is_main_process() and HydraConfig.get().mode is not RunMode.MULTIRUN:
                 remove_unused_folder(run_dir)
+            if run_dir.is_dir():
+                _write_to_log_file(sentence or "The command has failed.", None if sentence else error)
             raise
         if is_main_process():
             write_json(run_dir / "metrics.json", metrics)
@@ -107,12 +110,23 @@ class Job:
                 raise sentence from error
 
 
+def _log_files() -> Iterator[logging.FileHandler]:
+    yield from (handler for handler in logging.getLogger().handlers if isinstance(handler, logging.FileHandler))
+
+
 def _log_into(run_dir: Path) -> None:
     """Have the log file that Hydra has configured for its new folder continue in a resumed run's folder."""
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler, logging.FileHandler):
-            handler.close()  # the next message opens the file
-            handler.baseFilename = str((run_dir / Path(handler.baseFilename).name).absolute())
+    for handler in _log_files():
+        handler.close()  # the next message opens the file
+        handler.baseFilename = str((run_dir / Path(handler.baseFilename).name).absolute())
+
+
+def _write_to_log_file(sentence: str, error: Exception | None) -> None:
+    """Write why a command ends into its log file only; `run` or Python itself tells it on the console."""
+    exc_info = None if error is None else (type(error), error, error.__traceback__)
+    record = logging.LogRecord(__name__, logging.ERROR, __file__, 0, sentence, None, exc_info)
+    for handler in _log_files():
+        handler.handle(record)
 
 
 def _objective(cfg: DictConfig, metrics: dict[str, float]) -> Any:

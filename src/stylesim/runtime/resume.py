@@ -74,6 +74,7 @@ def comparable_config(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
     Configurations of earlier versions come out in the terms of this one.
     """
     content = OmegaConf.to_container(config, resolve=True) if isinstance(config, DictConfig) else config
+    assert isinstance(content, Mapping)
     return {key: value for key, value in current_config(content).items() if key not in _NOT_COMPARED}
 
 
