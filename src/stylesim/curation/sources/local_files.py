@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from PIL import Image
 
-from stylesim.core.errors import ConfigError
+from stylesim.core.errors import ConfigError, CorruptSampleError
 from stylesim.core.image_folders import is_image_file, visible_files
-from stylesim.core.images import EXTENSIONS, FORMATS
+from stylesim.core.images import EXTENSIONS, image_size
 from stylesim.curation.sources.standard_columns import standard_columns
 from stylesim.curation.stage import Part, Stage, listing_digest, require_positive
 from stylesim.data.image_tables import TABLES, read_image_table, split_tags
@@ -67,10 +66,9 @@ def _read_images(rows: list[Row], root: Path) -> Part:
     for row in rows:
         name, file = str(row["path"]), root / str(row["path"])
         try:
-            with Image.open(file, formats=FORMATS) as image:
-                width, height = image.size
-        except Exception as error:  # PIL raises exceptions of nearly every class for a damaged file
-            dropped.append({"id": name, "reason": f"not_an_image: {type(error).__name__}"})
+            width, height = image_size(file)
+        except CorruptSampleError as error:
+            dropped.append({"id": name, "reason": f"not_an_image: {error}"})
             continue
         images.append(row | {"id": name, "image": str(file), "width": width, "height": height})
         text_file = file.with_suffix(".txt")

@@ -13,28 +13,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from image_files import encoded, gradient, pixels
 from PIL import Image
 
 from stylesim.core.errors import CorruptSampleError
 from stylesim.core.images import decode_rgb, open_image
-
-
-def gradient(height: int = 48, width: int = 64) -> np.ndarray:
-    """Smooth, asymmetric and coloured: each orientation differs, and JPEG keeps it within a few levels."""
-    row, column = np.mgrid[:height, :width]
-    red, green = 255 * row / height, 255 * column / width
-    return np.stack([red, green, (red + green) / 2], axis=-1).astype(np.uint8)
-
-
-def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-def pixels(image: Image.Image) -> np.ndarray:
-    assert image.mode == "RGB"
-    return np.asarray(image).astype(int)
 
 
 def test_bytes_paths_and_pil_images_give_the_same_pixels(tmp_path: Path):
@@ -52,49 +35,6 @@ def test_every_format_keeps_the_image(kind: str):
     options = {"WEBP": {"lossless": True}, "JPEG": {"quality": 95}}.get(kind, {})
     opened = pixels(open_image(encoded(Image.fromarray(gradient()), kind, **options)))
     assert np.abs(opened - gradient()).max() <= {"GIF": 40, "JPEG": 12}.get(kind, 0)
-
-
-def test_transparency_of_every_mode_is_composited_on_white():
-    rgba = np.dstack([gradient(), np.full((48, 64), 255, np.uint8)])
-    rgba[:, :32, 3] = 0
-    half = rgba.copy()
-    half[..., 3] = 128
-    image = Image.fromarray(rgba)
-    palette = image.convert("RGB").quantize(16)
-    cases = {
-        "RGBA": encoded(image),
-        "LA": encoded(image.convert("LA")),
-        "PA as WEBP": encoded(image, "WEBP", lossless=True),
-        "palette": encoded(palette, transparency=palette.getpixel((0, 0))),
-        "tRNS": encoded(Image.new("RGB", (4, 4), (10, 20, 30)), transparency=(10, 20, 30)),
-        "grey tRNS": encoded(Image.new("L", (4, 4), 7), transparency=7),
-    }
-    for name, data in cases.items():
-        assert (pixels(open_image(data))[0, 0] == 255).all(), name
-    assert np.array_equal(pixels(open_image(cases["RGBA"]))[:, 32:], gradient()[:, 32:])
-    blended = pixels(open_image(encoded(Image.fromarray(half))))
-    assert np.abs(blended - (gradient() * (128 / 255) + 255 * (127 / 255))).max() <= 1
-
-
-def test_sixteen_bit_greyscale_is_scaled_not_clipped(tmp_path: Path):
-    ramp = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
-    path = tmp_path / "deep.png"
-    Image.fromarray(ramp).save(path)
-    assert np.array_equal(pixels(open_image(path))[..., 0], (ramp / 257).round())
-    Image.fromarray(ramp).save(tmp_path / "deep.tiff")
-    assert np.array_equal(pixels(open_image(tmp_path / "deep.tiff"))[..., 2], (ramp / 257).round())
-
-
-@pytest.mark.parametrize("mode", ["1", "L", "P", "I", "F"])
-def test_grey_and_palette_modes_open_as_rgb(mode: str):
-    image = Image.fromarray(gradient()).convert("L").convert(mode)
-    if mode == "I":  # 32 bit files hold the values of 16 bit ones
-        image = image.point(lambda value: value * 257)
-    grey = pixels(open_image(encoded(image, "TIFF" if mode in "IF" else "PNG")))
-    assert grey.shape == (48, 64, 3)
-    assert np.array_equal(grey[..., 0], grey[..., 2])
-    if mode != "1":
-        assert np.abs(grey[..., 0] - np.asarray(Image.fromarray(gradient()).convert("L"))).max() <= 1
 
 
 def test_a_cmyk_jpeg_is_converted_as_pil_does():
@@ -141,7 +81,7 @@ def test_a_truncated_file_is_refused_with_its_name(tmp_path: Path, kind: str):
     data = encoded(Image.fromarray(noisy), kind)
     path = tmp_path / "cut"
     path.write_bytes(data[: len(data) // 2])
-    with pytest.raises(CorruptSampleError, match=r"cut: The image cannot be decoded .*damaged"):
+    with pytest.raises(CorruptSampleError, match=r"cut: The .* damaged"):
         open_image(path)
 
 
