@@ -1,4 +1,4 @@
-"""Small real data for every test: shards on disk, written as users' are."""
+"""Small shards on disk, and training runs of seconds, for every test."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from stylesim.data.shards.indexing import index_shards
 from stylesim.data.shards.shard_writer import ShardWriter
 from stylesim.runtime.settings import register_settings
 
-for command in ("train", "evaluate", "embed", "score", "pack", "index", "curate", "export", "benchmark"):
-    register_settings(command)
+for command in conf_dir().glob("*.yaml"):  # each of them refers to the settings of its command
+    register_settings(command.stem)
 
-# A busy machine is no failure: the first example of a property may import torch.
+# A test does not fail because the machine is busy: the first example of a property may import torch.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 
@@ -35,7 +35,7 @@ STYLES = {"red": (220, 40, 40), "green": (40, 160, 60), "blue": (40, 60, 200)}
 
 
 def draw(style: str, content: int, size: int = 48) -> bytes:
-    """One picture: the content decides where the shapes stand, the style how they are drawn. PNG bytes."""
+    """Draw an image as PNG bytes: the content decides where the shapes are, the style how they are drawn."""
     rng = np.random.default_rng(content)
     image = Image.new("RGB", (size, size), "white")
     pen = ImageDraw.Draw(image)
@@ -54,7 +54,7 @@ def draw(style: str, content: int, size: int = 48) -> bytes:
 
 
 def write_shards(folder: Path, contents: Sequence[int], *, size: int = 16) -> Path:
-    """Shards of every style drawing every content, with an index."""
+    """Write indexed shards with an image of every content in every style."""
     with ShardWriter(folder, size=size) as writer:
         for content in contents:
             for style in STYLES:
@@ -74,7 +74,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def overrides_for(shards: Path, *more: str) -> list[str]:
-    """A training run of seconds through the real code: a reduced ViT, small shards, a probe every two steps."""
+    """Return the overrides of a training run of seconds: a small ViT, small shards, a probe every two steps."""
     spec = (
         "{_target_: stylesim.evaluation.retrieval_spec.RetrievalSpec, query: ['%s'], relevant: 'set:*',"
         " distinct: content, every_n_steps: 2, ks: [1, 5]}" % (shards / "validation")
@@ -100,7 +100,7 @@ def overrides_for(shards: Path, *more: str) -> list[str]:
 
 @pytest.fixture
 def composed(shards: Path, tmp_path: Path) -> Callable[..., DictConfig]:
-    """Compose `train` (or another entry point) on the small shards, with a run folder of its own."""
+    """Compose `train` on the small shards, or another command, with its own run folder."""
 
     def make(*more: str, config: str = "train") -> DictConfig:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
