@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from stylesim.evaluation.metrics import retrieval_metrics as retrieval_metrics
     from stylesim.evaluation.retrieval_spec import RetrievalSpec as RetrievalSpec
     from stylesim.learning.losses import csd_loss as csd_loss
+    from stylesim.retrieval.database.style_database import StyleDatabase as StyleDatabase
     from stylesim.retrieval.descriptor_set import DescriptorSet as DescriptorSet
     from stylesim.retrieval.exact_search import search as search
     from stylesim.scoring.style_similarity import StyleSimilarity as StyleSimilarity
@@ -33,6 +34,7 @@ _HOMES = {
     "DataError": "core.errors",
     "DescriptorSet": "retrieval.descriptor_set",
     "RetrievalSpec": "evaluation.retrieval_spec",
+    "StyleDatabase": "retrieval.database.style_database",
     "StyleEncoder": "encoders.style_encoder",
     "StyleSimilarity": "scoring.style_similarity",
     "StylesimError": "core.errors",

@@ -1,0 +1,54 @@
+"""Measure how many of the true nearest neighbours an index finds, and choose how thoroughly it is searched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from stylesim.retrieval.database.backend import Backend
+from stylesim.retrieval.database.columns import descriptor_matrix
+from stylesim.retrieval.database.ranking import Ranked, rank_by_index, rank_by_scan, scan_candidates
+
+RECALL_K = 10
+SAMPLE = 200
+"""Items of the database that are used as queries."""
+TARGET = 0.95
+
+
+def measure_index(backend: Backend, index: dict[str, Any], rows: int) -> dict[str, Any]:
+    """Choose the lowest effort that finds TARGET of the true neighbours, and return what to keep about the index.
+
+    A sample of the items is searched exactly and with the index; none of them finds itself.
+
+    Args:
+        backend: The database.
+        index: As `Backend.build_index` describes it.
+        rows: Items that were indexed.
+    """
+    ids = sorted(id for piece in backend.scan(["id"]) for id in piece["id"].to_pylist())
+    chosen = np.random.default_rng(0).permutation(len(ids))[:SAMPLE]
+    stored = backend.fetch([ids[row] for row in chosen], ["id", "descriptor"])
+    queries, own = descriptor_matrix(stored).copy(), stored["id"].to_pylist()
+    truth = rank_by_scan(scan_candidates(backend, None), queries, RECALL_K, own)
+    effort, reached = 0, 0.0
+    for effort in index["efforts"]:
+        reached = recall(rank_by_index(backend, queries, RECALL_K, None, own, effort), truth)
+        if reached >= TARGET:
+            break
+    facts = {key: value for key, value in index.items() if key != "efforts"}
+    return {**facts, "rows": rows, "effort": effort, f"recall@{RECALL_K}": round(reached, 4), "queries": len(own)}
+
+
+def recall(found: Sequence[Ranked], exact: Sequence[Ranked]) -> float:
+    """Return the share of true neighbours that were found, in [0, 1].
+
+    Similarities are compared rather than ids: of two equal images either is right.
+    """
+    hits = sum(
+        sum(similarity >= truth[-1][0] for similarity, _ in ranked)
+        for ranked, truth in zip(found, exact, strict=True)
+        if truth
+    )
+    return hits / max(1, sum(map(len, exact)))
