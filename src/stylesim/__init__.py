@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from stylesim.encoders.load import load_encoder as load_encoder
     from stylesim.encoders.style_encoder import StyleEncoder as StyleEncoder
     from stylesim.encoders.weights.checkpoint import load_checkpoint as load_checkpoint
+    from stylesim.evaluation.add_images import add_images as add_images
+    from stylesim.evaluation.add_images import open_database as open_database
     from stylesim.evaluation.metrics import retrieval_metrics as retrieval_metrics
     from stylesim.evaluation.retrieval_spec import RetrievalSpec as RetrievalSpec
     from stylesim.learning.losses import csd_loss as csd_loss
     from stylesim.retrieval.database.style_database import StyleDatabase as StyleDatabase
     from stylesim.retrieval.descriptor_set import DescriptorSet as DescriptorSet
-    from stylesim.retrieval.exact_search import search as search
+    from stylesim.retrieval.exact_search import search as nearest_neighbours  # noqa: F401
     from stylesim.scoring.style_similarity import StyleSimilarity as StyleSimilarity
 
     __version__: str
@@ -39,12 +41,14 @@ _HOMES = {
     "StyleSimilarity": "scoring.style_similarity",
     "StylesimError": "core.errors",
     "WeightsError": "core.errors",
+    "add_images": "evaluation.add_images",
     "csd_loss": "learning.losses",
     "list_models": "encoders.catalogue",
     "load_checkpoint": "encoders.weights.checkpoint",
     "load_encoder": "encoders.load",
+    "nearest_neighbours": "retrieval.exact_search:search",
+    "open_database": "evaluation.add_images",
     "retrieval_metrics": "evaluation.metrics",
-    "search": "retrieval.exact_search",
 }
 """The module of each public name."""
 
@@ -58,7 +62,9 @@ def __getattr__(name: str) -> Any:
         return version("stylesim")
     if name not in _HOMES:
         raise AttributeError(f"module 'stylesim' has no attribute {name!r}")
-    return getattr(import_module(f"stylesim.{_HOMES[name]}"), name)
+    # `stylesim.search` is a command, so the function of that name is public under another one.
+    module, _, attribute = _HOMES[name].partition(":")
+    return getattr(import_module(f"stylesim.{module}"), attribute or name)
 
 
 def __dir__() -> list[str]:

@@ -23,7 +23,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from stylesim.core.conf import conf_dir
-from stylesim.runtime.settings import check_config, register_settings
+from stylesim.runtime.settings import check_config, quote_plain_text, register_settings
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -106,6 +106,7 @@ def test_a_command_of_a_page_composes(page: Path, command: str) -> None:
     # Of a sweep, the first job.
     overrides = [re.sub(r"=([^{\[]*?),.*", r"=\1", a) for a in arguments if not a.startswith(("-", "hydra."))]
     register_settings(name)
+    overrides = quote_plain_text(name, overrides)
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         cfg = compose(name, overrides)
     check_config(cfg, name)

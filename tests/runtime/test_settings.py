@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from stylesim.core.conf import PACKAGE, conf_dir
 from stylesim.core.errors import ConfigError
-from stylesim.runtime.settings import check_config, describe_groups, describe_keys, help_text
+from stylesim.runtime.settings import check_config, describe_groups, describe_keys, help_text, quote_plain_text
 
 COMMANDS = sorted(file.stem for file in conf_dir().glob("*.yaml"))
 EXPERIMENTS = sorted(file.stem for file in (conf_dir() / "experiment").glob("*.yaml"))
@@ -126,3 +126,28 @@ def test_mistakes_are_refused_before_torch_is_imported_and_leave_nothing(overrid
     assert done.stderr.startswith("stylesim: ")
     assert "Traceback" not in done.stderr
     assert list(tmp_path.glob("outputs/*/*")) == []
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "period = '1890s' and year >= 3",
+        "tags contains 'it''s' or not (id in ('a', 'b'))",
+        "period like '50\\%' or period = 'say \"x\"'",
+        "period = '\\'",
+        "period = '\\\"'",
+        "period = 'a\\",
+        "period = '${x} $y {z} [w] #'",
+    ],
+)
+def test_plain_text_reaches_its_key_unchanged(where: str) -> None:
+    arguments = quote_plain_text("search", [f"where={where}", "db=postgresql://a@/b?host=/tmp/x#y", "queries=x", "-m"])
+    assert arguments[2:] == ["queries=x", "-m"]
+    cfg = compose_command("search", *arguments[:3])
+    assert cfg.where == where
+    assert cfg.db == "postgresql://a@/b?host=/tmp/x#y"
+
+
+def test_plain_text_that_is_quoted_already_or_null_stays_as_it_is() -> None:
+    arguments = ["where='a = 1'", 'where="a = 1"', "where=null", "where=", "k=3"]
+    assert quote_plain_text("search", arguments) == arguments

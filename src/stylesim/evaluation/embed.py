@@ -36,6 +36,19 @@ BATCHES_AHEAD = 3
 """Batches that are decoded while the model processes one."""
 
 
+class NoImageEmbeddedError(DataError):
+    """There are images, but none of them could be embedded.
+
+    Attributes:
+        damaged: (id, reason) of each image.
+    """
+
+    def __init__(self, damaged: list[tuple[str, str]]) -> None:
+        name, reason = damaged[0]
+        super().__init__(f"None of {len(damaged)} images could be embedded. The first is {name}: {reason}.")
+        self.damaged = damaged
+
+
 class _Decoded(NamedTuple):
     """A sample after decoding, without its encoded image."""
 
@@ -90,12 +103,7 @@ def embed(
     device = pick_device() if device == "auto" else torch.device(device)
     if encoder.device != device:  # `to` would reshard a sharded encoder even if nothing changes
         encoder = encoder.to(device)
-    meta = {
-        "encoder": asdict(encoder.provenance) | {"preprocessing": asdict(encoder.preprocessing)},
-        "greyscale": greyscale,
-        "precision": precision,
-        "flips": flips,
-    }
+    meta = embedding_meta(encoder, greyscale=greyscale, precision=precision, flips=flips)
     if out is None:
         writer = DescriptorBuffer(encoder.dim, meta)
     else:
@@ -122,6 +130,18 @@ def embed(
     if not writer.done and world == 1:
         raise _nothing_embedded(damaged)
     return writer.finish(**_image_meta(writer.done, damaged))
+
+
+def embedding_meta(
+    encoder: StyleEncoder, *, greyscale: bool = False, precision: str | None = None, flips: bool = False
+) -> dict[str, Any]:
+    """Return what the `meta` of a descriptor set says about how images are embedded, without the encoder's digest."""
+    return {
+        "encoder": asdict(encoder.provenance) | {"preprocessing": asdict(encoder.preprocessing)},
+        "greyscale": greyscale,
+        "precision": precision,
+        "flips": flips,
+    }
 
 
 def gather_descriptor_set(part: DescriptorSet) -> DescriptorSet:
@@ -258,5 +278,4 @@ def _image_meta(ids: Iterable[str], damaged: list[tuple[str, str]]) -> dict[str,
 def _nothing_embedded(damaged: list[tuple[str, str]]) -> DataError:
     if not damaged:
         return DataError("There are no images to embed.")
-    name, reason = damaged[0]
-    return DataError(f"None of {len(damaged)} images could be embedded. The first is {name}: {reason}.")
+    return NoImageEmbeddedError(damaged)

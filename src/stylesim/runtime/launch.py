@@ -33,7 +33,7 @@ from stylesim.core.wording import suggest
 from stylesim.runtime.hydra_errors import USER_ERRORS, explain
 from stylesim.runtime.rank_monitor import RANK_ZERO, Watch, follow_rank_zero, lost_rank
 from stylesim.runtime.resume import find_run, remove_unused_folder, was_used
-from stylesim.runtime.settings import check_config, register_settings
+from stylesim.runtime.settings import check_config, quote_plain_text, register_settings
 
 
 def run(command: str) -> None:
@@ -46,6 +46,7 @@ def run(command: str) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports nothing about a sweep
     JobReturn.return_value = JobReturn.return_value.getter(_return_value)  # type: ignore[attr-defined]
     register_settings(command)
+    sys.argv[1:] = quote_plain_text(command, sys.argv[1:])
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=command)(Job(command))()
     except USER_ERRORS as error:

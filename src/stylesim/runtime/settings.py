@@ -6,6 +6,8 @@ come on top of their defaults, which Hydra finds as `settings/<command>`.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -13,6 +15,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic.config import JsonDict
 from pydantic.fields import FieldInfo
 
 from stylesim.core.conf import conf_dir
@@ -20,6 +23,9 @@ from stylesim.core.signatures import signature
 from stylesim.core.targets import missing_value, raise_problems, target_problems, wrong_value
 from stylesim.core.wording import describe_type, show_value, suggest
 from stylesim.runtime.commands import read_docstring
+
+PLAIN_TEXT: JsonDict = {"plain_text": True}
+"""`json_schema_extra` of a key whose value on the command line is taken as it is, without Hydra's grammar."""
 
 
 class CommandSettings(BaseModel):
@@ -75,6 +81,27 @@ def register_settings(command: str) -> None:
     ConfigStore.instance().store(
         name=command, group="settings", package="_global_", node={**defaults, "hydra": {"help": text}}
     )
+
+
+def quote_plain_text(command: str, arguments: Sequence[str]) -> list[str]:
+    """Return the arguments of a command line with the values of plain-text keys quoted for Hydra.
+
+    Without it, Hydra would refuse the quotes, blanks and equals signs in `where=period = '1890s'`. A key takes plain
+    text if its field has `json_schema_extra=PLAIN_TEXT`. null, and a value that begins with a quote, stay as they are.
+    """
+    keys = [
+        name for name, field in load_settings(command).model_fields.items() if field.json_schema_extra == PLAIN_TEXT
+    ]
+    quoted = []
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        if key in keys and value and value != "null" and value[0] not in "'\"":
+            # In Hydra's quotes a backslash is special before a quote only, and `${` begins an interpolation.
+            escaped = re.sub(r'\\*(?="|$)', lambda backslashes: backslashes[0] * 2, value)
+            escaped = escaped.replace('"', r"\"").replace("${", r"\${")
+            argument = f'{key}="{escaped}"'
+        quoted.append(argument)
+    return quoted
 
 
 def check_config(cfg: DictConfig, command: str) -> None:

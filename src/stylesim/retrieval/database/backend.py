@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import pyarrow as pa
@@ -137,6 +138,15 @@ def open_backend(location: str) -> Backend:
     from stylesim.retrieval.database.lance_backend import LanceBackend
 
     return LanceBackend(location)
+
+
+def database_exists(location: str) -> bool:
+    """Return whether a folder exists, or a server has the schema."""
+    if is_url(location):
+        from stylesim.retrieval.database.postgres_backend import schema_exists
+
+        return schema_exists(location)
+    return Path(location).expanduser().exists()
 
 
 def missing_package(package: str, extra: str) -> ConfigError:

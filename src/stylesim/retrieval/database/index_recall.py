@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from stylesim.retrieval.database.backend import Backend
 from stylesim.retrieval.database.columns import descriptor_matrix
@@ -27,9 +28,7 @@ def measure_index(backend: Backend, index: dict[str, Any], rows: int) -> dict[st
         index: As `Backend.build_index` describes it.
         rows: Items that were indexed.
     """
-    ids = sorted(id for piece in backend.scan(["id"]) for id in piece["id"].to_pylist())
-    chosen = np.random.default_rng(0).permutation(len(ids))[:SAMPLE]
-    stored = backend.fetch([ids[row] for row in chosen], ["id", "descriptor"])
+    stored = sample_items(backend, SAMPLE, 0, ["id", "descriptor"])
     queries, own = descriptor_matrix(stored).copy(), stored["id"].to_pylist()
     truth = rank_by_scan(scan_candidates(backend, None), queries, RECALL_K, own)
     effort, reached = 0, 0.0
@@ -39,6 +38,13 @@ def measure_index(backend: Backend, index: dict[str, Any], rows: int) -> dict[st
             break
     facts = {key: value for key, value in index.items() if key != "efforts"}
     return {**facts, "rows": rows, "effort": effort, f"recall@{RECALL_K}": round(reached, 4), "queries": len(own)}
+
+
+def sample_items(backend: Backend, count: int, seed: int, columns: Sequence[str]) -> pa.Table:
+    """Return columns of `count` random items, or of all if there are fewer, ordered by id."""
+    ids = sorted(id for piece in backend.scan(["id"]) for id in piece["id"].to_pylist())
+    chosen = np.random.default_rng(seed).permutation(len(ids))[:count]
+    return backend.fetch([ids[row] for row in chosen], columns).sort_by("id")
 
 
 def recall(found: Sequence[Ranked], exact: Sequence[Ranked]) -> float:

@@ -87,8 +87,7 @@ class PostgresBackend:
         ]
         with translated_errors(location), psycopg.connect(plain_url) as connection:
             connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
-            known = connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", [schema]).fetchone()
-            if known:
+            if _has_schema(connection, schema):
                 raise DataError(
                     f"The schema {schema} of {location} already exists. Open it, or choose another #SCHEMA."
                 )
@@ -302,3 +301,14 @@ class PostgresBackend:
 
 def _column_values(table: pa.Table, name: str) -> Any:
     return descriptor_matrix(table) if name == "descriptor" else table[name].to_pylist()
+
+
+def schema_exists(url: str) -> bool:
+    """Return whether the server has the schema that a URL names."""
+    location, plain_url, schema = split_url(url)
+    with translated_errors(location), psycopg.connect(plain_url) as connection:
+        return _has_schema(connection, schema)
+
+
+def _has_schema(connection: psycopg.Connection, schema: str) -> bool:
+    return connection.execute("SELECT FROM pg_namespace WHERE nspname = %s", [schema]).fetchone() is not None

@@ -14,7 +14,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from stylesim.core.errors import ConfigError, DataError
-from stylesim.retrieval.database.backend import Backend, create_backend, open_backend
+from stylesim.retrieval.database.backend import Backend, create_backend, database_exists, open_backend
 from stylesim.retrieval.database.columns import (
     Kind,
     arrow_table,
@@ -27,11 +27,11 @@ from stylesim.retrieval.database.columns import (
 from stylesim.retrieval.database.database_neighbours import DatabaseNeighbours, join_ranked
 from stylesim.retrieval.database.encoder_identity import encoder_identity, refuse_other_encoder
 from stylesim.retrieval.database.export_items import export_items
-from stylesim.retrieval.database.index_recall import RECALL_K, measure_index
+from stylesim.retrieval.database.index_recall import RECALL_K, measure_index, sample_items
 from stylesim.retrieval.database.metadata_rows import join_metadata, unique_ids
 from stylesim.retrieval.database.ranking import rank_by_index, rank_exactly, rank_readout
 from stylesim.retrieval.database.where_clause import Condition, parse_where
-from stylesim.retrieval.descriptor_set import DescriptorSet
+from stylesim.retrieval.descriptor_set import DescriptorSet, item_table
 from stylesim.retrieval.readouts import Readout
 
 FORMAT = 1
@@ -95,6 +95,11 @@ class StyleDatabase:
         """
         return cls(open_backend(str(location)))
 
+    @classmethod
+    def exists(cls, location: Path | str) -> bool:
+        """Return whether there is a database at a folder or URL, readable or not."""
+        return database_exists(str(location))
+
     def __enter__(self) -> Self:
         return self
 
@@ -128,6 +133,20 @@ class StyleDatabase:
     def index(self) -> dict[str, Any] | None:
         """The index: its `kind`, the `rows` it was built on, and its measured `recall@10`. None if there is none."""
         return self._backend.read_index_info()
+
+    def refuse_other_encoder(self, meta: Mapping[str, Any], dim: int) -> None:
+        """Raise a DataError if a set with this `meta` and dimension could not be added or searched with."""
+        refuse_other_encoder(self.encoder, encoder_identity(meta, dim))
+
+    def sample(self, count: int, seed: int = 0) -> DescriptorSet:
+        """Return `count` random items, or all if there are fewer."""
+        columns = ["id", "tags", "content", "source", "descriptor"]
+        table = sample_items(self._backend, count, seed, columns)
+        cells = zip(*(table[name].to_pylist() for name in columns[:4]), strict=True)
+        rows = item_table(
+            (id, tags, content, source or "", row) for row, (id, tags, content, source) in enumerate(cells)
+        )
+        return DescriptorSet(descriptor_matrix(table).copy(), rows, self._meta())
 
     def add(
         self,
@@ -353,7 +372,7 @@ class StyleDatabase:
         return None if where is None else parse_where(where, self.columns)
 
     def _refuse_other(self, descriptors: DescriptorSet) -> None:
-        refuse_other_encoder(self.encoder, encoder_identity(descriptors.meta, descriptors.descriptors.shape[1]))
+        self.refuse_other_encoder(descriptors.meta, descriptors.descriptors.shape[1])
 
     def _meta(self) -> dict[str, Any]:
         """Return the encoder as the `meta` of a DescriptorSet."""

@@ -108,21 +108,31 @@ def parse_where(where: str, columns: Mapping[str, Kind]) -> Condition:
     return _Parser(where, columns).parse()
 
 
-def write_sql(condition: Condition, dialect: Dialect) -> str:
-    """Write a condition as an SQL expression."""
+def write_sql(condition: Condition, dialect: Dialect, *, negated: bool = False) -> str:
+    """Write a condition as an SQL expression, with every negation at a single column that is not null.
+
+    Optimisers may take "neither true nor false" for false, which is right only where no `not` stands above it.
+
+    Args:
+        condition: The condition.
+        dialect: How its parts are written.
+        negated: Whether to write the opposite.
+    """
     match condition:
-        case Comparison(column, operator, value):
-            return f"{dialect.column(column)} {operator} {dialect.value(value)}"
-        case Membership(column, values):
-            return f"{dialect.column(column)} in ({', '.join(map(dialect.value, values))})"
-        case Missing(column):
-            return f"{dialect.column(column)} is null"
-        case HasTag(column, value):
-            return dialect.has_tag.format(column=dialect.column(column), value=dialect.value(value))
         case Negation(inner):
-            return f"not ({write_sql(inner, dialect)})"
+            return write_sql(inner, dialect, negated=not negated)
         case Junction(operator, conditions):
-            return f" {operator} ".join(f"({write_sql(inner, dialect)})" for inner in conditions)
+            joined = {"and": "or", "or": "and"}[operator] if negated else operator
+            return f" {joined} ".join(f"({write_sql(inner, dialect, negated=negated)})" for inner in conditions)
+        case Missing(column):
+            return f"{dialect.column(column)} is {'not ' if negated else ''}null"
+        case Comparison(column, operator, value):
+            predicate = f"{dialect.column(column)} {operator} {dialect.value(value)}"
+        case Membership(column, values):
+            predicate = f"{dialect.column(column)} in ({', '.join(map(dialect.value, values))})"
+        case HasTag(column, value):
+            predicate = dialect.has_tag.format(column=dialect.column(column), value=dialect.value(value))
+    return f"{dialect.column(condition.column)} is not null and not ({predicate})" if negated else predicate
 
 
 class _Token(NamedTuple):
