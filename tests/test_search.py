@@ -53,7 +53,8 @@ def test_the_nearest_works_are_in_table_json_and_page(
     page = HTMLReader((tmp_path / "run" / "search.html").read_text())
     assert page.images == 3 + 15
     assert "3 images were compared in style with the 24 works of" in page.text
-    assert "Works with a common tag" in page.text
+    assert "by colour histogram" in page.text.lower()
+    assert "A tag in common" in page.text
     assert "queries/blue/20.png\n  1. " in capsys.readouterr().out
 
 
@@ -69,7 +70,7 @@ def test_a_filter_restricts_the_works_and_descriptors_need_no_model(
     page = HTMLReader((tmp_path / "run" / "search.html").read_text())
     assert where in page.text  # escaped
     assert "compared in style with the 4 works that the filter admits" in page.text
-    assert "Works with a common tag" not in page.text  # CSLS is no cosine
+    assert "A tag in common" not in page.text  # CSLS is no cosine
 
 
 def test_a_filter_that_admits_nothing_is_no_error(

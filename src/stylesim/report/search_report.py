@@ -68,7 +68,7 @@ def write_search_report(
     nearest = table.loc[table["rank"] == 1, "similarity"].to_numpy(dtype=np.float64)
     if is_cosine and len(nearest):
         different, same = pair_similarities(database)
-        sections.append(Section("Scale", _scale(nearest, different, same)))
+        sections.append(Section("Scale", _scale(nearest, different, same, min(SAMPLE, len(database)))))
     sections.append(Section("Queries and their nearest works", _gallery(database, table, queries, find)))
     sections.append(Section("Search", render("facts.html", facts=_facts(database, found, where))))
     sections += provenance_sections(run_dir, queries.meta.get("encoder", database.encoder), queries.damaged)
@@ -85,7 +85,8 @@ def summarise_search(
     works = (
         f"the {admitted:,} works that the filter admits" if where else f"the {admitted:,} works of {database.location}"
     )
-    text = f"{queries:,} {'image was' if queries == 1 else 'images were'} compared in style with {works}."
+    images = "image was" if queries == 1 else "images were"
+    text = f"{queries:,} {images} compared in style with {works} by {database.encoder['name'] or 'an unknown encoder'}."
     if len(nearest) > 1:
         low, high = bootstrap_interval(nearest)
         text += (
@@ -110,14 +111,15 @@ def pair_similarities(database: StyleDatabase) -> tuple[Float[np.ndarray, " n"],
     return pairs[~shares], pairs[shares]
 
 
-def _scale(nearest: np.ndarray, different: np.ndarray, same: np.ndarray) -> Any:
+def _scale(nearest: np.ndarray, different: np.ndarray, same: np.ndarray, works: int) -> Any:
     distributions = [
-        Distribution("Works without a common tag", different, "--soft"),
-        Distribution("Works with a common tag", same, "--correct"),
-        Distribution("Queries and nearest works", nearest, "--accent"),
+        Distribution("No tag in common", different, "--soft"),
+        Distribution("A tag in common", same, "--correct"),
+        Distribution("Nearest works", nearest, "--accent"),
     ]
     interval = bootstrap_interval(nearest) if len(nearest) > 1 else None
-    return score_scale(distributions, float(nearest.mean()), interval)
+    scale = score_scale(distributions, float(nearest.mean()), interval)
+    return render("search_scale.html", scale=scale, sample=works)
 
 
 def _gallery(database: StyleDatabase, table: pd.DataFrame, queries: DescriptorSet, find: FindImages) -> Any:
@@ -148,7 +150,8 @@ def _gallery(database: StyleDatabase, table: pd.DataFrame, queries: DescriptorSe
 
 def _label(id: str, tags: list[str]) -> str:
     """Return tags without their groups (`artist:monet` becomes `monet`), or the name of the file."""
-    return ", ".join(tag.rpartition(":")[2] for tag in tags[:3]) or Path(id).stem
+    names = dict.fromkeys(tag.rpartition(":")[2] for tag in tags)
+    return ", ".join(list(names)[:3]) or Path(id).stem
 
 
 def _facts(database: StyleDatabase, found: DatabaseNeighbours, where: str | None) -> dict[str, str]:
