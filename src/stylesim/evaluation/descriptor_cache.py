@@ -1,4 +1,4 @@
-"""A folder of descriptor sets that runs share, so that the same images are embedded once per encoder and settings."""
+"""A folder of descriptor sets shared by all runs, so that images are embedded only once per encoder and settings."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 def cache_key(encoder: StyleEncoder, encoder_digest: str, root: Root, samples: Samples, settings: list[Any]) -> str:
     """Return 16 hex digits over everything that a set of descriptors depends on, without opening an image.
 
-    Shards enter with the SHA-256 in their index, image files with path, size and time of change, both with labels.
+    A shard contributes the SHA-256 from its index, which covers its labels. An image file contributes its path, size,
+    change time and labels, so no image has to be read.
     """
     images: list[Any] = []
     for part in samples.parts:
@@ -45,20 +46,23 @@ def cache_key(encoder: StyleEncoder, encoder_digest: str, root: Root, samples: S
 def get_or_embed(
     cached: Path, embed_into: Callable[[Path | None], DescriptorSet], rank: int, world: int
 ) -> DescriptorSet:
-    """Load a set from the cache, or embed it and keep it there.
+    """Load a set from the cache, or embed it and save it there.
 
-    Processes of other jobs, such as those of a sweep, wait for the first one that embeds the same set.
+    If several jobs need the same set at the same time, as in a sweep, one embeds it and the others wait.
 
     Args:
         cached: The folder of the set in the cache.
         embed_into: Called on all ranks, with the folder to save to, or None to save nothing.
         rank: This process's rank.
         world: The world size.
+
+    Returns:
+        The set, on every rank.
     """
     cached.parent.mkdir(parents=True, exist_ok=True)
     with nullcontext() if rank else FileLock(cached.with_name(f".{cached.name}.lock")):
         exists = [cached.is_dir()] * world
-        if world > 1:  # all ranks must decide alike, even if only some of them see the disk
+        if world > 1:  # all ranks must decide in the same way, even if only some of them can see the disk
             dist.all_gather_object(exists, cached.is_dir())
         if all(exists):
             return DescriptorSet.load(cached)

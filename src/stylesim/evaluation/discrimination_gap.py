@@ -36,10 +36,10 @@ def discrimination_gap(
         descriptors: One unit vector per image.
         labels: One label per image.
         variant: "pairwise": means over pairs of images. "prototype": means over a label's images of the similarity
-            to a label's prototype, its mean descriptor at unit length. In neither case is an image compared with
-            itself: the prototype of its own label is that of the other images.
+            to a label's prototype, its mean descriptor at unit length. An image is never compared with itself: the
+            prototype of its own label is computed from the other images of the label.
         csls: If given, similarities are those of CSLS with this number of neighbours, between two images or between
-            an image and a prototype (whose nearest images are probably its own).
+            an image and a prototype (whose nearest images are usually those of its own label).
         resamples: The number of bootstrap resamples of a label's images.
         seed: Seed of the bootstrap.
 
@@ -50,7 +50,7 @@ def discrimination_gap(
 
     Raises:
         DataError: If there are fewer than two labels, or not one label per descriptor.
-        ConfigError: For another variant.
+        ConfigError: If `variant` is unknown.
     """
     if variant not in get_args(Variant):
         raise ConfigError(f"The variant of the gap must be 'prototype' or 'pairwise', got {variant!r}.")
@@ -61,19 +61,19 @@ def discrimination_gap(
     sums = np.stack([y[code == label].sum(axis=0, dtype=np.float64) for label in range(len(names))])
     sizes = np.bincount(code)
     others = _scaled(sums, sizes, variant)
-    # The CSLS of an image x and a prototype p is 2 cos(x, p) - r(x) - r(p), and r(x) cancels in the gap.
-    r = _mean_neighbour_similarity(others, x, csls) if csls and variant == "prototype" else None
+    # The CSLS of an image x and a prototype p is 2 cos(x, p) - near(x) - near(p), and near(x) cancels in the gap.
+    near = _mean_neighbour_similarity(others, x, csls) if csls and variant == "prototype" else None
     rng = np.random.default_rng(seed)
     rows = []
     for label, name in enumerate(names):
         own_x, own_y = x[code == label].astype(np.float64), y[code == label]
         size = len(own_x)
         leave_one_out = _scaled(sums[label] - own_y, np.full(size, size - 1), variant)
-        # Column 0: similarity to the own label without the image itself. Then one column per label, in which the
-        # label's own column is set to -inf, so that it is never the best other one.
+        # Column 0: similarity to the own label without the image itself. Then one column per label; the own label's
+        # column is set to -inf below, so that it is never the best other label.
         table = np.column_stack([(own_x * leave_one_out).sum(axis=1), own_x @ others.T])
-        if r is not None:
-            table = 2 * table - np.append(r[label], r)
+        if near is not None:
+            table = 2 * table - np.append(near[label], near)
         means = table.mean(axis=0)
         means[1 + label] = -np.inf
         gaps = []

@@ -1,4 +1,4 @@
-"""Embed images: from an encoder and samples to a DescriptorSet."""
+"""Embed images: turn samples into a DescriptorSet with an encoder."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from stylesim.encoders.style_encoder import StyleEncoder
 
 BATCHES_AHEAD = 3
-"""Batches that are decoded while the model processes one."""
+"""Number of batches that are decoded ahead of the one that the model processes."""
 
 
 class NoImageEmbeddedError(DataError):
@@ -79,26 +79,27 @@ def embed(
     listed in `meta["damaged"]` with the reason.
 
     Args:
-        encoder: Is moved to `device` and stays there.
+        encoder: The encoder. It is moved to `device` and stays there.
         samples: The images.
-        out: Folder of the resulting set, which must not exist. An interrupted call that is repeated with the same
-            images and encoder continues where it stopped. None keeps the set in memory.
+        out: Folder of the resulting set, which must not exist. If the call is interrupted, repeat it with the same
+            images and encoder to continue. None keeps the set in memory.
         batch_size: Images per forward pass.
         device: "auto" is CUDA, MPS or CPU, the first that is available.
         greyscale: Remove the colour of every image first.
         precision: Autocast to bf16 or fp16.
-        flips: Average the descriptors of an image and its mirror image, for twice the work.
+        flips: Average the descriptors of an image and its mirror image, at twice the cost.
         progress: Show a progress bar.
-        rank: This process's rank. With a world size above 1, `samples` is the whole source on every rank, this rank
-            embeds the batches rank, rank + world, ... (into `<out>-<rank>-of-<world>`), and
-            `gather_descriptor_set` joins the parts.
+        rank: This process's rank. With a world size above 1, pass the whole source as `samples` on every rank. Each
+            rank embeds the batches rank, rank + world, ... (into `<out>-<rank>-of-<world>`); join the parts with
+            `gather_descriptor_set`.
         world: The world size.
 
     Returns:
         float32 descriptors of unit length, with the labels of their images.
 
     Raises:
-        DataError: If no image can be embedded, or `out` exists or was begun with other images or another encoder.
+        DataError: If no image can be embedded, if `out` exists, or if it was started with other images or another
+            encoder.
     """
     device = pick_device() if device == "auto" else torch.device(device)
     if encoder.device != device:  # `to` would reshard a sharded encoder even if nothing changes
@@ -108,7 +109,7 @@ def embed(
         writer = DescriptorBuffer(encoder.dim, meta)
     else:
         folder = out if world == 1 else f"{out}-{rank}-of-{world}"
-        # The digest reads every weight, which is only worth it if the set outlives the encoder.
+        # The digest reads every weight, so it is computed only for a set that is saved.
         writer = DescriptorWriter(folder, encoder.dim, meta | {"encoder_digest": encoder.digest()})
     batches = _RankBatches(samples, batch_size, rank, world, done=set(writer.done))
     damaged: list[tuple[str, str]] = []
@@ -145,10 +146,14 @@ def embedding_meta(
 
 
 def gather_descriptor_set(part: DescriptorSet) -> DescriptorSet:
-    """Join the parts that `embed` made on each rank, and return the whole set on every rank.
+    """Join the parts that `embed` made on each rank.
 
-    The images are in the order of the source, each id once: bit for bit the set of a single process. Without a
-    process group `part` is returned.
+    Args:
+        part: The part of this rank.
+
+    Returns:
+        The whole set on every rank, in the order of the source and with each id once. It equals the set of a single
+        process bit for bit. Without a process group, `part` is returned.
 
     Raises:
         DataError: If no rank has embedded an image.
@@ -168,9 +173,10 @@ def gather_descriptor_set(part: DescriptorSet) -> DescriptorSet:
 
 
 class _RankBatches:
-    """The batches of one rank, without the images that are done.
+    """The batches of one rank, without the images that are already embedded.
 
-    The division into batches, and with it the last bit of every descriptor, is the same for every world size.
+    Images are divided into the same batches for every world size, because the last bit of a descriptor can depend on
+    its batch.
     """
 
     def __init__(self, samples: Iterable[Sample], batch_size: int, rank: int, world: int, done: set[str]) -> None:
@@ -179,7 +185,7 @@ class _RankBatches:
         self.repeated: list[str] = []
 
     def total(self) -> int | None:
-        """Return the number of images still to do, if the source has a length."""
+        """Return the number of images that remain to be embedded; None if the source has no length."""
         if not isinstance(self.samples, Sized):
             return None
         starts = range(self.rank * self.batch_size, len(self.samples), self.world * self.batch_size)
@@ -204,7 +210,7 @@ class _RankBatches:
         """Raise a DataError if images that were embedded before are not in the source."""
         if missing := self.done - self.seen:
             raise DataError(
-                f"{out} was begun with other images: it holds {len(missing)} that are not among the present ones, such"
+                f"{out} was begun with other images: {len(missing)} of its images are not among those given now, such"
                 f" as {min(missing)!r}. Delete {out}.partial, or choose another folder."
             )
 
@@ -223,7 +229,7 @@ def _decode(
             image = open_image(sample.image)  # at full size: a JPEG decoded at half its size has other pixels
             image = image.convert("L").convert("RGB") if greyscale else image
             return _Decoded(position, labels, preprocessing(image), "")
-        except Exception as error:  # PIL raises nearly everything; one hostile image must not stop a run of a million
+        except Exception as error:  # PIL can raise anything, and one bad image must not stop a run over a million
             if isinstance(error, StylesimError) and not isinstance(error, CorruptSampleError):
                 raise
             return _Decoded(position, labels, None, str(error) or type(error).__name__)
@@ -259,7 +265,7 @@ def _item(decoded: _Decoded) -> tuple[str, list[str], str | None, str, int]:
 
 @contextmanager
 def _evaluation_mode(encoder: StyleEncoder) -> Iterator[None]:
-    """Switch to evaluation mode, and afterwards give every module its own mode back (a frozen part's may differ)."""
+    """Switch to evaluation mode, then restore the mode of each module; they may differ, as frozen parts do."""
     modes = {module: module.training for module in encoder.modules()}
     encoder.eval()
     try:
@@ -270,7 +276,7 @@ def _evaluation_mode(encoder: StyleEncoder) -> Iterator[None]:
 
 
 def _image_meta(ids: Iterable[str], damaged: list[tuple[str, str]]) -> dict[str, Any]:
-    """Return what `meta` says of the images: a digest of the ids embedded, and the images that were left out."""
+    """Return the entries of `meta` about the images: a digest of the embedded ids, and the images left out."""
     digest = hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()[:16]
     return {"data_digest": digest, "damaged": sorted(damaged)}
 

@@ -34,15 +34,15 @@ def evaluate(
     """Embed the images of every retrieval set and evaluate it.
 
     Sets that share images share their descriptors. For a set with `distinct`, the metrics include its content score
-    (`content_recall@1`, ...), which asks for the same content in other styles (see `RetrievalSpec.swapped`).
+    (`content_recall@1`, ...), for which the same content in other styles is relevant (see `RetrievalSpec.swapped`).
 
     Args:
         encoder: The encoder. None reads the descriptors that an earlier call has left in `folder`.
         specs: The retrieval sets by name.
         folder: Where the descriptor sets are saved. None keeps them in memory.
         readout: Transformation of the descriptors before they are compared. None compares them unchanged.
-        cache: A folder that keeps descriptor sets across runs, so that the same images are embedded once per encoder
-            and settings. `folder` then contains links to them.
+        cache: A folder in which descriptor sets are shared between runs, so that images are embedded only once per
+            encoder and settings. `folder` then contains links to them.
         rank: This process's rank. Embedding and search are divided among the ranks; every rank gets all metrics.
         world: The world size.
         embed_options: Further arguments of `embed`: batch_size, device, precision, flips, progress.
@@ -51,8 +51,9 @@ def evaluate(
         The results by the names of the sets.
 
     Raises:
-        DataError: If there is neither an encoder nor a descriptor set for some images, or no image can be embedded.
-        ConfigError: If two roots would be saved under one name.
+        DataError: If some images have no descriptor set in `folder` and there is no encoder, or if no image can be
+            embedded.
+        ConfigError: If two roots would be saved under the same name.
     """
     roots = list(dict.fromkeys(root for spec in specs.values() for root in (*spec.query, *(spec.gallery or ()))))
     descriptor_sets = _DescriptorSets(encoder, roots, folder, cache, rank, world, embed_options)
@@ -68,7 +69,7 @@ def evaluate(
 
 
 class _DescriptorSets:
-    """The descriptor sets of all roots of an evaluation, each made or loaded when it is first needed."""
+    """The descriptor sets of all roots of an evaluation. Each one is made or loaded when it is first needed."""
 
     def __init__(
         self,
@@ -126,7 +127,7 @@ class _DescriptorSets:
         return made
 
     def _embed(self, samples: Samples, greyscale: bool, folder: Path | None) -> DescriptorSet:
-        """Embed on all ranks; with several, rank 0 saves the whole set."""
+        """Embed on all ranks. If there are several, rank 0 saves the whole set."""
         assert self.encoder is not None
         out = folder if self.world == 1 else None
         part = embed(

@@ -21,7 +21,7 @@ from stylesim.retrieval.readouts import Readout
 
 @dataclass(frozen=True)
 class RetrievalResult:
-    """The metrics of a retrieval set, and everything a report of it needs."""
+    """The metrics of a retrieval set, and what its report needs."""
 
     metrics: dict[str, float]
     """As from `retrieval_metrics`, with `chance_recall@1`, `queries`, `gallery` and `queries_without_relevant`."""
@@ -46,10 +46,10 @@ def evaluate_descriptors(
     rank: int = 0,
     world: int = 1,
 ) -> RetrievalResult:
-    """Find every query's neighbours and compute metrics as `spec` says.
+    """Find the neighbours of every query and compute the metrics that `spec` describes.
 
-    A gallery image with the query's own id, or that matches it in `spec.distinct`, is neither found nor counted as
-    relevant. `chance_recall@1` is the expected recall@1 of a random ranking.
+    A gallery image that has the query's own id, or matches the query in `spec.distinct`, is neither found nor counted
+    as relevant. `chance_recall@1` is the expected recall@1 of a random ranking.
 
     Args:
         queries: The queries.
@@ -61,11 +61,14 @@ def evaluate_descriptors(
         rank: This process's rank. The search is divided among the ranks; every rank gets all metrics.
         world: The world size.
 
+    Returns:
+        The metrics, and the neighbours that they were computed from.
+
     Raises:
-        DataError: If a set is empty, or no query or gallery image has a value of `spec.relevant` or `spec.distinct`.
+        DataError: If a set is empty, or no query or gallery image has a value for `spec.relevant` or `spec.distinct`.
     """
     gallery = queries if gallery is None else gallery
-    if spec.limit is not None:  # select would copy the descriptors
+    if spec.limit is not None:  # otherwise the descriptors would be copied for nothing
         queries = queries.select(spec.query_rows(queries.ids))
     if not len(queries) or not len(gallery):
         raise DataError(
@@ -124,10 +127,10 @@ def _count(
     distinct: tuple[Groups | None, Groups | None],
     block: int,
 ) -> tuple[Int[np.ndarray, " q"], Int[np.ndarray, " q"]]:
-    """Count each query's relevant gallery images and all its gallery images, after the exclusions.
+    """Count the relevant images and all images in the gallery of each query, after the exclusions.
 
-    Images with the same groups count alike, so it is enough to compare each distinct combination of groups of the
-    queries with each of the gallery.
+    The counts of a query depend only on its groups, so it is enough to compare each distinct combination of groups
+    among the queries with each one in the gallery.
     """
     sides = zip(relevant, distinct, strict=True)
     (query_first, query_kind), (gallery_first, gallery_kind) = (
@@ -158,7 +161,7 @@ def _count(
 
 
 def _distinct_rows(groups: list[Groups]) -> tuple[Int[Tensor, " m"], Int[Tensor, " n"]]:
-    """Return the first image of each combination of groups, and the number of every image's combination."""
+    """Return the first image of each distinct combination of groups, and the index of each image's combination."""
     parts = [np.ascontiguousarray(g.reshape(len(g), -1).numpy()).view(np.uint8) for g in groups]
     table = np.ascontiguousarray(np.concatenate(parts, axis=1))
     keys = table.view(np.dtype((np.void, table.shape[1])))[:, 0]

@@ -1,4 +1,4 @@
-"""How well a read-out separates the labels of a descriptor set: gaps and pair verification together."""
+"""Measure how well a read-out separates the labels of a descriptor set, by gaps and by pair verification."""
 
 from __future__ import annotations
 
@@ -34,10 +34,13 @@ def label_separation(images: DescriptorSet, relevant: str, readout: Readout | No
     """Compute the discrimination gap of every label and the verification AUC of pairs.
 
     Args:
-        images: The set. Images without a label or with several are left out, because a pair must have either the same
-            label or different ones.
+        images: The set. Images without a label or with several labels are left out, because it must be clear whether
+            two images have the same label.
         relevant: Selector of the labels, as in `RetrievalSpec`.
-        readout: Transformation before images are compared; a read-out other than CSLS is fitted on these images.
+        readout: Transformation of the descriptors before they are compared; it is fitted on these images.
+
+    Returns:
+        The gaps of all labels, in both variants, and the AUC.
 
     Raises:
         DataError: If there are fewer than two labels, or no two images share one.

@@ -17,7 +17,7 @@ COLUMNS = ("content", "source")
 
 
 def matching_tags(tags: Iterable[str], glob: str) -> list[str]:
-    """Return the tags that a glob selects, in their order. Upper and lower case differ."""
+    """Return the tags that a glob selects, in their order. The comparison is case-sensitive."""
     return [tag for tag in tags if fnmatchcase(tag, glob)]
 
 
@@ -73,5 +73,5 @@ def encode_labels(
         )
     names, code = np.unique(np.asarray(labels, dtype=str), return_inverse=True)
     if len(names) < 2:
-        raise DataError(f"Separating labels needs at least two of them, got {len(names)}.")
+        raise DataError(f"Measuring how well labels are separated needs at least two labels, got {len(names)}.")
     return np.asarray(descriptors, dtype=np.float32), names.tolist(), code

@@ -1,4 +1,4 @@
-"""Retrieval metrics as fractions in [0, 1]: the usual definitions, and the CSD paper's own under `paper_*`."""
+"""Retrieval metrics as fractions in [0, 1]: the usual definitions, and those of the CSD paper as `paper_*`."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ def mean_metrics(per_query: Mapping[str, Float[np.ndarray, " q"]]) -> dict[str, 
 def query_metrics(
     relevance: Bool[ArrayLike, "q r"], n_relevant: Int[ArrayLike, " q"], ks: Sequence[int]
 ) -> dict[str, Float[np.ndarray, " q"]]:
-    """Compute what `retrieval_metrics` averages: one float64 per query and metric.
+    """Compute the values that `retrieval_metrics` averages: one float64 per query and metric.
 
-    `paper_mrr@k` is NaN for a query without a relevant item among the first k, which that metric leaves out.
-    Arguments and errors are those of `retrieval_metrics`.
+    Arguments and errors are those of `retrieval_metrics`. `paper_mrr@k` is NaN for a query without a relevant item
+    among the first k, because that metric leaves such queries out.
     """
     hits, counts = _as_numpy(relevance), _as_numpy(n_relevant)
     _check(hits, counts, ks)

@@ -1,4 +1,4 @@
-"""Pair verification: how well similarity tells pairs with the same label from pairs with different labels."""
+"""Pair verification: measure how well similarity distinguishes same-label pairs from different-label pairs."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from stylesim.evaluation.labels import encode_labels
 from stylesim.retrieval.readouts import csls_within
 
 MAX_PAIRS = 5_000_000
-"""The most pairs that are compared. Beyond, this many are sampled, half of them with the same label."""
+"""The most pairs that are compared. If there are more, this many are sampled, half of them with the same label."""
 
 
 class PairVerification(NamedTuple):
-    """How well similarity tells pairs with the same label from pairs with different labels."""
+    """How well similarity distinguishes same-label pairs from different-label pairs."""
 
     auc: float
     """The probability that a same-label pair is more similar than a different-label pair; ties count half."""
@@ -36,7 +36,7 @@ def verification_auc(
     pairs: int = MAX_PAIRS,
     seed: int = 0,
 ) -> PairVerification:
-    """Compute the area under the ROC curve of similarity as a sign that two images have the same label.
+    """Compute the area under the ROC curve for deciding by similarity whether two images have the same label.
 
     Args:
         descriptors: One unit vector per image.
@@ -45,8 +45,11 @@ def verification_auc(
         pairs: All pairs are compared if there are at most this many, otherwise a random sample of this many.
         seed: Seed of the sample.
 
+    Returns:
+        The AUC, and the pairs that it was computed from.
+
     Raises:
-        DataError: If all pairs are of one kind, or there is not one label per descriptor.
+        DataError: If there are no same-label or no different-label pairs, or not one label per descriptor.
     """
     same, different, exact = _pair_similarities(descriptors, labels, pairs, seed, csls)
     same = np.sort(same)

@@ -18,13 +18,14 @@ class RetrievalSpec:
         query: Roots of the queries: shards, image folders or tables of images.
         gallery: Roots of the gallery. None searches the queries themselves, each without its own id.
         relevant: Selector: a neighbour is relevant if it matches the query.
-        distinct: Selector: gallery images that match the query are excluded from its results. None excludes none.
+        distinct: Selector: gallery images that match the query are excluded from its results. None excludes nothing.
         greyscale: Embed the images without their colour.
         ks: Ranks at which metrics are computed.
         every_n_steps: How often a training run evaluates this set, in steps. None: only at the end.
-        limit: The largest number of queries; a fixed sample is taken, those with the smallest SHA-1 of their id.
-        groups: Groups of tags, such as "medium" for "medium:oil", that score the same neighbours separately: a
-            neighbour is relevant if it shares a tag of the group. Gives metrics such as `medium_recall@1`.
+        limit: The largest number of queries. If there are more, those whose ids have the smallest SHA-1 are used, a
+            sample that does not change between runs.
+        groups: Groups of tags, such as "medium" for "medium:oil", by which the same neighbours are also evaluated: a
+            neighbour is relevant if it shares a tag of the group. This adds metrics such as `medium_recall@1`.
     """
 
     query: Sequence[str]
@@ -38,14 +39,15 @@ class RetrievalSpec:
     groups: Sequence[str] = ()
 
     def swapped(self) -> RetrievalSpec:
-        """Return the control: the same content in another style, instead of the same style with other content.
+        """Return the spec of the content score: relevant is the same content in another style.
 
-        A style descriptor should score low on it. Without `distinct`, the relevant selector becomes "content".
+        It is a control, on which a style descriptor should score low. Without `distinct`, the relevant selector becomes
+        "content".
         """
         return replace(self, relevant=self.distinct or "content", distinct=self.relevant, groups=())
 
     def query_rows(self, ids: Sequence[str]) -> list[int]:
-        """Return the ascending positions of the queries to use: all, or `limit` of them."""
+        """Return the positions of the queries to use, in ascending order: all of them, or `limit`."""
         if self.limit is None or len(ids) <= self.limit:
             return list(range(len(ids)))
         by_hash = sorted(range(len(ids)), key=lambda i: hashlib.sha1(ids[i].encode()).digest())

@@ -1,8 +1,8 @@
 """Bootstrap intervals of a metric over queries, and a paired test of two encoders.
 
-`scipy.stats.bootstrap` and `permutation_test` compute the same statistics (the tests compare them). They are not used
-here: for a few hundred queries the former is twice as slow, importing it takes a second, and the random stream of the
-latter differs, so p-values that were published before would change.
+`scipy.stats.bootstrap` and `permutation_test` compute the same statistics, as the tests check, but are not used here:
+for a few hundred queries the former takes twice as long, its import takes a second, and the latter draws other random
+numbers, so p-values published before would change.
 """
 
 from __future__ import annotations
@@ -71,8 +71,11 @@ def paired_difference(
         resamples: The number of random sign flips.
         seed: Seed of the sign flips and of the bootstrap.
 
+    Returns:
+        The mean difference, its interval and the p-value.
+
     Raises:
-        DataError: If the lengths differ, or no query has both values.
+        DataError: If the shapes differ, or no query has both values.
     """
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if a.shape != b.shape or a.ndim != 1:
@@ -83,7 +86,7 @@ def paired_difference(
     difference = a - b
     difference = difference[~np.isnan(difference)]
     if not difference.size:
-        raise DataError("No query has a value of both encoders, so there is nothing to compare.")
+        raise DataError("No query has a value for both encoders, so there is nothing to compare.")
     nonzero = difference[difference != 0]  # flipping the sign of 0 changes nothing
     rng, observed = np.random.default_rng(seed), abs(nonzero.sum()) * (1 - 1e-12)  # tolerates rounding
     extreme = 0

@@ -16,7 +16,7 @@ from stylesim.core.errors import ConfigError
 from stylesim.retrieval.exact_search import MARGIN, Neighbours, rescore, search
 
 CODEWORDS = 256
-"""Codewords of each part of a product quantiser, and so the fewest descriptors it can be trained on."""
+"""Codewords of each part of a product quantiser. Training it needs at least this many descriptors."""
 
 
 @dataclass(frozen=True)
@@ -48,21 +48,22 @@ def build_ann_index(gallery: Float[np.ndarray, "g d"], kind: Literal["ivf", "hns
 
     Args:
         gallery: The descriptors to index.
-        kind: `ivf`: k-means cells, of which a sixteenth are searched. `hnsw`: a graph; the best recall, the slowest
-            to build, and it holds the gallery in memory once more. `pq`: ivf over product-quantised codes of about
-            one byte per 8 dimensions. ivf and pq use all GPUs if faiss supports them.
+        kind: `ivf`: k-means cells, one in sixteen of which is searched. `hnsw`: a graph, which has the best recall, is
+            the slowest to build, and keeps a second copy of the gallery in memory. `pq`: ivf over product-quantised
+            codes of about one byte per 8 dimensions. ivf and pq use all GPUs if faiss supports them.
 
     Returns:
         The index. Without faiss (`pip install "stylesim[cpu]"`) its searches are exact.
 
     Raises:
-        ConfigError: For another kind, or for `pq` with fewer than CODEWORDS descriptors.
+        ConfigError: If `kind` is unknown, or `pq` has fewer than CODEWORDS descriptors.
     """
     if kind not in ("ivf", "hnsw", "pq"):
         raise ConfigError(f"The kind of an index must be ivf, hnsw or pq, got {kind!r}.")
     if kind == "pq" and len(gallery) < CODEWORDS:
         raise ConfigError(
-            f"A pq index must be trained on at least {CODEWORDS} descriptors, got {len(gallery)}. Search exactly."
+            f"A pq index must be trained on at least {CODEWORDS} descriptors, got {len(gallery)}. Use an exact search"
+            " for so small a gallery."
         )
     try:
         import faiss
@@ -70,7 +71,7 @@ def build_ann_index(gallery: Float[np.ndarray, "g d"], kind: Literal["ivf", "hns
         return AnnIndex(kind, gallery, None)
 
     n, d = gallery.shape
-    cells = max(1, min(int(4 * math.sqrt(n)), n // 39))  # k-means wants at least 39 descriptors per cell
+    cells = max(1, min(int(4 * math.sqrt(n)), n // 39))  # faiss warns if k-means has fewer than 39 points per cell
     parts = max(part for part in range(1, max(2, d // 8 + 1)) if d % part == 0)
     # "np" leaves out polysemous training: many times faster to build, and these searches do not use it.
     factory = {"ivf": f"IVF{cells},Flat", "hnsw": "HNSW32,Flat", "pq": f"IVF{cells},PQ{parts}np"}[kind]
@@ -93,23 +94,26 @@ def approximate_search(
 ) -> ApproximateNeighbours:
     """Find the k nearest neighbours with an index, and measure its recall@k.
 
-    The candidates of the index are scored and ranked in float64, as in `search`. No id is excluded: a query that is
-    part of the gallery finds itself.
+    The candidates of the index are scored and ranked in float64, as in `search`. Nothing is excluded: a query that is
+    also in the gallery finds itself.
 
     Args:
         index: From `build_ann_index`.
         queries: Query descriptors.
         k: The number of neighbours.
-        sample: The number of random queries whose exact neighbours are searched to measure the recall.
+        sample: The number of random queries that are also searched exactly, to measure the recall.
         seed: Seed of that sample.
 
+    Returns:
+        The neighbours, `[q k]`, and the measured recall.
+
     Raises:
-        DataError, ConfigError: As `search`.
+        DataError, ConfigError: As for `search`.
     """
     chosen = np.sort(np.random.default_rng(seed).permutation(len(queries))[:sample])
     exact = search(queries[chosen], index.gallery, k).similarities
     neighbours = _look_up(index, queries, k) if index.searcher is not None else search(queries, index.gallery, k)
-    # Compare similarities rather than rows: of two equal images either is right.
+    # Compare similarities rather than rows: of two gallery images with equal similarity, either one is correct.
     finite = exact.isfinite()
     least = exact.masked_fill(~finite, torch.inf).amin(dim=1, keepdim=True)
     hits = int((neighbours.similarities[chosen] >= least).sum())

@@ -37,10 +37,10 @@ class DescriptorSet:
     descriptor sets, so it needs neither the images nor the model.
 
     Args:
-        descriptors: float32; finite, and no row zero. Memory-mapped if loaded from a folder.
+        descriptors: float32, finite, without rows of zeros. Memory-mapped if loaded from a folder.
         items: One row per descriptor: `id` (unique), `tags` (list of str), `content` (str or None), `source` (str),
-            and `position` (int, the image's place in its source; a damaged image leaves a gap).
-        meta: How the set was made: encoder, preprocessing, and the images that were damaged.
+            and `position` (int, the image's position in its source; a damaged image leaves a gap).
+        meta: How the set was made: encoder, preprocessing, and the damaged images that were left out.
 
     Raises:
         DataError: If descriptors and items differ in length, a column is missing, or an id occurs twice.
@@ -57,7 +57,10 @@ class DescriptorSet:
                 f" for {len(self.items)} items."
             )
         if missing := [name for name in COLUMNS if name not in self.items.columns]:
-            raise DataError(f"The items of a descriptor set lack the column(s) {', '.join(missing)}.")
+            raise DataError(
+                f"The items of a descriptor set must have the columns {', '.join(COLUMNS)}; missing:"
+                f" {', '.join(missing)}."
+            )
         if duplicates := self.items.loc[self.items["id"].duplicated(), "id"].tolist():
             raise DataError(
                 f"The ids of a descriptor set must be unique, but {len(duplicates)} occur more than once, the first"
@@ -78,11 +81,14 @@ class DescriptorSet:
         return [(name, reason) for name, reason in self.meta.get("damaged", [])]
 
     def select(self, rows: Sequence[int] | Int[np.ndarray, " m"]) -> DescriptorSet:
-        """Return the set of these rows, in this order."""
+        """Return a set of the given rows, in the given order."""
         return DescriptorSet(self.descriptors[rows], self.items.iloc[rows].reset_index(drop=True), self.meta)
 
     def save(self, folder: Path | str) -> Path:
         """Write the set to a new folder, which appears only when it is complete.
+
+        Args:
+            folder: The folder to create.
 
         Returns:
             The folder.
@@ -100,7 +106,10 @@ class DescriptorSet:
 
     @classmethod
     def load(cls, folder: Path | str) -> DescriptorSet:
-        """Open a folder. The descriptors stay on disk until they are read.
+        """Open the folder of a saved set. The descriptors stay on disk until they are read.
+
+        Args:
+            folder: A folder that `save`, `DescriptorWriter` or `stylesim embed` has written.
 
         Raises:
             DataError: If the folder is missing, unfinished, or not a descriptor set.
@@ -112,7 +121,10 @@ class DescriptorSet:
             )
         files = [folder / name for name in ("descriptors.npy", "items.parquet", "meta.json")]
         if missing := [file.name for file in files if not file.is_file()]:
-            raise DataError(f"{folder} is not a descriptor set: it has no {' and no '.join(missing)}.")
+            raise DataError(
+                f"{folder} is not a descriptor set: it has no {' and no '.join(missing)}. Give the output folder of"
+                " `stylesim embed`."
+            )
         try:
             descriptors = np.load(files[0], mmap_mode="c")  # copy on write, because torch warns of read-only memory
             items = pandas_items(pq.read_table(files[1]))
@@ -125,7 +137,7 @@ class DescriptorSet:
 
 
 def concatenate(sets: Sequence[DescriptorSet]) -> DescriptorSet:
-    """Join several sets in order. `meta` is that of the first, with the damaged images of all.
+    """Join several sets in order. The result has the `meta` of the first set and the damaged images of all sets.
 
     Raises:
         DataError: If two of them contain the same id.
@@ -142,13 +154,13 @@ def concatenate(sets: Sequence[DescriptorSet]) -> DescriptorSet:
 
 def item_table(rows: Iterable[tuple[str, Sequence[str], str | None, str, int]]) -> pd.DataFrame:
     """Build the `items` of a set from rows of (id, tags, content, source, position)."""
-    # Columns of objects, because pandas would turn a content of None into NaN.
+    # With another dtype than object, pandas would turn a content of None into NaN.
     table = pd.DataFrame(list(rows), columns=list(COLUMNS), dtype=object)
     return table.astype({"position": np.int64})
 
 
 def bad_descriptors(descriptors: Float[np.ndarray, "n d"]) -> Int[np.ndarray, " m"]:
-    """Return the rows that are NaN, infinite or zero, and so have no direction to compare."""
+    """Return the rows that contain NaN or infinity or are all zeros, and therefore have no direction to compare."""
     bad = [
         start + np.flatnonzero(~np.isfinite(part).all(axis=1) | ~part.any(axis=1))
         for start in range(0, len(descriptors), 65536)

@@ -1,4 +1,4 @@
-"""Write a descriptor set in pieces, so that an interrupted run can be continued, or collect one in memory."""
+"""Collect a descriptor set batch by batch: on disk, so that an interrupted run can be continued, or in memory."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from stylesim.retrieval.descriptor_set import (
 
 
 class DescriptorBuffer:
-    """A DescriptorWriter that keeps the set in memory, for sets that are evaluated at once, such as a probe's."""
+    """Has the methods of DescriptorWriter, but keeps the set in memory, for sets that are evaluated immediately."""
 
     def __init__(self, dim: int, meta: dict[str, Any]) -> None:
         self.meta, self.done = meta, set[str]()
         self._batches = [(np.empty((0, dim), dtype=np.float32), item_table(()))]
 
     def add(self, descriptors: Float[np.ndarray, "b d"], items: pd.DataFrame) -> None:
-        """Add a batch, as `DescriptorWriter.add`."""
+        """Add a batch (see `DescriptorWriter.add`)."""
         refuse_bad_descriptors(descriptors, items["id"].tolist())
         self._batches.append((descriptors, items))
         self.done.update(items["id"])
@@ -50,19 +50,19 @@ class DescriptorBuffer:
 class DescriptorWriter:
     """Writes a descriptor set in pieces to `<folder>.partial`, which becomes `folder` at the end.
 
-    A writer that finds the pieces of an interrupted one continues them.
+    If an interrupted writer has left pieces there, this writer continues from them.
 
     Args:
-        folder: Where the set will be. It must not exist.
+        folder: The folder to create. It must not exist.
         dim: The number of dimensions of a descriptor.
-        meta: How the set is made. The pieces of a writer with another `meta` are refused.
+        meta: How the set is made. It must agree with the `meta` of pieces that already exist.
         piece: Descriptors per piece; fewer if they are so wide that a piece would exceed 256 MiB.
 
     Attributes:
-        done: The ids that have already been added, those of an interrupted writer included.
+        done: The ids that have already been added, including those added by an interrupted writer.
 
     Raises:
-        DataError: If the folder exists, or there are pieces that were made with another `meta`.
+        DataError: If the folder exists, or existing pieces were made with another `meta`.
     """
 
     def __init__(self, folder: Path | str, dim: int, meta: dict[str, Any], *, piece: int = 8192) -> None:
@@ -84,7 +84,7 @@ class DescriptorWriter:
         self._waiting: list[pa.Table] = []
 
     def add(self, descriptors: Float[np.ndarray, "b d"], items: pd.DataFrame) -> None:
-        """Add a batch; whole pieces are written to disk.
+        """Add a batch. A piece is written to disk as soon as it is full.
 
         Raises:
             DataError: If a descriptor is NaN, infinite or zero.
@@ -98,19 +98,19 @@ class DescriptorWriter:
             self._write_piece()
 
     def finish(self, **meta: Any) -> DescriptorSet:
-        """Join the pieces in the order of their positions, add `meta`, and open the finished folder."""
+        """Join the pieces, ordered by `position`, add `meta`, and open the finished folder."""
         self._write_piece()
         empty = ITEM_SCHEMA.empty_table()
         items = pa.concat_tables([empty, *(pq.read_table(file, columns=list(COLUMNS)) for file in self._pieces)])
         order = np.argsort(items["position"].to_numpy(), kind="stable")
-        place = np.empty_like(order)
-        place[order] = np.arange(len(order))
+        new_row = np.empty_like(order)
+        new_row[order] = np.arange(len(order))
         shape, start = (len(order), self.dim), 0
         out = np.lib.format.open_memmap(self._work / "descriptors.npy", "w+", np.float32, shape)
         for file in self._pieces:
             flat = pq.read_table(file, columns=["descriptor"])["descriptor"].combine_chunks().flatten()
             rows = flat.to_numpy().reshape(-1, self.dim)
-            out[place[start : start + len(rows)]] = rows
+            out[new_row[start : start + len(rows)]] = rows
             start += len(rows)
         del out  # flushes the memory map
         write_items_and_meta(self._work, pandas_items(items.take(order)), self.meta | meta)
@@ -134,7 +134,7 @@ class DescriptorWriter:
 
 
 def _agree(before: Any, now: Any) -> bool:
-    """Compare two `meta`. A key that only one of them has was added or dropped by another version of stylesim."""
+    """Return whether two `meta` agree in their common keys; other versions of stylesim may have other keys."""
     if isinstance(before, dict) and isinstance(now, dict):
         return all(_agree(before[key], now[key]) for key in before.keys() & now.keys())
     return before == now

@@ -25,7 +25,7 @@ from stylesim.retrieval.inner_products import (
 )
 
 MARGIN = 32
-"""Candidates beyond k that are scored again in float64."""
+"""Number of candidates beyond k that are also scored in float64."""
 
 
 class Neighbours(NamedTuple):
@@ -51,8 +51,8 @@ def search(
 ) -> Neighbours:
     """Find the k gallery rows with the largest inner product with each query.
 
-    The result depends neither on `block` nor on the hardware. The device proposes candidates in its fastest precision
-    and float64 ranks them; where the rounding error of the proposals could have hidden a neighbour, that query is
+    The result depends neither on `block` nor on the hardware. The device proposes candidates in its fastest precision,
+    and they are ranked in float64. If rounding errors could have hidden a neighbour of a query, its candidates are
     proposed again in a higher precision. Ties go to the lower gallery row.
 
     Args:
@@ -62,10 +62,10 @@ def search(
         query_ids, gallery_ids: If both are given, a query never finds the gallery item with its own id.
         query_groups, gallery_groups: If given, a query never finds a gallery item that shares a group with it.
         device: Where candidates are proposed. MPS has no float64, so the CPU is used instead.
-        block: Gallery rows per step; a sixteenth as many queries are processed together.
+        block: Gallery rows per step. Queries are processed in blocks of a sixteenth of this size.
 
     Returns:
-        Neighbours on the CPU.
+        The neighbours, `[q k]`, on the CPU.
 
     Raises:
         DataError: If the shapes do not match, or a descriptor holds NaN or infinity.
@@ -111,7 +111,7 @@ def search_distributed(
     query_groups: Groups | None = None,
     **options: Any,
 ) -> Neighbours:
-    """Run `search` with the queries divided among the ranks; every rank gets the whole result of a single process.
+    """Run `search` with the queries divided among the ranks.
 
     Args:
         queries, gallery, k, query_ids, query_groups: As for `search`, whole and the same on every rank.
@@ -119,8 +119,11 @@ def search_distributed(
         world: The world size.
         options: Further arguments of `search`, the same on every rank.
 
+    Returns:
+        The neighbours of all queries, on every rank: the same as from `search` on a single process.
+
     Raises:
-        DataError, ConfigError: As `search`, on all ranks together.
+        DataError, ConfigError: As for `search`, on all ranks together.
     """
     if world == 1:
         return search(queries, gallery, k, query_ids=query_ids, query_groups=query_groups, **options)
@@ -161,7 +164,7 @@ def rescore(
     def rank(queries: range) -> None:
         for i in queries:
             own = np.sort(candidates[i, : counts[i]])
-            # vecdot sums each row by itself, so equal rows get equal sums whatever stands beside them.
+            # vecdot sums each row separately, so equal rows get equal sums whatever the other rows are.
             similarity = round_scores(np.vecdot(gallery[own].astype(np.float64), vectors[i]))
             order = np.argsort(-similarity, kind="stable")[:k]
             scores[i, : len(order)], neighbours[i, : len(order)] = similarity[order], own[order]
@@ -180,7 +183,7 @@ def _search_block(
     device: str | torch.device,
     pool: ThreadPoolExecutor,
 ) -> tuple[Float[Tensor, "b r"], Int[Tensor, "b r"], Bool[Tensor, " b"]]:
-    """Return scores and neighbours of one block of queries, and for which queries they are certainly right."""
+    """Return scores and neighbours of one block of queries, and for which queries they are certainly correct."""
     wanted = min(int(mode.oversampling * k) + MARGIN, len(g))
     with matmul_precision(mode.matmul):
         proposed, rows = (x.cpu() for x in _propose(q.to(device, mode.dtype), g, wanted, excluded, block))
@@ -203,7 +206,7 @@ def _propose(
     """Return the n largest products, descending, and their gallery rows, in the precision of q.
 
     In float64 the products are rounded and ties go to the lower row; in float32 ties go to any row. The first steps
-    are small: once n products are known, only the few products above the smallest of them need attention.
+    are small: once n products are known, only the few products above the smallest of them are looked at.
     """
     best = q.new_full((len(q), n), -torch.inf)
     rows = torch.zeros((len(q), n), dtype=torch.int64, device=q.device)

@@ -13,14 +13,14 @@ Groups = Int[Tensor, " n"] | Bool[Tensor, "n t"]
 
 
 def shares_group(query: Groups, gallery: Groups) -> Bool[Tensor, "q g"]:
-    """Return for every query and gallery image whether they have a group in common."""
+    """Return whether each query shares a group with each gallery image."""
     if query.ndim == 1:
         return (query[:, None] == gallery[None]) & (query >= 0)[:, None]
     return (query.float() @ gallery.float().T) > 0
 
 
 def pairs_share_group(left: Groups, right: Groups) -> Bool[Tensor, " n"]:
-    """Return for the n-th images of both sides whether they have a group in common."""
+    """Return whether the i-th images of both sides share a group, for each i."""
     if left.ndim == 1:
         return (left == right) & (left >= 0)
     return (left & right).any(dim=1)
@@ -30,7 +30,7 @@ def paired_groups(query_groups: Groups, gallery_groups: Groups | None) -> tuple[
     """Return the groups of both sides as tensors.
 
     Raises:
-        DataError: If the gallery has no groups, or groups of the other kind.
+        DataError: If the gallery has no groups, or its groups are of another kind or number than those of the queries.
     """
     if gallery_groups is None:
         raise DataError("query_groups is given but gallery_groups is not. Give both or neither.")

@@ -1,4 +1,4 @@
-"""Inner products of descriptors in the hardware's fastest formats, with a bound on the rounding error of each."""
+"""Inner products of descriptors in the fastest formats of the hardware, with error bounds."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class MatmulMode(NamedTuple):
     oversampling: float
     """Candidates proposed for each of the k neighbours; a fixed margin is added to them."""
     error_bound: float
-    """The largest possible error of a proposed product; -inf where it equals the float64 decision."""
+    """The largest possible error of a proposed product; -inf for float64, whose products are final."""
 
 
 def matmul_modes(q: Float[Tensor, "q d"], g: Float[Tensor, "g d"], device: torch.device) -> list[MatmulMode]:
-    """List the precisions to try, from the fastest to float64, which is always decisive."""
+    """List the precisions to try, from the fastest one to float64, whose result is always accepted."""
     (norm_q, lost_q), (norm_g, lost_g) = max_norms("queries", q), max_norms("gallery", g)
     error_bound = (q.shape[1] + 2) * torch.finfo(torch.float32).eps * norm_q * norm_g + 2.0**-39
     modes = [
@@ -47,7 +47,7 @@ def matmul_modes(q: Float[Tensor, "q d"], g: Float[Tensor, "g d"], device: torch
 
 @cache
 def has_reduced_precision(device: torch.device) -> bool:
-    """Return whether the device, if allowed to, multiplies float32 in bfloat16 or TF32, several times faster."""
+    """Return whether the device can multiply float32 matrices in bfloat16 or TF32, which is several times faster."""
     fine = torch.full((256, 256), 1 + 2.0**-12, device=device)  # neither format can represent this value
     with matmul_precision("medium"):
         return bool(((fine @ fine)[0, 0] / 256 - 1).abs() < 2.0**-12)
@@ -59,7 +59,7 @@ def max_norms(name: str, x: Float[Tensor, "n d"]) -> tuple[float, float]:
     bfloat16 rounds more coarsely than TF32, so the second number bounds both.
 
     Args:
-        name: What the rows are, for the error message.
+        name: How the error message calls the rows.
         x: The rows.
 
     Raises:
@@ -86,7 +86,7 @@ def as_cpu_tensor(x: Tensor | np.ndarray) -> Tensor:
 
 @contextmanager
 def matmul_precision(name: str) -> Iterator[None]:
-    """Set `torch.set_float32_matmul_precision` within a block, whatever the training run has chosen."""
+    """Set the precision of float32 matrix products within the block, then restore that of the training run."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(name)
     try:

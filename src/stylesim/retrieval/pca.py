@@ -63,18 +63,18 @@ def fit_pca(x: Float[np.ndarray, "n d"], dim: int | None = None, *, unit: bool =
         unit: Normalise the rows first.
 
     Raises:
-        ConfigError: If there are fewer than two rows, `dim` is below 1, or `dim` is None for descriptors so wide that
-            all axes would not fit into memory.
+        ConfigError: If there are fewer than two rows, if `dim` is below 1, or if `dim` is None and all axes together
+            would exceed MAX_AXES_BYTES.
     """
     n, d = x.shape
     if n < 2 or (dim is not None and dim < 1):
         raise ConfigError(
-            f"PCA needs at least two descriptors and a dim of 1 or more, got {n} descriptors and dim={dim}."
+            f"PCA needs at least two descriptors and a dim of at least 1, got {n} descriptors and dim={dim}."
         )
     if dim is None and d > WIDE and 4 * d * min(d, n) > MAX_AXES_BYTES:
         raise ConfigError(
-            f"Descriptors of {d} dimensions have too many principal axes to keep all of them. Set a number, such as "
-            "readout.dim=1024."
+            f"Descriptors of {d} dimensions have too many principal axes to keep all of them (readout.dim=null). Set "
+            "a number, such as readout.dim=1024."
         )
     rank = min(dim or d, d, n - 1)
     mean = sum(block.sum(axis=0, dtype=np.float64) for block in _blocks(x, unit)) / n

@@ -1,6 +1,6 @@
-"""Read-outs: transformations of descriptors, fitted on a given set, that are applied before they are compared.
+"""Read-outs: transformations that are applied to descriptors before they are compared.
 
-Each one turns queries and gallery into arrays whose inner product is the score, so that `search` finds the exact
+Each read-out turns queries and gallery into arrays whose inner product is the score, so that `search` finds the exact
 neighbours under that score. Fitting and projection work in blocks: descriptors may be memory maps larger than memory.
 """
 
@@ -25,8 +25,8 @@ QueryAndGallery = tuple[Float[np.ndarray, "q r"], Float[np.ndarray, "g r"]]
 class Readout(Protocol):
     """A callable from L2-normalised queries `[q d]` and gallery `[g d]` to arrays `[q r]` and `[g r]`.
 
-    The inner product of a row of each is the score. The ids are needed only where an image may be on both sides, so
-    that it does not count as its own neighbour.
+    The score of a query and a gallery image is the inner product of their rows. The ids are needed only if an image may
+    be on both sides, so that it does not count as its own neighbour.
     """
 
     def __call__(
@@ -54,13 +54,13 @@ class Cosine:
 
 @dataclass(frozen=True)
 class Csls:
-    """Cross-domain similarity local scaling: 2 cos(q, g) - r(q) - r(g) (Conneau et al. 2018, section 2.3).
+    """Cross-domain similarity local scaling: 2 cos(q, g) - near(q) - near(g) (Conneau et al. 2018, section 2.3).
 
-    r(x) is the mean cosine of x and its `k` nearest images on the other side. It lowers every score of a hub, an image
-    that is close to nearly everything. Scores lie in [-4, 4].
+    near(x), the paper's r(x), is the mean cosine of x and its `k` nearest images on the other side. It is large for a
+    hub, an image that is close to nearly all others, and lowers every score of it. Scores are in [-4, 4].
 
     Args:
-        k: The number of neighbours that r averages over.
+        k: The number of neighbours that near(x) averages over.
     """
 
     k: int = 10
@@ -73,13 +73,12 @@ class Csls:
         query_ids: Sequence[str] | None = None,
         gallery_ids: Sequence[str] | None = None,
     ) -> QueryAndGallery:
-        r_query = self._mean_neighbour_similarity(queries, gallery, query_ids, gallery_ids)
-        r_gallery = self._mean_neighbour_similarity(gallery, queries, gallery_ids, query_ids)
-        ones = np.ones_like
-        # The score is the inner product [2q, -r(q), -1] . [g, 1, r(g)].
+        near_query = self._mean_neighbour_similarity(queries, gallery, query_ids, gallery_ids)
+        near_gallery = self._mean_neighbour_similarity(gallery, queries, gallery_ids, query_ids)
+        # The score is the inner product [2q, -near(q), -1] . [g, 1, near(g)].
         return (
-            np.hstack([2 * np.asarray(queries), -r_query, -ones(r_query)]),
-            np.hstack([np.asarray(gallery), ones(r_gallery), r_gallery]),
+            np.hstack([2 * np.asarray(queries), -near_query, -np.ones_like(near_query)]),
+            np.hstack([np.asarray(gallery), np.ones_like(near_gallery), near_gallery]),
         )
 
     def _mean_neighbour_similarity(
@@ -107,8 +106,8 @@ class Whitened:
         fit: What the axes are fitted on: "gallery", "query", or the folder of a DescriptorSet of the same encoder.
 
     Raises:
-        ConfigError: When called with at most as many images to fit as axes: after whitening all of them would be
-            equally similar to each other.
+        ConfigError: When called, if there are not more images to fit on than axes. After whitening, all of them would
+            be equally similar to each other.
     """
 
     dim: int | None = None
@@ -138,7 +137,7 @@ class Pca:
 
     Args:
         dim: The number of components.
-        fit: What the components are fitted on, as for `Whitened`.
+        fit: What the components are fitted on (see `Whitened`).
         renormalise: Normalise both sides before and after the projection.
     """
 

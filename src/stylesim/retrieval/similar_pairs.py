@@ -22,7 +22,7 @@ from stylesim.retrieval.inner_products import (
 )
 
 FEW = 1 << 28
-"""Up to this many comparisons, computing all products is faster than first making bounds."""
+"""Up to this many comparisons, computing all products is faster than computing bounds first."""
 WIDTHS = (64, 96, 128, 160, 192, 256, 320, 384)
 """Widths that the table of bounds may have; matrix units are fastest at multiples of 32."""
 SAMPLE = 4096
@@ -30,7 +30,7 @@ SAMPLE = 4096
 LONGEST = 4096
 """Descriptors with more dimensions than this get no bounds: a Gram matrix has 100,000 dimensions and more."""
 DECISION = 400.0
-"""Cost of deciding one pair in float64, in units of one product within a block (microseconds against nanoseconds)."""
+"""Cost of computing one pair in float64, relative to one product within a block (microseconds to nanoseconds)."""
 
 
 class Pairs(NamedTuple):
@@ -58,10 +58,10 @@ def pairs_above(
     """Yield the pairs whose inner product exceeds `threshold`, block by block.
 
     The set of pairs depends neither on `block` nor on the hardware. The device proposes pairs in its fastest precision
-    down to one error bound below the threshold, and float64 decides. For large sets, pairs are first proposed from a
-    table of fewer columns whose products are upper bounds of the true ones (`_bounds`), so that dissimilar images cost
-    less; a block in which the bounds exclude too little is proposed from the whole descriptors. Blocks without a pair
-    are not yielded, except the last block of each group of rows, which carries `done`.
+    down to one error bound below the threshold, and their float64 products decide. For large sets, pairs are first
+    proposed from a table of fewer columns whose products are upper bounds of the true ones (`_bounds`), so that
+    dissimilar images cost less. If the bounds exclude too few pairs of a block, the whole descriptors are used for it.
+    Blocks without a pair are not yielded, except the last block of each group of rows, which reports `done`.
 
     Memory holds the tables of bounds (about a third of the descriptors, in float32), a block of products
     (4 `block`^2 bytes) and the pairs of one block; memory-mapped arrays are read as needed.
@@ -70,9 +70,12 @@ def pairs_above(
         left: The first set.
         right: The second set. None yields the pairs within the first set, each once.
         threshold: Only pairs strictly above it are yielded.
-        start: Rows of the first set that have been done before, to continue an interrupted search.
+        start: The first row of the first set to compare: `done` of an interrupted search, to continue it.
         device: Where pairs are proposed. MPS has no float64, so the CPU is used instead.
         block: Rows of either set per step.
+
+    Yields:
+        The pairs of one block.
 
     Raises:
         DataError: If the shapes do not match, or a descriptor holds NaN or infinity.
@@ -87,22 +90,24 @@ def pairs_above(
     bounds = _bounds(tables, threshold)
     proposers = [(x, matmul_modes(x[0], x[-1], torch.device(device))[0]) for x in (bounds, tables)]
     within = right is None
-    scratch = torch.empty(block * block, device=device)  # reused, or pages would be mapped anew for each block
+    scratch = torch.empty(block * block, device=device)  # reused, because mapping new memory for each block is slow
     for top in range(start, len(tables[0]), block):
-        for edge in range(top if within else 0, len(tables[-1]), block):
+        for left_edge in range(top if within else 0, len(tables[-1]), block):
             i = j = np.empty(0, dtype=np.int64)
             for x, mode in proposers if bounds is not tables else proposers[1:]:
-                rows, columns = (t[at : at + block].to(device, mode.dtype) for t, at in ((x[0], top), (x[-1], edge)))
+                rows, columns = (
+                    table[at : at + block].to(device, mode.dtype) for table, at in ((x[0], top), (x[-1], left_edge))
+                )
                 i, j = _propose(rows, columns, mode, threshold, scratch)
-                if len(i) * DECISION < len(rows) * len(columns):  # few enough to decide each
+                if len(i) * DECISION < len(rows) * len(columns):  # few enough to compute each in float64
                     break
-            i, j = i + top, j + edge
+            i, j = i + top, j + left_edge
             if within:
                 i, j = i[i < j], j[i < j]
             pairs = confirm_pairs(tables[0].numpy(), tables[-1].numpy(), i, j, threshold)
-            last = edge + block >= len(tables[-1])
-            if last or len(pairs[0]):
-                yield Pairs(*pairs, done=min(top + block, len(tables[0])) if last else top)
+            is_last = left_edge + block >= len(tables[-1])
+            if is_last or len(pairs[0]):
+                yield Pairs(*pairs, done=min(top + block, len(tables[0])) if is_last else top)
 
 
 def _propose(
@@ -117,9 +122,10 @@ def _propose(
     with matmul_precision(mode.matmul):
         torch.mm(rows, columns.T, out=products)
     least = threshold - mode.error_bound
-    some = (products.amax(dim=1) > least).nonzero().flatten()  # one fast pass; most rows have no such product
-    row, column = (products[some] > least).nonzero(as_tuple=True)
-    return some[row].cpu().numpy(), column.cpu().numpy()
+    # One fast pass finds the rows that have such a product; most rows have none.
+    candidates = (products.amax(dim=1) > least).nonzero().flatten()
+    row, column = (products[candidates] > least).nonzero(as_tuple=True)
+    return candidates[row].cpu().numpy(), column.cpu().numpy()
 
 
 def confirm_pairs(
@@ -129,10 +135,17 @@ def confirm_pairs(
     right_rows: Int[np.ndarray, " p"],
     threshold: float,
 ) -> tuple[Int[np.ndarray, " q"], Int[np.ndarray, " q"], Float[np.ndarray, " q"]]:
-    """Keep those of the proposed pairs whose float64 product exceeds the threshold.
+    """Select the proposed pairs whose float64 product exceeds the threshold.
+
+    Args:
+        left: The first set.
+        right: The second set; may be the first set again.
+        left_rows: Rows of the first set, one per proposed pair.
+        right_rows: Rows of the second set.
+        threshold: Only pairs strictly above it are returned.
 
     Returns:
-        The rows of both sets and the products.
+        The rows of the selected pairs in the first and in the second set, and their inner products in float64.
     """
     similarities = np.empty(len(left_rows))
     step = max(1, MAX_BLOCK_NUMBERS // (4 * left.shape[1]))
@@ -149,8 +162,8 @@ def _bounds(tables: list[Tensor], threshold: float) -> list[Tensor]:
 
     With P the projection on the leading axes of an uncentred PCA, <x, y> <= <Px, Py> + |x - Px| |y - Py| by
     Cauchy-Schwarz. That is again an inner product, of the coordinates and one more number. The width is the cheapest
-    one on a sample: a narrow table makes products cheap but leaves more pairs to decide. If none is cheaper than the
-    descriptors, `tables` itself is returned.
+    one on a sample: a narrow table makes products cheap but leaves more pairs to compute in float64. If none is cheaper
+    than the descriptors, `tables` itself is returned.
     """
     d = tables[0].shape[1]
     few = len(tables[0]) * len(tables[-1]) < FEW or min(map(len, tables)) < 16
@@ -158,7 +171,8 @@ def _bounds(tables: list[Tensor], threshold: float) -> list[Tensor]:
         return tables
     fitted, held_out = zip(*(_halves(table) for table in tables), strict=True)
     axes = torch.linalg.eigh(torch.stack([x.T @ x for x in fitted]).sum(dim=0)).eigenvectors.flip(1)
-    # Measured on rows that the axes were not fitted to, whose residuals are larger; within one set no row is in both.
+    # The cost is measured on rows that the axes were not fitted on, because their residuals are larger. Within one set,
+    # the two halves have no row in common.
     left, right = held_out[0][::2].float(), held_out[-1][1::2].float()
 
     def cost(width: int) -> float:
@@ -177,7 +191,7 @@ def _bound(x: Float[Tensor, "n d"], axes: Float[Tensor, "d w-1"]) -> Float[Tenso
     leading = x.float() @ axes.float()
     squares = x.double().square().sum(dim=1)
     residual = (squares - leading.double().square().sum(dim=1)).clamp(min=0)
-    # The coordinates are rounded. Since sqrt(a + e) sqrt(b + e) >= sqrt(a b) + e, slack on both sides makes up for it.
+    # Adding slack to both residuals compensates for rounded coordinates: sqrt(a + e) sqrt(b + e) >= sqrt(a b) + e.
     slack = 4 * (x.shape[1] + 2) * torch.finfo(torch.float32).eps
     return torch.cat([leading, (residual + slack * squares).sqrt().float()[:, None]], dim=1)
 
@@ -205,20 +219,24 @@ def indexed_pairs(
     k: int = 64,
     sample: int = 1000,
 ) -> IndexedPairs:
-    """Find pairs within a set of many millions, among the k nearest neighbours that an index finds for each row.
+    """Find pairs within a set of many millions of images, with an approximate index.
 
-    Every pair returned is above the threshold (float64 decides). A row with more than k - 1 pairs loses some of them;
-    a large cluster of near-duplicates is connected all the same.
+    The index proposes the k nearest neighbours of each row, and only pairs whose float64 product exceeds the threshold
+    are returned. A row with more than k - 1 pairs loses some of them, but a large cluster of near-duplicates stays
+    connected through the others.
 
     Args:
         descriptors: The set.
         threshold: Only pairs strictly above it are returned.
         kind: As for `build_ann_index`.
         k: Neighbours to look up for each row.
-        sample: Random rows whose pairs are searched exactly to measure the recall.
+        sample: The number of random rows that are also searched exactly, to measure the recall.
+
+    Returns:
+        The pairs, and the measured recall.
 
     Raises:
-        ConfigError: As `build_ann_index`.
+        ConfigError: As for `build_ann_index`.
     """
     from stylesim.retrieval.ann_index import approximate_search, build_ann_index
 
@@ -240,7 +258,7 @@ def indexed_pairs(
 
 
 def _pair_codes(rows: Int[np.ndarray, " p"], others: Int[np.ndarray, " p"], n: int) -> Int[np.ndarray, " c"]:
-    """Return one ascending number for each unordered pair of different rows; a row of -1 stands for none."""
+    """Return a unique number for each unordered pair of different rows, in ascending order; -1 means no row."""
     valid = (others >= 0) & (others != rows)
     rows, others = rows[valid], others[valid]
     return np.unique(np.minimum(rows, others) * n + np.maximum(rows, others))
