@@ -92,7 +92,7 @@ def test_descriptors_of_another_encoder_are_refused(
 ) -> None:
     embed.main(composed(f"images={sides[0]}", f"out={tmp_path / 'a'}", *HISTOGRAM, config="embed"))
     other = composed(f"generated={tmp_path / 'a'}", f"reference={sides[1]}", "model=ink_box", config="score")
-    with pytest.raises(StylesimError, match="two encoders mean nothing"):
+    with pytest.raises(StylesimError, match="descriptors of different encoders cannot be compared"):
         score.main(other)
 
 

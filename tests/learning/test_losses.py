@@ -248,8 +248,8 @@ def test_a_term_with_weight_zero_is_left_out():
     ("temperature", "weights", "message"),
     [
         (0.0, (1, 1), "temperature must be above 0, got 0.0"),
-        (0.1, (0, 0), "one of them must be above 0, got supervised_weight=0 and ssl_weight=0"),
-        (0.1, (-1, 1), "must not be negative"),
+        (0.1, (0, 0), "one of them above 0, got 0 and 0"),
+        (0.1, (-1, 1), "must be 0 or more, and one of them above 0, got -1 and 1"),
     ],
 )
 def test_settings_out_of_range_are_refused(temperature, weights, message):
@@ -282,7 +282,7 @@ def test_a_content_term_needs_content_descriptors():
     assert torch.equal(without, CSDLoss()(views, tags)[0])
     with pytest.raises(ConfigError, match="needs content descriptors, got None"):
         CSDLoss(content_weight=0.5)(views, tags)
-    with pytest.raises(ConfigError, match="must not be negative, got -1"):
+    with pytest.raises(ConfigError, match=r"loss\.content_weight must be 0 or more, got -1"):
         CSDLoss(content_weight=-1.0)
 
 

@@ -256,7 +256,7 @@ def test_a_loss_with_trainable_parameters_is_refused():
 
 
 def test_a_content_term_needs_a_content_head():
-    with pytest.raises(ConfigError, match=r"loss\.content_weight=0\.3 needs a content head, which small does not have"):
+    with pytest.raises(ConfigError, match=r"loss\.content_weight=0\.3 needs a content head, but small has none"):
         StyleModule(encoder_of(False), CSDLoss(content_weight=0.3))
 
 

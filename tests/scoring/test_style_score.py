@@ -102,7 +102,7 @@ def test_a_single_generated_image_has_no_interval() -> None:
 
 
 def test_sets_of_two_encoders_are_refused() -> None:
-    with pytest.raises(StylesimError, match="two encoders mean nothing"):
+    with pytest.raises(StylesimError, match="descriptors of different encoders cannot be compared"):
         score_sets(make_set(0, "a", encoder_digest="1"), make_set(1, "a", encoder_digest="2"))
 
 
@@ -125,5 +125,5 @@ def test_an_image_with_several_labels_is_one_observation() -> None:
 def test_sets_with_and_without_colour_are_refused() -> None:
     grey = make_set(0, "ab")
     grey.meta["greyscale"] = True
-    with pytest.raises(StylesimError, match="without colour"):
+    with pytest.raises(StylesimError, match="same value of greyscale"):
         score_sets(grey, make_set(1, "ab"))

@@ -103,7 +103,7 @@ def test_a_side_without_images_is_refused(real: bool) -> None:
 
 
 def test_an_unknown_readout_is_refused() -> None:
-    with pytest.raises(StylesimError, match="must be cosine or csls, got 'whitened'"):
+    with pytest.raises(StylesimError, match="must be 'cosine' or 'csls', got 'whitened'"):
         metric(readout="whitened")
 
 

@@ -1,4 +1,4 @@
-"""Counts the FLOPs of a forward pass, and states the peak of a device."""
+"""Count the FLOPs of a forward pass, and look up the peak rate of a device."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _H200_TF32 = 494.7e12
 def forward_flops(encoder: nn.Module, image: Float[Tensor, "1 3 h w"]) -> float:
     """Return the FLOPs of the forward pass of one normalised image; a multiplication and an addition count as two."""
     fastpath = torch.backends.mha.get_fastpath_enabled()
-    # The fast path of nn.MultiheadAttention is one fused operator, which torch's counter counts as nothing.
+    # The fast path of nn.MultiheadAttention is one fused operator, whose FLOPs torch's counter does not count.
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        # A compiled module whose first call is counted stays uncompiled for good under torch 2.11.
+        # With torch 2.11, a compiled module whose first call is counted would never be compiled.
         with torch.compiler.set_stance("force_eager"), torch.no_grad(), FlopCounterMode(display=False) as counter:
             encoder(image)
     finally:
@@ -27,7 +27,7 @@ def forward_flops(encoder: nn.Module, image: Float[Tensor, "1 3 h w"]) -> float:
 
 
 def peak_flops(device: torch.device, dtype: torch.dtype) -> float | None:
-    """Return the dense peak of a device in FLOP/s, from its datasheet; None if it is not known."""
+    """Return the peak rate of a device for dense matrices in FLOP/s, from its datasheet; None if it is unknown."""
     if device.type != "cuda":
         return None
     # Lightning's table does not recognise the name of this card, and lists its rates for sparse matrices.

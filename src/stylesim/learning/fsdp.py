@@ -28,9 +28,9 @@ from stylesim.encoders.style_encoder import StyleEncoder
 
 
 class ShardedStrategy(ModelParallelStrategy):
-    """ModelParallelStrategy with the checkpoints of DDP: one file, with parameters numbered as in the optimiser.
+    """ModelParallelStrategy with the checkpoints of DDP: one file, with parameters in the order of the optimiser.
 
-    Lightning numbers them in the order of the model, and so cannot read the momentum of a run without sharding.
+    Lightning numbers them in the order of the model, so it could not read the momentum of a run without sharding.
     """
 
     def __init__(self) -> None:
@@ -68,7 +68,7 @@ def _rename_parameters(state: dict[str, Any], names: dict[Any, Any]) -> dict[str
 
 
 def shard_encoder(encoder: StyleEncoder, mesh: DeviceMesh) -> None:
-    """Shard an encoder in place; each block is gathered where it is computed, and freed again.
+    """Shard an encoder in place. The weights of a block are gathered while it is computed, and then freed.
 
     Args:
         encoder: The encoder, before its optimiser is built.
@@ -87,13 +87,13 @@ def shard_encoder(encoder: StyleEncoder, mesh: DeviceMesh) -> None:
         fully_shard(encoder, mesh=mesh)
     except (ValueError, NotImplementedError) as error:
         raise ConfigError(
-            f"trainer=fsdp cannot shard {encoder.provenance.name} ({error}): use trainer=ddp for it."
+            f"trainer=fsdp cannot shard {encoder.provenance.name} ({error}). Use trainer=ddp for this encoder."
         ) from error
     register_fsdp_forward_method(encoder, "heads")  # training calls it instead of forward()
 
 
 def _blocks(module: nn.Module) -> Iterator[nn.Module]:
-    """Yield the members of the outermost module lists: the layers of a transformer, the stages of other networks."""
+    """Yield the members of the outermost module lists: layers of a transformer, stages of other networks."""
     for child in module.children():
         is_list = isinstance(child, nn.ModuleList | nn.Sequential)
         # A ModuleList is never called, so it cannot be a block itself.
@@ -107,8 +107,8 @@ def _blocks(module: nn.Module) -> Iterator[nn.Module]:
 def unsharded_weights(encoder: StyleEncoder) -> Iterator[None]:
     """Hold all weights on every process inside the block, so that each may call the encoder any number of times.
 
-    Outside of it every process has to call a sharded encoder equally often, because each call gathers the weights.
-    Every process must enter and leave the block; it does nothing to an encoder that is not sharded.
+    Outside the block, all processes must call a sharded encoder equally often, because each call gathers the weights.
+    Every process must enter and leave the block. For an encoder that is not sharded it has no effect.
     """
     sharded = [module for module in encoder.modules() if isinstance(module, FSDPModule)]
     for module in sharded:
@@ -123,9 +123,13 @@ def unsharded_weights(encoder: StyleEncoder) -> Iterator[None]:
 
 
 def full_state_dict(encoder: StyleEncoder, keep: bool = True) -> dict[str, Tensor]:
-    """Return the unsharded state dict on the CPU; tensors that are already there are not copied.
+    """Return the unsharded state dict on the CPU. Tensors that are already there are not copied.
 
-    Every process must call this. It returns an empty dict on processes that do not `keep` it.
+    Every process must call this function.
+
+    Args:
+        encoder: The encoder, sharded or not.
+        keep: Whether this process needs the result; otherwise an empty dict is returned.
     """
     state = {}
     for name, value in encoder.state_dict().items():

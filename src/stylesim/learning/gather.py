@@ -1,10 +1,9 @@
-"""Gathers the global batch on every process, with a backward pass that gives the gradient of the global loss.
+"""Gather the global batch on every process, with a backward pass that gives the gradient of the global loss.
 
 A contrastive loss compares all images of the global batch. Each process therefore gathers the descriptors of all
-processes, computes the terms of its own images as anchors, and the terms of all processes are summed to the global
-loss. DDP averages gradients over processes; the average is the gradient of the global loss only if the backward pass
-*sums* over processes, because a descriptor takes part in the terms of every process, and these terms in every
-process's copy of the loss.
+processes and computes the terms whose anchors are its own images; the sum of all terms is the global loss. DDP averages
+gradients over processes. The average is the gradient of the global loss only if the backward pass *sums* over
+processes: a descriptor occurs in the terms of every process, and each term occurs in every process's copy of the loss.
 """
 
 from __future__ import annotations
@@ -25,10 +24,9 @@ def gather_batch(
 ) -> tuple[Float[Tensor, "v n d"], Bool[Tensor, "n t"], slice]:
     """Gather the local batches of all processes, in rank order within each view.
 
-    Every process must call this once per micro-batch and run backward through it: the backward pass is a collective
-    too, which sums the gradients that all processes have for a descriptor. Further descriptors, such as those of a
-    content head, can be passed as further views. Without a process group, or in a group of one, the inputs are
-    returned unchanged.
+    Every process must call this once per micro-batch and run the backward pass through it, which is a collective too:
+    it sums the gradients of a descriptor over all processes. Further descriptors, such as those of a content head, can
+    be passed as further views. Without a process group, or in a group of one, the inputs are returned unchanged.
 
     Args:
         views: Descriptors of the local batch. `b` may differ between processes and may be 0; `v`, `d` and the dtype
@@ -50,13 +48,16 @@ def gather_batch(
 
 
 def sum_shares(shares: Float[Tensor, " k"], gradient: Literal["exact", "reference"] = "exact") -> Float[Tensor, " k"]:
-    """Sum each process's shares of a loss and of the values logged with it; the sums are the same on all processes.
+    """Sum a loss and the values logged with it over all processes, each of which has computed a share of them.
 
     Args:
-        shares: Scalars of this process.
-        gradient: `exact` takes into account that a share is part of every process's copy of the loss: after DDP's
-            mean the gradient is that of the global loss. `reference` counts only the process's own copy, as the
-            published code does: after DDP's mean it is the true gradient divided by the world size.
+        shares: The shares of this process.
+        gradient: `exact` takes into account that a share is part of every process's copy of the loss, so that DDP's
+            average is the gradient of the global loss. `reference` counts only the process's own copy, as the
+            published code does, so that DDP's average is the true gradient divided by the world size.
+
+    Returns:
+        The sums, the same on all processes.
 
     Raises:
         ConfigError: If `gradient` is neither.
@@ -71,7 +72,7 @@ def _is_single_process() -> bool:
 
 
 def _gather_rows(rows: Tensor, sizes: list[int]) -> Tensor:
-    """Concatenate along the first dimension over ranks, whose `sizes` differ; padded to the longest for the gather."""
+    """Concatenate the rows of all ranks, whose numbers (`sizes`) may differ, by padding them for the collective."""
     longest = max(sizes)
     padded = rows.new_zeros(longest, *rows.shape[1:])
     padded[: len(rows)] = rows
@@ -100,7 +101,7 @@ class _Gather(torch.autograd.Function):
 class _Sum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, shares: Tensor, gradient: str) -> Tensor:
-        # All processes start the backward pass from the same sum, so their gradients need no communication to be added.
+        # All processes start the backward pass from the same sum, so its gradient is the same without communication.
         ctx.copies = dist.get_world_size() if gradient == "exact" else 1
         total = shares.clone()
         dist.all_reduce(total)

@@ -1,4 +1,4 @@
-"""Clips gradients by their global norm, or per tensor as the published code does."""
+"""Clip gradients by their global norm, or per tensor as the published code does."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def clip_gradients(
     """Scale gradients in place by `min(1, max_norm / (norm + 1e-6))`, without synchronising with the device.
 
     Args:
-        parameters: Parameters without a gradient are skipped.
-        max_norm: Above 0; infinity only measures the norm.
+        parameters: The parameters; those without a gradient are skipped.
+        max_norm: Above 0. With infinity the norm is only measured.
         mode: `global` uses the norm of all gradients together and keeps the direction of the step. `per_tensor` uses
-            the norm of each tensor (the published code does, with 3.0) and changes the direction.
+            the norm of each tensor, as the published code does (with 3.0), and changes the direction.
 
     Returns:
         The global L2 norm before clipping, in both modes. It may be infinite or NaN, in which case the gradients are
@@ -41,7 +41,7 @@ def clip_gradients(
     if not gradients:
         return torch.zeros(())
     norms = torch.stack(torch._foreach_norm(gradients))
-    if isinstance(norms, DTensor):  # of sharded gradients, of which each process knows only its own shards so far
+    if isinstance(norms, DTensor):  # gradients are sharded, and each process knows only the norms of its own shards
         norms = norms.full_tensor()
         gradients = [gradient.to_local() for gradient in gradients]  # type: ignore[attr-defined]
     total = torch.linalg.vector_norm(norms)

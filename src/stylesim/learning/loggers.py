@@ -1,4 +1,4 @@
-"""The loggers of a run: `metrics.csv` always, and Weights & Biases if it is configured."""
+"""Build the loggers of a run: `metrics.csv` always, and Weights & Biases if it is configured."""
 
 from __future__ import annotations
 
@@ -16,7 +16,13 @@ from stylesim.core.run_folder import LAST_CHECKPOINT
 
 
 def build_loggers(cfg: DictConfig, run_dir: Path, resumes: bool) -> list[Logger]:
-    """Return the loggers of a run, which write into its folder and continue where they stopped if it is resumed."""
+    """Return the loggers of a run.
+
+    Args:
+        cfg: The composed configuration; `cfg.logger.wandb` adds Weights & Biases.
+        run_dir: The run folder, into which the loggers write.
+        resumes: Whether the run is resumed; the loggers then continue from its last checkpoint.
+    """
     loggers: list[Logger] = [_csv_logger(run_dir, resumes)]
     if "wandb" in cfg.logger:
         loggers.append(_wandb_logger(cfg, run_dir))
@@ -41,12 +47,12 @@ def _rows_until_checkpoint(run_dir: Path) -> list[dict[str, Any]]:
     step = torch.load(run_dir / LAST_CHECKPOINT, map_location="cpu", weights_only=True, mmap=True)["global_step"]
     with path.open(newline="") as file:
         rows = [{k: v for k, v in row.items() if v not in ("", None)} for row in csv.DictReader(file)]
-    # Lightning counts logged steps from 0: step s is logged as s - 1.
+    # Lightning counts steps from 0 when it logs: the metrics of step s are logged as step s - 1.
     return [row for row in rows if int(row["step"]) < step]
 
 
 def _wandb_logger(cfg: DictConfig, run_dir: Path) -> WandbLogger:
-    """Return a logger with one W&B run per job, whose id is derived from the folder so that a resume continues it."""
+    """Return a logger whose W&B run id is derived from the run folder, so that a resumed job continues its W&B run."""
     identity = sha256_of_text(str(run_dir.resolve()))[:12]
     options = OmegaConf.to_container(cfg.logger.wandb, resolve=True)
     logger = WandbLogger(save_dir=run_dir, id=identity, resume="allow", **options)  # type: ignore[arg-type]

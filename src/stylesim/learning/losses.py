@@ -4,16 +4,15 @@ All three terms are the same contrastive loss on different views and labels:
 
 - supervised: the first view of each image, labelled with its style tags;
 - self-supervised (SSL): all views, each labelled with the image it shows (NT-Xent, the loss of SimCLR);
-- content, for the adversarial path: the SSL term on the descriptors of the content head, which the encoder feeds
-  through a gradient reversal layer.
+- content (adversarial): the SSL term on the descriptors of the content head, which follows a gradient reversal layer.
 
 Each term has two versions: *exact*, what the mathematics says, and *reference*, what the published code computes.
-Similarities are computed in float32 at least, also under autocast (float64 stays float64). On a GPU their products
-follow `torch.set_float32_matmul_precision`: with `high`, the trainer's default, they are TF32, and the gradient's
-relative error is 3e-4 (4e-7 with `highest`; benchmarks/results).
+Similarities are computed in float32 or better, also under autocast (float64 stays float64). On a GPU,
+`torch.set_float32_matmul_precision` applies to them: with `high`, the trainer's default, products are in TF32, and the
+relative error of the gradient is 3e-4 (4e-7 with `highest`; see benchmarks/results).
 
-A loss is a mean over anchors, so the work can be divided among processes: `anchors` selects the images whose terms
-are summed, while they are compared with the whole global batch. The shares of all processes add up to the loss.
+A loss is a mean over anchors, so its computation can be divided among processes. `anchors` selects the images whose
+terms are summed; they are compared with the whole global batch. The shares of all processes add up to the loss.
 """
 
 from __future__ import annotations
@@ -48,9 +47,9 @@ class CSDLoss(nn.Module):
         temperature: Above 0; the paper uses 0.1.
         supervised_weight: Weight of the supervised term, 0 or more.
         ssl_weight: Weight of the self-supervised term, 0 or more; one of the two must be above 0.
-        content_weight: Weight of the adversarial content term (the paper's lambda_c), 0 or more. It needs an encoder
-            with a content head. It contrasts the style views; the published code makes separate views for it, one of
-            them changed in colour.
+        content_weight: Weight of the adversarial content term (the paper's lambda_c), 0 or more. A weight above 0 needs
+            an encoder with a content head. The term uses the same views as the style terms; the published code makes
+            separate views for it, one of which has changed colours.
         reference: Compute what the published code computes instead of the exact loss (see `contrastive_loss`).
 
     Raises:
@@ -70,7 +69,7 @@ class CSDLoss(nn.Module):
         _check_temperature(temperature)
         _check_weights(supervised_weight, ssl_weight)
         if content_weight < 0:
-            raise ConfigError(f"The content term's weight must not be negative, got {content_weight}.")
+            raise ConfigError(f"loss.content_weight must be 0 or more, got {content_weight}.")
         self.temperature, self.reference = temperature, reference
         self.supervised_weight, self.ssl_weight, self.content_weight = supervised_weight, ssl_weight, content_weight
 
@@ -136,7 +135,7 @@ def csd_loss(
         supervised_weight: Weight of the supervised term, 0 or more.
         ssl_weight: Weight of the self-supervised term, 0 or more.
         reference: Compute what the published code computes instead of the exact loss (see `contrastive_loss`).
-        anchors: Images whose share of the total and the parts is computed; the shares of all images add up to them.
+        anchors: Images whose share of the total and of its parts is computed.
 
     Returns:
         The total, and its parts, detached and unweighted: `supervised` with `anchors_with_positive` (the fraction
@@ -223,9 +222,18 @@ def content_loss(
 ) -> Float[Tensor, ""]:
     """Compute the adversarial content term: `instance_loss` on the descriptors of the content head.
 
-    Behind the encoder's gradient reversal (see `reversal_strength`), the head learns to recognise an image
-    and the backbone learns to prevent it. The published code does this on the plain image and a view distorted in
-    colour, with the temperature of the style loss, and adds the term with weight `lambda_c` (0 by default).
+    The content head follows the encoder's gradient reversal (see `reversal_strength`): the head learns to recognise an
+    image, and the backbone learns to prevent this. The published code uses the plain image and a view with distorted
+    colours, the temperature of the style loss, and the weight `lambda_c` (0 by default).
+
+    Args:
+        views: L2-normalised descriptors of the content head.
+        temperature: Above 0.
+        reference: Compute the reference version (see `contrastive_loss`).
+        anchors: Images, each with all its views, whose terms are summed.
+
+    Returns:
+        A scalar; for an empty batch, a differentiable 0.
     """
     return instance_loss(views, temperature, reference, anchors)
 
@@ -234,21 +242,23 @@ def reversal_strength(progress: float) -> float:
     """Return the factor alpha of the gradient reversal, `2 / (1 + exp(-10 progress)) - 1`, which grows from 0 to 1.
 
     Args:
-        progress: Fraction of the training steps done, in [0, 1] (Ganin et al., arXiv 1505.07818).
+        progress: Fraction of the training steps that are done, in [0, 1].
+
+    Source: Ganin et al., arXiv 1505.07818.
     """
     return 2 / (1 + math.exp(-10 * progress)) - 1
 
 
 def _check_temperature(temperature: float) -> None:
     if not temperature > 0:
-        raise ConfigError(f"The loss temperature must be above 0, got {temperature} (the paper uses 0.1).")
+        raise ConfigError(f"loss.temperature must be above 0, got {temperature}; the paper uses 0.1.")
 
 
 def _check_weights(supervised_weight: float, ssl_weight: float) -> None:
     if min(supervised_weight, ssl_weight) < 0 or max(supervised_weight, ssl_weight) == 0:
         raise ConfigError(
-            "The loss weights must not be negative, and one of them must be above 0, "
-            f"got supervised_weight={supervised_weight} and ssl_weight={ssl_weight}."
+            "loss.supervised_weight and loss.ssl_weight must be 0 or more, and one of them above 0, "
+            f"got {supervised_weight} and {ssl_weight}."
         )
 
 
@@ -261,7 +271,8 @@ def _contrast(
 ) -> Float[Tensor, ""]:
     """Sum the terms of `anchors`, divided by `n`.
 
-    `shared_labels` maps the indices of a chunk of anchors to the number of labels `[c n]` they share with each image.
+    `shared_labels` maps the indices of a chunk of anchors to the numbers of labels `[c n]` that they share with each
+    image.
     """
     _check_temperature(temperature)
     with torch.autocast(descriptors.device.type, enabled=False):
@@ -307,19 +318,21 @@ class _Contrast(torch.autograd.Function):
 def _anchor_terms(
     logits: Float[Tensor, "c n"], weights: Float[Tensor, "c n"], rows: Int[Tensor, " c"], reference: bool
 ) -> tuple[Float[Tensor, "c 1"], Float[Tensor, "c n"]]:
-    """Compute `-sum_j w_ij log p_ij` of each anchor i, with w normalised to sum to 1, and its gradient by the logits.
+    """Compute `-sum_j w_ij log p_ij` of each anchor i, where the w_ij are normalised to sum to 1, and its gradient with
+    respect to the logits.
 
     Overwrites both `logits` and `weights`.
     """
     self_column = rows[:, None]
     maximum = logits.amax(dim=1, keepdim=True)
-    # The lowest finite number instead of -inf: its exponential is 0, and 0 times it is not NaN.
+    # The lowest finite number instead of -inf: its exponential is also 0, but multiplying it by 0 does not give NaN.
     logits.scatter_(1, self_column, torch.finfo(logits.dtype).min)
     weights.scatter_(1, self_column, 0)
     if reference:
         weights /= weights.sum(dim=1, keepdim=True) + REFERENCE_EPSILON
     else:
-        maximum = logits.amax(dim=1, keepdim=True)  # without self-similarity, next to which the others can underflow
+        # Without the self-similarity, compared with which all others can underflow.
+        maximum = logits.amax(dim=1, keepdim=True)
         weights.sign_()
         weights /= weights.sum(dim=1, keepdim=True).clamp(min=1)
     logits -= maximum

@@ -51,13 +51,13 @@ def sgd(
         backbone_lr: Base learning rate of the backbone, at `reference_batch` images per step.
         momentum: Momentum of SGD.
         weight_decay: Not applied to biases, other 1-D parameters and heads.
-        reference_batch: Images per step for which the base rates are meant.
+        reference_batch: Images per step to which the base rates apply.
         warmup_steps: Steps of linear growth from 0 (published code: 30,000).
         schedule: After the warm-up, `constant` or `cosine` down to 0.
 
     Returns:
-        The optimiser, with groups named `backbone`, `backbone_no_decay` and `head` (those with trainable parameters),
-        and a scheduler to be stepped once per optimiser step.
+        The optimiser, with groups named `backbone`, `backbone_no_decay` and `head` (without those that have no
+        trainable parameters), and a scheduler to be stepped once per optimiser step.
 
     Raises:
         ConfigError: If there is nothing to train, the schedule is unknown, or the warm-up is longer than the run.
@@ -91,7 +91,7 @@ def adamw(
         backbone_lr: Base learning rate of the backbone, at `reference_batch` images per step.
         betas: Coefficients of AdamW's running averages.
         weight_decay: Not applied to biases, other 1-D parameters and heads.
-        reference_batch: Images per step for which the base rates are meant.
+        reference_batch: Images per step to which the base rates apply.
         warmup_steps: Steps of linear growth from 0.
         schedule: After the warm-up, `constant` or `cosine` down to 0.
 
@@ -99,11 +99,11 @@ def adamw(
         An optimiser and a scheduler, as from `sgd`.
 
     Raises:
-        ConfigError: As `sgd` does.
+        ConfigError: As for `sgd`.
     """
     scale = global_batch / reference_batch
     groups = _groups(encoder, head_lr * scale, backbone_lr * scale, weight_decay)
-    optimizer = torch.optim.AdamW(groups, betas=(betas[0], betas[1]))  # configs give a list
+    optimizer = torch.optim.AdamW(groups, betas=(betas[0], betas[1]))  # a configuration gives a list
     return optimizer, _scheduler(optimizer, schedule, warmup_steps, max_steps)
 
 

@@ -1,4 +1,4 @@
-"""Turns an out-of-memory error into advice on which settings to change."""
+"""Turn an out-of-memory error into advice on which settings to change."""
 
 from __future__ import annotations
 
@@ -16,14 +16,17 @@ def advise_on_out_of_memory(batch_size: int, grad_cache: int | None = None) -> I
 
     Args:
         batch_size: Images per process.
-        grad_cache: Images encoded at a time, None for all of them.
+        grad_cache: Number of images encoded at a time; None for all of them.
+
+    Raises:
+        ConfigError: If memory runs out.
     """
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise _advice(batch_size, grad_cache) from error
     except RuntimeError as error:
-        # Without a class of its own on a CPU and on MPS.
+        # On a CPU and on MPS, running out of memory raises a plain RuntimeError.
         if not any(words in str(error) for words in ("can't allocate memory", "out of memory")):
             raise
         raise _advice(batch_size, grad_cache) from error

@@ -1,4 +1,4 @@
-"""The only LightningModule: a `StyleEncoder` that trains with a loss, or only embeds without one."""
+"""StyleModule, the only LightningModule: a `StyleEncoder` that trains with a loss, or only embeds without one."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ from stylesim.learning.grad_clip import clip_gradients
 from stylesim.learning.losses import reversal_strength
 
 KEYS_SHOWN = 8
-"""Images of a batch that an error names."""
+"""How many images of a batch an error message names."""
 
 
 class StyleModule(lightning.LightningModule):
     """A style encoder trained with a contrastive loss (arXiv 2404.01292, section 4).
 
-    Optimisation is Lightning's automatic one. Gradient accumulation adds gradients but *does not enlarge the set of
-    negatives*: each micro-batch is contrasted within itself (and across ranks). To enlarge it in the same memory, use
-    `grad_cache`.
+    Lightning's automatic optimisation is used. Gradient accumulation adds gradients but *does not add negatives*: the
+    images of a micro-batch are contrasted only with each other (on all ranks). `grad_cache` adds negatives without
+    using more memory.
 
     The encoder stays in `eval()` during training, as in the published code: no dropout, frozen batch statistics. This
     also makes the gradient of a micro-batch independent of how it is divided among ranks.
 
     Args:
         encoder: Images to descriptors.
-        loss: Called as `loss(views, tags, anchors=anchors)` with the L2-normalised descriptors `[v n d]` of the global
-            batch, its multi-hot tags `[n t]` and a slice of its images. Returns the share of these anchors in the loss
-            (the shares of all ranks are added up) and a dict of detached scalars to log. If the encoder has a content
-            head, its descriptors `[v n d]` are passed as `content=`. `CSDLoss` is one; any module or function with
-            this signature and without trainable parameters works. None for an encoder that only embeds.
-        optim: Called as `optim(encoder, global_batch=, max_steps=)`; returns an optimizer and a scheduler.
+        loss: `CSDLoss`, or any other module or function without trainable parameters that is called in the same way:
+            `loss(views, tags, anchors=anchors)` with the L2-normalised descriptors `[v n d]` of the global batch, its
+            multi-hot tags `[n t]` and a slice of its images. Returns the share of these anchors in the loss (the shares
+            of all ranks are added up) and a dict of detached scalars to log. If the encoder has a content head, its
+            descriptors `[v n d]` are passed as `content=`. None for an encoder that only embeds.
+        optim: Called as `optim(encoder, global_batch=..., max_steps=...)`; returns an optimiser and a scheduler.
         gather: Gradient across ranks: `exact`, or `reference` (the published code's, divided by the world size).
         clip_norm: Largest gradient norm; None does not clip.
         clip_mode: `global`, one norm over all parameters, or `per_tensor`, one for each (the published code's).
         grad_checkpointing: Recompute activations in the backward pass: less memory, about a third more time.
-        grad_cache: Number of images whose activations the encoder holds at a time; None is the whole batch. The batch
-            is embedded chunk by chunk, compared as a whole, and each chunk is embedded again for the backward pass:
-            about a third more time, for a batch limited only by its descriptors (GradCache, arXiv 2101.06983).
+        grad_cache: Number of images whose activations are in memory at a time; None is the whole batch. The batch is
+            embedded in chunks and compared as a whole, and each chunk is embedded again for the backward pass. This
+            takes about a third more time, and only descriptors limit the batch size (GradCache, arXiv 2101.06983).
         compile: Apply `torch.compile` to the backbone in place (the keys of checkpoints do not change).
 
     Raises:
@@ -83,7 +83,7 @@ class StyleModule(lightning.LightningModule):
             encoder.set_grad_checkpointing(True)
         # Convolutions on a CPU are nearly twice as fast in this memory format, and no slower on a GPU.
         encoder.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        if compile:  # the backbone alone: training calls it through heads(), embedding through forward()
+        if compile:  # only the backbone: training calls it through heads(), embedding through forward()
             encoder.get_submodule("backbone").compile()
 
     def configure_model(self) -> None:
@@ -95,7 +95,7 @@ class StyleModule(lightning.LightningModule):
         return self.encoder(images)
 
     def train(self, mode: bool = True) -> StyleModule:
-        """Set the training mode of everything but the encoder, which stays in `eval()` (see the class)."""
+        """Set the training mode of all parts but the encoder, which stays in `eval()` (see the class)."""
         super().train(mode)
         self.encoder.eval()
         return self
@@ -109,10 +109,10 @@ class StyleModule(lightning.LightningModule):
         try:
             with torch.no_grad(), unsharded_weights(self.encoder):
                 self.encoder(torch.zeros(1, 3, size, size, device=self.device))
-        except Exception as error:  # every backbone refuses a wrong size with an error of its own
+        except Exception as error:  # each backbone raises its own kind of error for a wrong size
             raise ConfigError(
-                f"The views are {size} px, but {self.encoder.provenance.name} accepts only {expected} px:"
-                f" set views.size={expected} (by default it follows model.image_size)."
+                f"views.size must be {expected} px, the only size that {self.encoder.provenance.name} accepts, got"
+                f" {size}: set views.size={expected} (by default it follows model.image_size)."
             ) from error
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -120,7 +120,7 @@ class StyleModule(lightning.LightningModule):
         assert self.loss is not None
         n_views = len(batch.views)
         alpha = reversal_strength(self.trainer.global_step / max(1, self.trainer.max_steps))
-        # One gather for both heads: the views of the content head, if there is one, follow those of the style head.
+        # One gather for both heads: descriptors of the content head, if there is one, follow those of the style head.
         views, tags, anchors = gather_batch(self.embed_views(batch.views, alpha), batch.tags)
         content = {"content": views[n_views:]} if len(views) > n_views else {}
         total, parts = self.loss(views[:n_views], tags, anchors=anchors, **content)
@@ -137,7 +137,7 @@ class StyleModule(lightning.LightningModule):
         """Return the style descriptors of raw views, followed by their content descriptors if there is such a head.
 
         Args:
-            views: Pixels in 0..255, not normalised.
+            views: Pixels in [0, 255], not normalised.
             alpha: Strength of the gradient reversal before the content head, in [0, 1].
 
         Returns:
@@ -151,11 +151,12 @@ class StyleModule(lightning.LightningModule):
 
         if self.grad_cache is None:
             return embed(views)
-        # The backward pass recomputes one chunk after another, and a gradient is complete after the last one: DDP,
-        # clipping and accumulation see an ordinary step. An encoder in eval() draws no random numbers.
+        # The backward pass recomputes one chunk after another, and gradients are complete after the last one, so
+        # DDP, clipping and accumulation work as usual. RNG state is not kept, because eval() draws no random numbers.
         chunks = views.split(self.grad_cache, dim=1)
         if self.device_mesh is not None:
-            # Each call gathers the sharded weights, a collective: a rank with a short batch adds calls on no images.
+            # Each call gathers the sharded weights, which is a collective, so all ranks must make equally many calls. A
+            # rank with a short batch adds calls without images.
             batch_size = self.trainer.datamodule.batch_size  # type: ignore[attr-defined]
             chunks += (views[:, :0],) * (-(-batch_size // self.grad_cache) - len(chunks))
         embedded = [checkpoint(embed, chunk, use_reentrant=False, preserve_rng_state=False) for chunk in chunks]
@@ -207,12 +208,12 @@ class StyleModule(lightning.LightningModule):
 def _check_loss(loss: Any, encoder: StyleEncoder) -> None:
     if isinstance(loss, nn.Module) and any(parameter.requires_grad for parameter in loss.parameters()):
         raise ConfigError(
-            f"The loss {type(loss).__name__} has trainable parameters, which would not be trained, because the"
-            " optimisers take those of the encoder only: set requires_grad=False, or make them part of the encoder."
+            f"The loss {type(loss).__name__} has trainable parameters, which would not be trained, because optimisers"
+            " get only the parameters of the encoder. Set requires_grad=False, or make them part of the encoder."
         )
     content_weight = getattr(loss, "content_weight", 0)
     if content_weight and getattr(encoder, "content_head", None) is None:
         raise ConfigError(
-            f"loss.content_weight={content_weight} needs a content head, which {encoder.provenance.name} does not have:"
-            " set model.content_head=true, or loss.content_weight=0."
+            f"loss.content_weight={content_weight} needs a content head, but {encoder.provenance.name} has none."
+            " Set model.content_head=true, or loss.content_weight=0."
         )

@@ -1,4 +1,4 @@
-"""Builds the Lightning Trainer: steps instead of epochs, and checkpoints that are written atomically."""
+"""Build the Lightning Trainer: steps instead of epochs, and checkpoints that are written atomically."""
 
 from __future__ import annotations
 
@@ -61,26 +61,29 @@ def build_trainer(
         max_steps: Optimiser steps of the whole run.
         accelerator: `auto` is CUDA, MPS or CPU.
         devices: Devices of this node, with one process each; `auto` uses all of them.
-        num_nodes: Number of machines; more than one have to be started by torchrun or SLURM.
+        num_nodes: Number of machines. If there are several, torchrun or SLURM must start the processes.
         strategy: `ddp` for more than one process; `fsdp` also shards weights, gradients and optimiser state among the
             devices of a node, for encoders too large to be trained on one.
         precision: Lightning's precision: `32-true`, `bf16-mixed`, `16-mixed` or `bf16-true`.
-        accumulate_grad_batches: Micro-batches per step. They do not see each other's negatives.
-        log_every_n_steps: Optimiser steps between two entries of the loggers.
-        profiler: Name of a Lightning profiler, whose report goes into the run folder.
+        accumulate_grad_batches: Micro-batches per step. Images of different micro-batches are not compared.
+        log_every_n_steps: Optimiser steps between two logged values.
+        profiler: Name of a Lightning profiler. Its report is written into the run folder.
         matmul_precision: Precision of float32 matrix products; `high` is TF32 on GPUs that have it.
         threads: CPU threads per process; None leaves the choice to torch.
         callbacks: Lightning callbacks.
         logger: Lightning loggers.
         run_dir: The run folder.
 
+    Returns:
+        The Trainer.
+
     Raises:
-        ConfigError: If the devices are not available, or weights are to be both averaged and sharded.
+        ConfigError: If the devices are not available, or `callbacks=ema` is combined with `strategy="fsdp"`.
     """
     _silence_lightning()
     if strategy == "fsdp" and any(isinstance(callback, WeightAveraging) for callback in callbacks or ()):
         raise ConfigError(
-            "callbacks=ema cannot average weights that are sharded by trainer.strategy=fsdp: use only one of the two."
+            "callbacks=ema cannot average weights that are sharded by trainer.strategy=fsdp. Use only one of the two."
         )
     torch.set_float32_matmul_precision(matmul_precision)
     if threads is not None:
@@ -112,7 +115,7 @@ def build_trainer(
 
 
 def _silence_lightning() -> None:
-    """Turn off the messages that Lightning prints for every run, and its warnings about what is intended here."""
+    """Turn off the messages that Lightning logs for every run, and its warnings about what is intended here."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for pattern in (
@@ -121,6 +124,6 @@ def _silence_lightning() -> None:
         "Experiment logs directory .* exists and is not empty",  # the run folder
         ".*isinstance\\(treespec, LeafSpec\\)",
         ".*does not have many workers",
-        "You're using the WeightAveraging callback with a model that overrides",  # only to shard
+        "You're using the WeightAveraging callback with a model that overrides",  # configure_model only shards
     ):
         warnings.filterwarnings("ignore", pattern)

@@ -1,7 +1,8 @@
 """General Style Similarity (GSS) and related scores, as pure functions of descriptors.
 
-Descriptors are unit vectors: g of a generated image, r of a reference work. ḡ and r̄ are the means over the two sets,
-r̄ being the prototype of the works; a hat means normalised to unit length (r̂ = r̄ / |r̄|).
+Descriptors are unit vectors: g belongs to a generated image, r to a reference work (for short: a work). ḡ and r̄ are the
+means over the two sets, and r̄ is called the prototype of the works. A hat means normalised to unit length
+(r̂ = r̄ / |r̄|).
 """
 
 from __future__ import annotations
@@ -21,15 +22,18 @@ MAX_DIFFERENT = 1_000_000
 def mean_scores(generated: Any, reference: Any) -> dict[str, Any]:
     """Compute General Style Similarity (CSD, section 6) in three variants.
 
-    - `gss` = <ḡ, r̄>: the mean of <g, r̄> over the generated images, and the mean of <g, r> over all pairs.
-    - `gss_unit_prototype` = <ḡ, r̂>: the mean cosine of a generated image and the prototype. Unlike `gss` it does not
-      fall if the works differ among themselves.
-    - `gss_renormalised` = <ĝ, r̂>: the cosine of the two means. It does not fall with the variety of either set, only
-      if their means have different directions.
+    - `gss` = <ḡ, r̄>: equal to the mean of <g, r̄> over the generated images, and to the mean of <g, r> over all pairs.
+    - `gss_unit_prototype` = <ḡ, r̂>: the mean cosine of a generated image and the prototype. Unlike `gss`, it is not
+      lower if the works differ from each other.
+    - `gss_renormalised` = <ĝ, r̂>: the cosine of the two means. It does not depend on how varied either set is, only on
+      the directions of the means.
 
     Args:
         generated: ḡ, `[d]`, numpy or torch.
         reference: r̄, `[d]`, numpy or torch.
+
+    Returns:
+        The three scores by name, as scalars of the type of the inputs.
     """
     product, lengths = generated @ reference, ((generated @ generated) ** 0.5, (reference @ reference) ** 0.5)
     return {
@@ -45,19 +49,24 @@ def image_scores(
     near_generated: Float[np.ndarray, " n"],
     near_reference: Float[np.ndarray, " m"],
 ) -> dict[str, Float[np.ndarray, " n"]]:
-    """Compute one value per generated image whose means are `mean_scores` and `csls`; intervals are drawn from them.
+    """Compute one value of each score per generated image, so that intervals can be bootstrapped over images.
+
+    The means of these values are the scores of `mean_scores`, and `csls`.
 
     - `gss` is <g, r̄> and `gss_unit_prototype` is <g, r̂>.
-    - `gss_renormalised` is not a mean over images. Its values are its linearisation at ḡ,
+    - `gss_renormalised` is not a mean over images, so its values are those of its linearisation at ḡ,
       θ + (<g, r̂> - θ <g, ĝ>) / |ḡ| with θ = <ĝ, r̂>, whose mean is θ.
-    - `csls` is the mean over the works of 2 <g, r> - near(g) - near(r) (Conneau et al. 2018). It is at most 0 if the
-      works are the whole set, so its use is to compare labels.
+    - `csls` is the mean over the works of 2 <g, r> - near(g) - near(r) (Conneau et al. 2018). It is never above 0 if
+      all works are compared; its purpose is to compare labels.
 
     Args:
         generated: Descriptors of the generated images.
         reference: Descriptors of the works.
         near_generated: near(g) for each generated image, from `neighbourhood_similarities`.
         near_reference: near(r) for each work, from `neighbourhood_similarities`.
+
+    Returns:
+        The values by the name of the score, float64.
     """
     mean_g, mean_r = (side.mean(0, dtype=np.float64) for side in (generated, reference))
     length, cosine = np.linalg.norm(mean_g), mean_scores(mean_g, mean_r)["gss_renormalised"]
@@ -75,10 +84,15 @@ def image_scores(
 def neighbourhood_similarities(
     generated: Float[np.ndarray, "n d"], reference: Float[np.ndarray, "m d"], k: int = 10
 ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " m"]]:
-    """Compute near(.) of CSLS: each image's mean similarity to its k nearest images of the other side.
+    """Compute near(x) of CSLS: the mean similarity of each image to its k nearest images on the other side.
 
     csls(g, r) = 2 <g, r> - near(g) - near(r) (Conneau et al. 2018) lowers the score of an image that is close to
-    everything. The search is exact and its memory bounded. If a side has fewer than k images, all of them are used.
+    nearly all others. The search is exact, and its memory is bounded.
+
+    Args:
+        generated: Descriptors of the generated images.
+        reference: Descriptors of the works.
+        k: The number of neighbours. If the other side has fewer images, all of them are used.
 
     Returns:
         The values for the generated images and for the works.
@@ -89,7 +103,7 @@ def neighbourhood_similarities(
 
 
 class ReferenceSimilarities(NamedTuple):
-    """How similar reference works are to each other, measured as `gss` measures a generated image."""
+    """How similar reference works are to each other, measured in the same way as a generated image is by `gss`."""
 
     same: Float[np.ndarray, " s"]
     """For each work and each of its labels: <r, r̄ of the other works with that label>."""
@@ -102,15 +116,15 @@ class ReferenceSimilarities(NamedTuple):
 def reference_similarities(
     reference: Float[np.ndarray, "m d"], labels: Mapping[str, Int[np.ndarray, " w"]]
 ) -> ReferenceSimilarities:
-    """Compute the distributions of similarity within a set of works: the scale on which a score is read.
+    """Compute how similar the works are to each other, as a scale for interpreting a score.
 
     Args:
         reference: Descriptors of the works.
         labels: The rows of each label.
 
     Returns:
-        The similarities; an array is empty if the works cannot tell (no labels, or one work per label). If
-        `different` would have more than MAX_DIFFERENT values, it is computed for evenly spaced works.
+        The similarities. An array is empty if it cannot be computed (no labels, or one work per label). If `different`
+        would have more than MAX_DIFFERENT values, it is computed for evenly spaced works only.
     """
     if not labels:
         return ReferenceSimilarities(np.empty(0), np.empty(0), leave_one_out_similarities(reference))
@@ -127,7 +141,7 @@ def reference_similarities(
 def leave_one_out_similarities(works: Float[np.ndarray, "w d"]) -> Float[np.ndarray, " w"]:
     """Compute <r, mean of the other works> for each work; empty for a single work.
 
-    Their mean is the mean similarity of all pairs of works.
+    The mean of these values is the mean similarity of all pairs of works.
     """
     if len(works) < 2:
         return np.empty(0)
@@ -136,10 +150,15 @@ def leave_one_out_similarities(works: Float[np.ndarray, "w d"]) -> Float[np.ndar
 
 
 def gap_to_best_other(similarities: Float[np.ndarray, " l"], own: int) -> tuple[float, int | None]:
-    """Return the own label's similarity minus the best other label's (CSD+, arXiv 2605.09030), and that label's index.
+    """Compute the similarity to the own label minus that to the most similar other label (CSD+, arXiv 2605.09030).
 
-    The gap is negative if the generated images are more similar to another label's works. It is NaN, and the index
-    None, if there is no other label.
+    Args:
+        similarities: Similarity of the generated images to the works of each label.
+        own: Index of their own label.
+
+    Returns:
+        The gap, and the index of the most similar other label. The gap is negative if the images are more similar to
+        the works of that label. Without another label, the gap is NaN and the index None.
     """
     if len(similarities) < 2:
         return float("nan"), None

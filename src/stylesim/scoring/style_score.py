@@ -27,15 +27,15 @@ from stylesim.scoring.gss import (
 )
 
 MEANS = ("gss", "gss_unit_prototype", "gss_renormalised", "csls")
-"""Metrics that are means of `image_scores`, and so have an interval."""
+"""Metrics that are means of `image_scores`, and therefore have an interval."""
 METRICS = (*MEANS, "gss_of_means")
 ALL_IMAGES = ""
 """The label under which sets without common labels are compared as a whole."""
 
 LabelRows = Mapping[str, Int[np.ndarray, " n"]]
-"""Rows of a set by label, ordered by label."""
+"""The rows of a set that have each label, ordered by label."""
 Matches = Mapping[str, tuple[Int[np.ndarray, " n"], Int[np.ndarray, " m"]]]
-"""By label: the rows of the generated images, and of the works they are compared with."""
+"""For each label: the rows of the generated images, and the rows of the works that they are compared with."""
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,13 @@ class StyleScore:
     """The style similarity of generated images and reference works, with what is needed to interpret it."""
 
     metrics: dict[str, float]
-    """Means over all generated images of METRICS, which `mean_scores` and `image_scores` define."""
+    """The mean over all generated images of each of METRICS (defined by `mean_scores` and `image_scores`)."""
     intervals: dict[str, tuple[float, float]]
     """The 95 % interval of each metric in MEANS, by a bootstrap over the generated images; empty for a single one."""
     per_image: pd.DataFrame
     """A row per generated image and label, the most similar first: `id, label, gss, gss_unit_prototype, csls`, the mean
-    similarity of its nearest works (`nearest_mean`), and the nearest one (`nearest, nearest_label, nearest_similarity,
-    nearest_csls`)."""
+    similarity to its nearest works (`nearest_mean`), and its nearest work (`nearest, nearest_label,
+    nearest_similarity, nearest_csls`)."""
     pairs: pd.DataFrame
     """The nearest works of each generated image, the most similar pair first: `generated, reference, reference_label,
     rank, similarity, csls`."""
@@ -58,11 +58,12 @@ class StyleScore:
     label). If labels are matched, also `generated, low, high, gss_renormalised`, the most similar other label (`other,
     other_gss`), and the gaps to it, `discrimination` and `discrimination_csls`."""
     reference_similarities: ReferenceSimilarities
-    """The similarities among the works, as the scale of the score."""
+    """The similarities of the works to each other, as a scale for the score."""
     labels_matched: bool
     """Whether each generated image was compared with the works of its own label, rather than with all works."""
     unmatched_labels: list[str]
-    """Labels of generated images that no work has, and `(none)` for images without a label; these have no score."""
+    """Labels of generated images that no work has, and `(none)` for images without a label. Such images have no
+    score."""
 
 
 class _Side(NamedTuple):
@@ -90,20 +91,23 @@ def score_sets(
 
     If the sets have labels in common, each generated image is compared with the prototype of the works of its own
     label; an image with several labels counts with each. Otherwise all are compared with the prototype of all works.
-    Descriptors are normalised first, and the neighbourhoods of CSLS span the whole of either set.
+    Descriptors are normalised first. The neighbourhoods of CSLS are searched in the whole sets, whatever the labels.
 
     Args:
         generated: The generated images.
         reference: The works.
         label: Glob that selects the tags used as labels. In a folder of folders the tag of an image is its folder.
-        readout: Transformation of the descriptors (`retrieval.readouts`), with the works as its gallery. It must give
-            unit vectors, as whitening does. CSLS is not one of these: it is reported beside every score.
+        readout: Transformation of the descriptors (see `retrieval.readouts`), with the works as its gallery. It must
+            return unit vectors, as whitening does. `Csls` does not, and is not needed: every score includes `csls`.
         csls_k: Images in a neighbourhood of CSLS.
         neighbours: The number of nearest works listed for each generated image.
         seed: Seed of the bootstrap.
 
+    Returns:
+        The scores.
+
     Raises:
-        DataError: If the sets were embedded by different encoders, or only one of them without colour.
+        DataError: If the sets were embedded by different encoders, or only one of them in greyscale.
         ConfigError: If `readout` centres the works and the sets have no label in common.
     """
     _check_comparable(generated, reference)
@@ -117,7 +121,7 @@ def score_sets(
     if not common and isinstance(readout, Whitened | Pca):
         raise ConfigError(
             "readout=whitened and readout=pca centre the works at 0, so the mean of all works has no direction to"
-            " compare with. Give both sides sub-folders of the same names, or use readout=cosine."
+            " compare with. Give both sides sub-folders with the same names, or use readout=cosine."
         )
     if not common:
         matches = {ALL_IMAGES: (np.arange(len(generated)), np.arange(len(reference)))}
@@ -137,13 +141,16 @@ def score_sets(
 
 def _check_comparable(generated: DescriptorSet, reference: DescriptorSet) -> None:
     if bool(generated.meta.get("greyscale")) != bool(reference.meta.get("greyscale")):
-        raise DataError("Only one of the two sets was embedded without colour (greyscale). Embed both in the same way.")
+        raise DataError(
+            "Both sets must be embedded with the same value of greyscale, got greyscale=true for only one of them."
+            " Embed one of them again."
+        )
     digests = [images.meta.get("encoder_digest") for images in (generated, reference)]
     if None not in digests and digests[0] != digests[1]:
         names = [images.meta.get("encoder", {}).get("name") for images in (generated, reference)]
         raise DataError(
             f"The generated images were embedded by {names[0]} ({digests[0]}) and the works by {names[1]} "
-            f"({digests[1]}). Similarities between two encoders mean nothing: embed one of the sets again."
+            f"({digests[1]}), and descriptors of different encoders cannot be compared. Embed one of the sets again."
         )
 
 
@@ -178,7 +185,7 @@ def _interval(values: pd.DataFrame, name: str, seed: int) -> tuple[float, float]
 
 
 def _nearest_works(rows: Int[np.ndarray, " n"], gen: _Side, ref: _Side, neighbours: int) -> pd.DataFrame:
-    """Return pairs of rows of both sides; the nearest works of a generated image follow each other."""
+    """Return pairs of a generated image and one of its nearest works, the pairs of one image after each other."""
     k = min(neighbours, len(ref.vectors))
     nearest = search(gen.vectors[rows], ref.vectors, k)
     pairs = pd.DataFrame(

@@ -21,23 +21,23 @@ SIDES = ("generated", "real")
 
 
 class StyleSimilarity(Metric):
-    """How similar generated images are in style to real works, over all batches and ranks.
+    """How similar generated images are in style to real works (reference works), over all batches and ranks.
 
-    Call `update` and `compute`, not the metric itself: a batch from one side has no similarity to the other.
+    Call `update` and `compute` rather than the metric itself, because one batch contains images of one side only.
 
     Images pass through PIL and the encoder's own preprocessing, as files do, so the values are those of
-    `stylesim score` on the same images. The encoder is not part of a module that holds the metric, so neither the
-    optimiser nor checkpoints see it. It runs on the metric's device in evaluation mode, without gradients.
+    `stylesim score` on the same images. The encoder is not a submodule of the metric, so it is neither trained nor
+    saved in checkpoints. It runs on the metric's device in evaluation mode, without gradients.
 
     Args:
         encoder: An encoder, or what `stylesim.load_encoder` takes: a name, or the path of a checkpoint.
         readout: `cosine` stores two sums of descriptors, however many images there are. `csls` also computes `csls`,
-            with neighbourhoods of 10, and stores every descriptor for it.
-        reset_real_features: False keeps the real works in `reset`, so that they need not be embedded every epoch.
+            with neighbourhoods of 10 images, and stores all descriptors for it.
+        reset_real_features: With False, `reset` keeps the real works, so that they are not embedded again every epoch.
         options: Arguments of `torchmetrics.Metric`.
 
     Raises:
-        ConfigError: For another readout.
+        ConfigError: If `readout` is neither of the two.
         WeightsError: If the encoder cannot be loaded.
 
     Example:
@@ -68,13 +68,13 @@ class StyleSimilarity(Metric):
     ) -> None:
         super().__init__(**options)
         if readout not in ("cosine", "csls"):
-            raise ConfigError(f"The readout must be cosine or csls, got {readout!r}.")
+            raise ConfigError(f"The readout of StyleSimilarity must be 'cosine' or 'csls', got {readout!r}.")
         if not isinstance(encoder, StyleEncoder):
             encoder = load_encoder(encoder, device="cpu")
         self._encoder = (encoder,)  # a tuple, so that torch does not register it as a submodule
         self.readout, self.reset_real_features = readout, reset_real_features
         for side in SIDES:
-            # float32, because MPS has no float64 and a mean of unit vectors does not need it.
+            # float32, because MPS has no float64, which a mean of unit vectors does not need.
             self.add_state(f"{side}_sum", torch.zeros(encoder.dim), dist_reduce_fx="sum")
             self.add_state(f"{side}_count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
             self.add_state(f"{side}_descriptors", [], dist_reduce_fx="cat")
@@ -84,11 +84,12 @@ class StyleSimilarity(Metric):
         """Embed a batch and add it to one side.
 
         Args:
-            images: uint8, or floats in [0, 1] (rounded to 8 bit), of any size.
+            images: uint8, or floats in [0, 1] (rounded to 8 bits), of any size.
             real: True for real works, False for generated images.
         """
         (encoder,) = self._encoder
-        with torch.autocast(self.device.type, enabled=False):  # the training loop's, which `stylesim score` lacks
+        # A training loop may use autocast. `stylesim score` does not, and the values must be the same.
+        with torch.autocast(self.device.type, enabled=False):
             descriptors = normalize(encoder.to(self.device).encode(images.cpu())).to(self.device)
         if real:
             self.real_sum += descriptors.sum(0)
@@ -100,7 +101,11 @@ class StyleSimilarity(Metric):
             (self.real_descriptors if real else self.generated_descriptors).append(descriptors)
 
     def compute(self) -> dict[str, Tensor]:
-        """Compute `gss`, `gss_unit_prototype` and `gss_renormalised` (see `mean_scores`), and `csls` if asked for.
+        """Compute the scores of all images so far.
+
+        Returns:
+            `gss`, `gss_unit_prototype` and `gss_renormalised` (see `mean_scores`), and with `readout="csls"` also
+            `csls`.
 
         Raises:
             DataError: If a side has no images.
@@ -108,7 +113,7 @@ class StyleSimilarity(Metric):
         for name, count in (("generated", self.generated_count), ("real", self.real_count)):
             if not count:
                 call = f"update(images, real={name == 'real'})"
-                raise DataError(f"StyleSimilarity has seen no {name} images. Call {call} before compute().")
+                raise DataError(f"StyleSimilarity has no {name} images yet. Call {call} before compute().")
         metrics = mean_scores(self.generated_sum / self.generated_count, self.real_sum / self.real_count)
         if self.readout == "csls":
             generated, real = (

@@ -1,4 +1,4 @@
-"""Gives access to the averaged weights of a run with `callbacks=ema`."""
+"""Use the averaged weights of a run with `callbacks=ema`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import WeightAveraging
 
 @contextmanager
 def averaged_weights(trainer: lightning.Trainer, module: lightning.LightningModule) -> Iterator[None]:
-    """Put the averaged weights into the module inside the block; do nothing if the run does not average weights."""
+    """Give the module its averaged weights inside the block. Without `callbacks=ema`, this has no effect."""
     averaging = next((c for c in trainer.callbacks if isinstance(c, WeightAveraging)), None)  # type: ignore[attr-defined]
     if averaging is None:
         yield

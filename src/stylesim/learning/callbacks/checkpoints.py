@@ -1,4 +1,4 @@
-"""Writes `last` (to resume from) and `best` (by a metric of the probe), each also as plain safetensors weights."""
+"""Write the last checkpoint, from which a run resumes, and the weights of the last and of the best encoder."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from stylesim.learning.style_module import StyleModule
 class Checkpoints(Checkpoint):
     """Writes `checkpoints/last.ckpt` with `last.safetensors`, and `checkpoints/best.safetensors`.
 
-    A checkpoint is taken only at whole optimiser steps, so that a resumed run continues from a state that an
-    uninterrupted run passes through as well. It is written as `next` and becomes `last` once the loss after it is
-    finite: a step that ruins the weights cannot ruin `last`.
+    A checkpoint is written only after a whole optimiser step, so that a resumed run continues from a state that an
+    uninterrupted run has too. It is first called `next`, and is renamed to `last` when the next batch has given a
+    finite loss. So if a step makes the weights unusable, `last` still has the previous ones.
 
     Args:
-        monitor: The probe's metric by which `best` is chosen, higher is better (`validation/recall@1`); None writes
-            `last` only.
-        every_n_steps: Optimiser steps between two writes of `last`; it is also written at the last step and when the
-            run is stopped early.
+        monitor: The metric of a probe by which `best` is chosen, such as `validation/recall@1`; higher is better. With
+            None, only `last` is written.
+        every_n_steps: Optimiser steps between two checkpoints. One is also written at the last step, and when the run
+            is stopped early.
     """
 
     def __init__(self, monitor: str | None = None, every_n_steps: int = 500) -> None:
@@ -46,10 +46,10 @@ class Checkpoints(Checkpoint):
         self.best = state_dict["best"]
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Remove what an earlier run left unfinished or unproven, and check `monitor`.
+        """Remove unfinished files and `next` checkpoints of an earlier run, and check `monitor`.
 
         Raises:
-            ConfigError: If `monitor` names a set that is not probed.
+            ConfigError: If `monitor` names a set that is not evaluated during training.
         """
         if trainer.is_global_zero:
             for pattern in ("next.ckpt", "next.safetensors", ".*.partial"):
@@ -58,9 +58,9 @@ class Checkpoints(Checkpoint):
         sets = [name for name, spec in trainer.datamodule.retrieval_sets().items() if spec.every_n_steps]  # type: ignore[attr-defined]
         if self.monitor and sets and self.monitor.partition("/")[0] not in sets:
             raise ConfigError(
-                f"callbacks.checkpoints.monitor must be SET/METRIC with a set that is probed (data.probes.SET with"
-                f" every_n_steps), got {self.monitor}. Probed: {', '.join(sets)}. Set it to null to write the last"
-                " weights only."
+                f"callbacks.checkpoints.monitor must be SET/METRIC, where SET is evaluated during training"
+                f" (data.probes.SET with every_n_steps): {', '.join(sets)}. Got {self.monitor}. Set it to null to write"
+                " only the last weights."
             )
 
     def on_train_batch_end(
@@ -79,11 +79,11 @@ class Checkpoints(Checkpoint):
             self._promote(trainer)
 
     def _promote(self, trainer: lightning.Trainer) -> None:
-        """Make `next`, if there is one, `last`."""
+        """Rename `next` to `last`, if there is a `next`."""
         if trainer.is_global_zero and (self.folder / "next.ckpt").exists():
             for logger in trainer.loggers:
                 logger.save()  # a resumed run does not log again what was logged up to its checkpoint
-            # The checkpoint comes last: where it is in place, so are its weights.
+            # The checkpoint is renamed after the weights, so that it never exists without them.
             for suffix in ("safetensors", "ckpt"):
                 if (path := self.folder / f"next.{suffix}").exists():
                     path.replace(self.folder / f"last.{suffix}")
@@ -93,11 +93,11 @@ class Checkpoints(Checkpoint):
         if not self.monitor or probe is None or probe.step != trainer.global_step:
             return
         if not any(name.startswith(self.monitor.partition("/")[0] + "/") for name in probe.metrics):
-            return  # other sets were due at this step
+            return  # only other sets were evaluated at this step
         if self.monitor not in probe.metrics:
             raise ConfigError(
                 f"callbacks.checkpoints.monitor must be a metric of the probe, got {self.monitor}."
-                f" Known: {', '.join(probe.metrics)}."
+                f" Its metrics are {', '.join(probe.metrics)}."
             )
         if probe.metrics[self.monitor] > self.best.get("value", float("-inf")):
             self.best = {"value": probe.metrics[self.monitor], "step": trainer.global_step}

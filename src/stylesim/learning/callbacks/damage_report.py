@@ -1,4 +1,4 @@
-"""Counts and lists the samples that could not be read, and stops a run in which there are too many."""
+"""Count and list the samples that could not be read, and stop a run with too many of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 class DamageReport(lightning.Callback):
     """Counts the samples that each rank read and skipped; stops the run if more than `data.max_damaged` were skipped.
 
-    The counts and the first examples are logged at the end of the run, and are part of its checkpoints.
+    The counts and the first examples are logged at the end of the run, and are saved in its checkpoints.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Evaluates retrieval sets during training."""
+"""Evaluate retrieval sets during training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from stylesim.learning.fsdp import unsharded_weights
 
 
 class ProbeResult(NamedTuple):
-    """Metrics of the sets that were due at one optimiser step, by name (`<set>/<metric>`)."""
+    """Metrics of the sets that were evaluated at one optimiser step, by name (`<set>/<metric>`)."""
 
     step: int
     metrics: dict[str, Any]
@@ -52,7 +52,7 @@ class RetrievalProbe(lightning.Callback):
             )
         metrics = {f"{name}/{key}": value for name, r in results.items() for key, value in r.metrics.items()}
         self.latest = ProbeResult(step, metrics)
-        # Straight to the loggers: what is logged through the module is repeated at every later step.
+        # Use the loggers directly: metrics logged through the module would be repeated at every later step.
         logged = {f"probe/{key}": float(value) for key, value in metrics.items()}
         for logger in trainer.loggers:
             logger.log_metrics({**logged, "samples_seen": float(pl_module.samples_seen)}, step - 1)

@@ -1,4 +1,4 @@
-"""The progress bar of a run, in optimiser steps."""
+"""Show one progress bar for a whole training run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class StepBar(TQDMProgressBar):
     """One bar for the whole run, with rate and time left, instead of Lightning's bar per epoch."""
 
     def __init__(self) -> None:
-        # In a log file every refresh is a line.
+        # In a log file, every refresh adds a line.
         super().__init__(refresh_rate=1 if sys.stderr.isatty() else 50)
 
     def init_train_tqdm(self) -> Tqdm:
@@ -30,15 +30,15 @@ class StepBar(TQDMProgressBar):
         )
 
     def on_train_start(self, trainer: lightning.Trainer, *_: Any) -> None:
-        """Start the bar here rather than at the start of an epoch, which a resumed run has already passed."""
+        """Start the bar here and not at the start of an epoch, because a resumed run starts in the middle of one."""
         super().on_train_start(trainer)
         bar = self.train_progress_bar
         bar.reset(trainer.max_steps * trainer.accumulate_grad_batches)
-        # `initial` keeps the steps before a resume out of the rate.
+        # With `initial`, the rate does not include the steps before the run was resumed.
         bar.initial = bar.n = trainer.global_step * trainer.accumulate_grad_batches
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, *_: Any) -> None:
-        """Keep Lightning from starting another bar."""
+        """Prevent Lightning from starting a new bar for each epoch."""
 
     def get_metrics(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> dict[str, Any]:
         """Return the metrics shown beside the bar, under short names."""

@@ -1,4 +1,4 @@
-"""Ends a run after a whole step, with a checkpoint and on all ranks together, when a signal arrives."""
+"""End a run on all ranks together after a whole step, with a checkpoint, when a signal arrives."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class StopOnSignal(lightning.Callback):
     """On SIGTERM (a scheduler) or Ctrl-C: finish the step, write `last.ckpt` and end the run.
 
-    Replaces Lightning's handlers, which raise in the middle of a step, and under DDP start a collective inside the
-    handler. The ranks agree after every step, since a signal may reach only one of them. A second Ctrl-C ends the run
-    immediately.
+    Replaces Lightning's handlers, which raise in the middle of a step and, under DDP, start a collective inside the
+    handler. A signal may reach only one of the ranks, so they exchange after every step whether one has arrived. A
+    second Ctrl-C ends the run immediately.
     """
 
     signum: int | None = None
-    """The signal that stopped the run, if one did."""
+    """The signal that stopped the run; None if none did."""
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self.previous = {s: signal.signal(s, self._handle) for s in SIGNALS}

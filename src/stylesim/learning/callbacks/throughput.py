@@ -1,4 +1,4 @@
-"""Measures the throughput of a run: views per second, time spent waiting for data, memory and FLOPs utilisation."""
+"""Measure the throughput of a run: views per second, time spent waiting for data, memory and FLOPs utilisation."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from stylesim.learning.fsdp import unsharded_weights
 
 
 class Throughput(lightning.Callback):
-    """Logs once per logging interval:
+    """Logs these values once per logging interval:
 
     - `throughput/views_per_s`: views trained on per second, over all ranks;
     - `throughput/waiting`: fraction of this rank's time spent waiting for the next batch, in [0, 1];
     - `throughput/memory_gib`: peak memory of the device, or of the process on a CPU, in GiB;
-    - `throughput/mfu`: model FLOPs utilisation in [0, 1], where the peak of the device is known. The FLOPs of a
-      training step are taken as 3 times those of the forward pass, which torch's counter measures once.
+    - `throughput/mfu`: model FLOPs utilisation in [0, 1], if the peak rate of the device is known. A training step is
+      assumed to take 3 times the FLOPs of the forward pass, which torch's counter counts once.
     """
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
