@@ -99,9 +99,9 @@ def test_movements_are_read_from_a_table(retrieval: RetrievalResult, tmp_path: P
     }
     assert read_movements("genre:*") == "genre:*"
     table.write_text("artist,school\nmonet,light\n")
-    with pytest.raises(DataError, match="needs the columns artist and movement"):
+    with pytest.raises(DataError, match="must have the columns artist and movement"):
         read_movements(str(table))
-    with pytest.raises(ConfigError, match="the table does not exist"):
+    with pytest.raises(ConfigError, match="which does not exist"):
         read_movements(str(tmp_path / "missing.csv"))
 
 

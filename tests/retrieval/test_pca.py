@@ -52,5 +52,5 @@ def test_memory_does_not_grow_with_the_number_of_wide_descriptors(tmp_path: Path
 def test_too_few_descriptors_and_an_invalid_dim_are_refused():
     with pytest.raises(StylesimError, match="at least two descriptors"):
         fit_pca(np.ones((1, 4), dtype=np.float32))
-    with pytest.raises(StylesimError, match="dim of 1 or more"):
+    with pytest.raises(StylesimError, match="dim of at least 1"):
         fit_pca(np.ones((5, 4), dtype=np.float32), 0)

@@ -1,4 +1,4 @@
-"""The errors that are meant for the user's eyes."""
+"""The classes of errors whose messages are written for the user."""
 
 
 class StylesimError(ValueError):

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent, and their digests."""
+"""Write files atomically, and compute their digests."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from typing import Any
 
 @contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
-    """Yield a hidden path beside `path`; what was written there takes the place of `path` if the block succeeds.
+    """Yield a hidden path beside `path`, which replaces `path` if the block succeeds.
 
-    A reader sees the previous content or the whole new one. Processes that write the same path at once do not
-    disturb each other: the last one to finish wins. If the block raises, the hidden file is removed.
+    A reader sees either the previous content or the whole new content. Processes that write the same path at the same
+    time do not disturb each other; the last one to finish determines the content. If the block raises, the hidden file
+    is removed.
 
     Args:
-        path: The file, or new folder, to write. The folder around it is created if it does not exist.
+        path: The file, or new folder, to write. Its parent folder is created if it does not exist.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

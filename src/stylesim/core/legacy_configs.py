@@ -1,4 +1,4 @@
-"""What earlier versions wrote into configurations and checkpoints, in the terms of this version."""
+"""Translate configurations of earlier versions, as saved in run folders and checkpoints, for this version."""
 
 from __future__ import annotations
 
@@ -48,26 +48,32 @@ _MOVED_KEYS = {"learning.content_weight": "loss.content_weight"}
 
 
 def suggest_key(path: str, known: Iterable[str]) -> str:
-    """Return where an unknown key has moved since an earlier version, or else the nearest of the `known` names."""
+    """Return a hint for an unknown key: its new name if it has been renamed, otherwise the most similar known name.
+
+    Args:
+        path: The unknown key with all its parents.
+        known: The names that exist at its place.
+    """
     if path in _MOVED_KEYS:
         return f" It is now {_MOVED_KEYS[path]}."
     return suggest(path.rpartition(".")[2], known)
 
 
 def current_target(target: str) -> str:
-    """Return the name that a `_target_` of any version has in this one."""
+    """Return the name in this version of a `_target_` from any version."""
     package, _, name = target.partition(".")
     return f"{package}.{_TARGETS.get(name, name)}"
 
 
 def current_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a composed configuration of any version, as plain values, in the terms of this one.
+    """Return a composed configuration of any version, as plain values, with the names of this version.
 
     The `_card_` of a model, which only describes it, is left out.
     """
     updated = _rename_targets(config)
     loss, learning = updated.get("loss"), updated.get("learning")
-    if loss and learning and "content_weight" in learning:  # the loss was a function, and the module weighed its terms
+    # In earlier versions the loss was a function, and StyleModule had the weight of the content term.
+    if loss and learning and "content_weight" in learning:
         content_weight = learning.pop("content_weight")
         loss.pop("_partial_", None)
         loss["content_weight"] = content_weight

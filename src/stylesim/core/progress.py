@@ -1,4 +1,4 @@
-"""Show the progress of long work: how far it has come, its rate, and when it will end."""
+"""Show the progress, the rate and the remaining time of long work."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 LOG_EVERY = 10.0
-"""Seconds between two lines where stderr is not a terminal."""
+"""Seconds between two lines if stderr is not a terminal."""
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Which process of a distributed job this one is, as its launcher's environment variables say."""
+"""Find out from the launcher's environment variables which process of a distributed job this one is."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import os
 
 
 def is_main_process() -> bool:
-    """Return whether this process is rank 0 of its job, and so the one that writes files and talks to the user.
+    """Return whether this process is rank 0 of its job, which writes the files and the messages of the run.
 
-    Lightning, torchrun and SLURM each set some of these variables; outside a distributed job none is set.
+    Lightning, torchrun and SLURM each set some of these variables; outside a distributed job none of them is set.
     """
     return all(int(os.environ.get(name, 0)) == 0 for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID", "NODE_RANK"))
 

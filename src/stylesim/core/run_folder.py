@@ -7,6 +7,6 @@ from pathlib import Path
 LAST_CHECKPOINT = Path("checkpoints") / "last.ckpt"
 """The whole training state, from which `resume` continues."""
 BEST_WEIGHTS = Path("checkpoints") / "best.safetensors"
-"""The encoder of the best validation metric, or of the last step where no metric chose one."""
+"""The encoder with the best validation metric, or that of the last step if no metric is monitored."""
 LAST_WEIGHTS = Path("checkpoints") / "last.safetensors"
 """The encoder of the last step."""

@@ -20,11 +20,11 @@ from stylesim.core.errors import ConfigError
 from stylesim.core.wording import suggest
 
 _LIGHT_MODULES = ("builtins", "collections.abc", "pathlib", "typing")
-"""Modules whose names an annotation is resolved with."""
+"""Modules that may be imported to resolve the names in an annotation."""
 
 
 class Parameter(NamedTuple):
-    """One parameter: its type (`Any` where unknown), whether it is required, and its line of the docstring."""
+    """One parameter: its type (`Any` if unknown), whether it is required, and its description in the docstring."""
 
     type: Any
     required: bool
@@ -113,7 +113,7 @@ def _descriptions(documented: griffe.Object) -> dict[str, str]:
 
 
 def _resolve(expression: str | griffe.Expr | None) -> Any:
-    """Return an annotation as a type, `Any` where it needs names that only heavy imports give."""
+    """Return an annotation as a type, or `Any` if resolving its names would need a heavy import."""
     if expression is None:
         return Any
     holder = type("Annotated", (), {"__annotations__": {"it": str(expression)}})
@@ -130,7 +130,7 @@ def _names(expression: str | griffe.Expr) -> Iterator[griffe.ExprName]:
 
 
 def _object(path: str) -> Any:
-    """Return what a dotted name stands for: a type of a light module, or an alias such as `Schedule = Literal[...]`."""
+    """Return the object with a dotted name: a type of a light module, or an alias such as `Schedule = Literal[...]`."""
     module_name, _, name = path.rpartition(".")
     if path == "pathlib.Path":
         return Path | str  # configurations write paths as strings

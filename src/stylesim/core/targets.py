@@ -1,7 +1,7 @@
 """Check the `_target_` nodes of a composed configuration before anything heavy is imported.
 
-A node whose `_target_` is in this package is checked against the signature of that function or class, so a
-parameter's name, type and default stand in one place: where it is defined.
+A node whose `_target_` is in this package is checked against the signature of that function or class, so the name, type
+and default of a parameter are written in only one place.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def check_targets(cfg: DictConfig) -> None:
 
 
 def target_problems(cfg: DictConfig) -> list[str]:
-    """Return a sentence for each unknown key, missing key and value of a wrong type of the `_target_` nodes."""
+    """Return an error message for each unknown key, missing key and value of a wrong type in `_target_` nodes."""
     return [problem for path, node in _target_nodes(cfg) for problem in _problems(path, node)]
 
 
@@ -41,9 +41,14 @@ def raise_problems(problems: list[str]) -> None:
 
 
 def wrong_value(key: str, value: Any, annotation: Any) -> str | None:
-    """Return the sentence to refuse a value with, or None if it fits the annotation.
+    """Return an error message if a value does not fit an annotation, otherwise None.
 
-    Plain values are checked strictly, since they are passed on as they are: `1e3` is not a number of steps.
+    Plain values are checked strictly, because they are passed on without conversion: 1e3 is no integer.
+
+    Args:
+        key: The key, as the message names it.
+        value: Its value.
+        annotation: The type that the value must have.
     """
     from pydantic import TypeAdapter, ValidationError
 
@@ -55,7 +60,7 @@ def wrong_value(key: str, value: Any, annotation: Any) -> str | None:
 
 
 def missing_value(key: str) -> str:
-    """Return the sentence for a mandatory key that has no value."""
+    """Return the error message for a mandatory key that has no value."""
     return f"{key} must be given: add {key}=... to the command."
 
 

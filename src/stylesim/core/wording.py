@@ -1,4 +1,4 @@
-"""Types, values and suggestions as error messages and help texts write them."""
+"""Describe types and values, and suggest names, in error messages and help texts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SEVERAL = {int: "integers", float: "numbers", str: "strings"}
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
-    """Return ` Did you mean 'x'?` for the nearest known word, or the list of known words where none is near."""
+    """Return ` Did you mean 'x'?` for the most similar known word, or the known words if none is similar."""
     known = sorted(known)
     near = difflib.get_close_matches(word, known, n=1)
     return f" Did you mean '{near[0]}'?" if near else f" Known: {', '.join(known)}."
@@ -38,7 +38,7 @@ def show_value(value: Any) -> str:
 
 
 def describe_type(annotation: Any) -> str:
-    """Return what values an annotation allows: `a positive integer or null`, `bf16, fp16 or null`."""
+    """Return which values an annotation allows, such as `a positive integer or null` or `bf16, fp16 or null`."""
     return _join(list(dict.fromkeys(_alternatives(annotation))))
 
 

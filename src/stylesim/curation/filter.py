@@ -1,4 +1,4 @@
-"""Stage 3: drop images that are too small, too plain or unsafe, and tags that are too frequent or too rare."""
+"""Stage 3: drop images that are small, unsafe or have a low score, and tags that are too frequent or too rare."""
 
 # pyright: reportAttributeAccessIssue=false
 # pyarrow generates its compute functions when it is imported.
@@ -29,7 +29,7 @@ REASONS = ("small", "low_aesthetic", "nsfw", "untagged", "only_dropped_tags")
 SAMPLES_PER_REASON = 9
 """Images per row of samples.png."""
 SAMPLED_PARTS = 20
-"""Only images of the first parts are shown."""
+"""samples.png shows images from this many parts, the first ones."""
 SIZE_EDGES = np.unique(np.geomspace(16, 16384, 49).round())
 """Bins of sizes.png, in px of the short side."""
 
@@ -53,25 +53,27 @@ def filter_images(
 ) -> dict[str, Any]:
     """Filter images by size, score and safety, then tags by their number of remaining images, then untagged images.
 
-    An image that loses its last tag is dropped as well (`only_dropped_tags`). One pass over the tags is enough: as such
-    an image has no other tag, no other tag loses an image.
+    An image that loses its last tag is dropped as well (`only_dropped_tags`). Since it has no other tag, this changes
+    no count of another tag, so one pass over the tags is enough.
 
-    A value that is unknown passes and is counted (`size_unknown`, `aesthetic_unknown`, `nsfw_unknown`). The stage
-    folder also receives tags.csv (every tag, its images, and whether it is kept), tags.png, sizes.png and samples.png.
+    Images with an unknown value pass and are counted (`size_unknown`, `aesthetic_unknown`, `nsfw_unknown`). The stage
+    folder also receives tags.csv (each tag, its number of images, and whether it is kept), tags.png, sizes.png and
+    samples.png.
 
     Args:
         stage: The folder to write to.
         max_tag_images: A tag with more images is removed from them; null removes none. The CSD paper uses 100,000.
         min_tag_images: A tag with fewer images is removed from them.
-        min_size: Least short side, in px.
-        min_aesthetic: Least aesthetic score.
-        nsfw: Labels to drop, in any case ([NSFW, UNSURE]), or the probability from which on images are dropped.
+        min_size: The smallest short side, in px.
+        min_aesthetic: The lowest aesthetic score.
+        nsfw: Labels to drop, such as [NSFW, UNSURE] (in upper or lower case), or a probability: images with at least
+            this probability are dropped.
 
     Returns:
         The counts of the stage.
 
     Raises:
-        ConfigError: As `check_settings` and `Stage.begin` do.
+        ConfigError: As for `check_settings` and `Stage.begin`.
     """
     check_settings(max_tag_images, min_tag_images, min_size, min_aesthetic, nsfw)
     if (done := stage.begin()) is not None:
@@ -133,7 +135,7 @@ def first_broken_rule(table: pa.Table, rules: ImageRules) -> pa.Array:
 
 
 def _is_unsafe(column: pa.ChunkedArray, nsfw: float | Sequence[str]) -> pa.ChunkedArray:
-    """Return whether each row is unsafe; null if the column does not hold what `nsfw` asks for."""
+    """Return whether each row is unsafe; null if its value is unknown or, with a probability, not a number."""
     if isinstance(nsfw, float | int):
         numbers = pc.if_else(pc.match_substring_regex(column, r"^[0-9]*\.?[0-9]+$"), column, None)
         return pc.greater_equal(numbers.cast(pa.float64()), nsfw)
@@ -141,7 +143,10 @@ def _is_unsafe(column: pa.ChunkedArray, nsfw: float | Sequence[str]) -> pa.Chunk
 
 
 def _count_tags_and_sizes(stage: Stage, rules: ImageRules) -> tuple[Counter[str], np.ndarray]:
-    """Return the images of each tag among those that break no rule, and histograms of the sizes of all and of these."""
+    """Return the number of images of each tag, and histograms of the sizes of all images and of those that pass.
+
+    Only images that break no rule are counted for a tag.
+    """
     counts: Counter[str] = Counter()
     sizes = np.zeros((2, len(SIZE_EDGES) - 1), dtype=np.int64)
     for part in stage.source_parts():
@@ -182,14 +187,17 @@ def _required_columns(table: pa.Table, rules: ImageRules) -> Iterator[tuple[str,
 
 
 def _warn_of_unused_labels(stage: Stage, nsfw: float | Sequence[str] | None) -> None:
-    """Warn of a label that no image has: it may be misspelt."""
+    """Warn if no image has one of the labels, which may be misspelt."""
     if nsfw is None or isinstance(nsfw, float | int):
         return
     columns = (pq.read_table(part, columns=["nsfw"])["nsfw"] for part in stage.source_parts())
     known = {label.upper() for column in columns for label in column.unique().drop_null().to_pylist()}
     for label in nsfw:
         if known and label.upper() not in known:
-            logger.warning(f"filter.nsfw: no image has the label {label}. Labels: {', '.join(sorted(known)[:10])}.")
+            logger.warning(
+                f"filter.nsfw has the label {label}, but no image has it. The labels of the images are"
+                f" {', '.join(sorted(known)[:10])}."
+            )
 
 
 def _write_tags(stage: Stage, tags: Counter[str], allowed: Collection[str]) -> None:

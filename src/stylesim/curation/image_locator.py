@@ -13,7 +13,7 @@ from stylesim.curation.tar_members import TarMembers, read_range
 
 _BY_NAME = re.compile(r"(.+?\.tar(?:\.gz)?)::(.*)", re.DOTALL)
 _BY_OFFSET = re.compile(r"(.+?\.tar)::(\d+)\+(\d+)::.*", re.DOTALL)
-# Most readers go through one tar after the other; for the rest, a few tars stay open.
+# Most callers read one tar after the other. A few tars stay open for those that do not.
 _open_tar = lru_cache(maxsize=16)(TarMembers)
 
 

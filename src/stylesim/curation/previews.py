@@ -1,4 +1,4 @@
-"""Plots and contact sheets that a stage leaves for inspection by eye."""
+"""Draw the plots and contact sheets of a stage, for visual inspection."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def plot_curves(
         curves: (x values, y values) by name; (edges, counts) for histograms.
         x: The label of the x axis.
         y: The label of the y axis.
-        scale: The scales of both axes. A plot without any positive value is linear.
+        scale: The scales of both axes. If there is no positive value, both are linear.
         limits: x values at which to draw a dashed line.
         steps: Whether the curves are histograms.
     """
@@ -77,7 +77,7 @@ def plot_curves(
 
 
 def write_contact_sheet(file: Path, rows: Sequence[Sequence[SheetImage]]) -> None:
-    """Write rows of images as PNG, the first image of each row set apart. An image that cannot be opened is grey."""
+    """Write rows of images as PNG, with a gap after the first image. Images that cannot be opened are grey squares."""
     from stylesim.report.neighbour_gallery import NeighbourRow, ShownImage, draw_contact_sheet
 
     def load(image: SheetImage) -> ShownImage:

@@ -46,13 +46,13 @@ def write_shards(
         shard_size: Images per shard; the last shard may have fewer.
         query_tags: Glob of the tags that queries are chosen for.
         query_artists: How many of these tags, the most frequent ones, get queries; 0 writes no queries.
-        query_images: Queries per tag; 0 writes no queries. Such a tag has at least twice as many images.
+        query_images: Queries per tag; 0 writes no queries. Only tags with at least twice as many images get queries.
 
     Returns:
         The counts of the stage.
 
     Raises:
-        ConfigError: As `check_settings` and `Stage.begin` do.
+        ConfigError: As for `check_settings` and `Stage.begin`.
         DataError: If no image is left.
     """
     check_settings(max_size, shard_size, query_artists=query_artists, query_images=query_images)
@@ -102,16 +102,16 @@ def query_split(samples: Sequence[Sample], glob: str, artists: int, images: int)
 
     The tags are the most frequent ones (ties by name) that match `glob` and have at least `2 * images` images, so that
     training keeps at least one image for each query. Each tag takes its first images in the order of the SHA-1 of their
-    ids. An image with several matching tags is never a query, as it would belong to both.
+    ids. An image with several matching tags is never a query, because it would be a query for each of them.
 
     Args:
         samples: All images.
-        glob: Which tags count.
+        glob: Selects the tags that queries are chosen for.
         artists: The maximum number of tags.
         images: Queries per tag.
 
     Returns:
-        The id of each query, with the tag it stands for.
+        The tag that each query was chosen for, by the id of the query.
     """
     if not artists or not images:
         return {}

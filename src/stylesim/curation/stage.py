@@ -49,10 +49,10 @@ PLAN = "plan.json"
 
 
 class Part(NamedTuple):
-    """The result of one part of a stage's input."""
+    """What a stage makes of one part of its input."""
 
     table: pa.Table
-    """The rows that go on to the next stage, in the order of the input. Columns of SCHEMA that are missing are null."""
+    """The rows for the next stage, in the order of the input. Missing columns of SCHEMA become null."""
     counts: Mapping[str, int]
     dropped: pa.Table | None = None
     """`id` and `reason` of the dropped rows."""
@@ -78,44 +78,45 @@ class Stage:
     processes: int | None = None
     """Number of processes; None uses one per core."""
     redo: bool = False
-    """Delete what other settings or another input have left in the folder."""
+    """Whether to delete results of other settings or another input; otherwise they are an error."""
     show: bool = True
     """Show progress."""
     schema: pa.Schema = SCHEMA
-    """The columns of the parts. Differs from SCHEMA for tables that only the stage itself reads."""
+    """The columns of the parts. They differ from SCHEMA if only the stage itself reads them."""
 
     def begin(self, **inputs: str) -> dict[str, Any] | None:
-        """Enter the folder.
+        """Prepare the folder, unless the stage is already finished.
 
         Args:
-            **inputs: Digests of everything else that is read: lists, source files, evaluation sets.
+            **inputs: Digests of all other inputs: lists, source files, evaluation sets.
 
         Returns:
             The counts of the stage if it is finished, otherwise None.
 
         Raises:
-            ConfigError: If the previous stage is not finished, or the folder holds the result of other settings or
-                another input and `redo` is not set.
+            ConfigError: If the previous stage is not finished, if the folder holds results of other settings or another
+                input and `redo` is not set, or if it holds files of something else.
         """
         before = {"before": stage_digest(self.source)} if self.source else {}
         plan = json.loads(json.dumps({"settings": current_config(self.settings), "inputs": before | inputs}))
         noted = next((p for p in (self.folder / SUMMARY, self.folder / PLAN) if p.is_file()), None)
         begun = json.loads(noted.read_text(encoding="utf-8")) if noted else plan
         changed = _changed_keys(plan, begun)
-        if changed and os.listdir(self.folder) != [PLAN]:  # a plan without any part is simply replaced
+        if changed and os.listdir(self.folder) != [PLAN]:  # if there is only a plan, it is replaced below
             if not self.redo:
                 raise ConfigError(
                     f"{self.folder} was made with other settings or from another input ({', '.join(changed)} differ):"
                     " add redo=true to make it again, or give another out=..."
                 )
-            trash = self.folder.with_name(".redone")  # half deleted under its own name, the folder could look finished
+            # Renamed first: if it were only half deleted under its own name, the folder could look finished.
+            trash = self.folder.with_name(".redone")
             shutil.rmtree(trash, ignore_errors=True)
             self.folder.rename(trash)
             shutil.rmtree(trash)
         elif noted and noted.name == SUMMARY and not changed:
             return begun["counts"]
         elif not noted and self.folder.is_dir() and any(self.folder.iterdir()):
-            raise ConfigError(f"{self.folder} holds files that no stage has written: give another out=...")
+            raise ConfigError(f"{self.folder} holds files that no stage has written. Give another out=...")
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self.folder / PLAN, plan)
         return None
@@ -128,10 +129,10 @@ class Stage:
     def map_parts(self, work: Callable[[pa.Table], Part]) -> Counter[str]:
         """Apply `work` to each part of the previous stage, and write the result as the part with the same number.
 
-        Parts that an interrupted run has finished are not made again, but are counted.
+        Parts that an interrupted run has already written are not made again, but their counts are included.
 
         Args:
-            work: Called in other processes: a function of a module, or a `partial` of one.
+            work: Called in other processes, so it must be a module-level function, or a `partial` of one.
 
         Returns:
             The sum of the counts of all parts.
@@ -139,7 +140,7 @@ class Stage:
         return self.map_inputs(partial(_on_table, work), self.source_parts())
 
     def map_inputs(self, work: Callable[[Any], Part], inputs: Sequence[Any]) -> Counter[str]:
-        """Do the same as `map_parts` for inputs of any kind that can be pickled."""
+        """Apply `work` to each of the inputs, which can be of any type that can be pickled (see `map_parts`)."""
         todo = {n: item for n, item in enumerate(inputs) if not self.part_path(n).exists()}
         job = partial(_write_result, self, work)
         with progress(self.folder.name, len(inputs), unit="pieces", show=self.show) as advance:
@@ -162,10 +163,10 @@ class Stage:
         _write_parquet(table, self.part_path(number))
 
     def finish(self, counts: Mapping[str, Any], **notes: Any) -> dict[str, Any]:
-        """Write `summary.json`, which marks the stage as finished: write plots and samples before.
+        """Write `summary.json`, which marks the stage as finished. Write plots and samples before this call.
 
         Args:
-            counts: What the stage returns.
+            counts: The counts of the stage.
             **notes: Further entries of the summary.
 
         Returns:
@@ -226,7 +227,7 @@ def stage_digest(folder: Path) -> str:
     except FileNotFoundError:
         stage = folder.name.partition("-")[2]
         raise ConfigError(
-            f"{folder} is not finished, and the next stage reads it: add {stage} to stages=[...], with the same out=..."
+            f"{folder} is not finished, but the next stage reads it. Add {stage} to stages=[...], with the same out=..."
         ) from None
 
 
@@ -243,8 +244,8 @@ def write_csv(table: pa.Table, path: Path) -> None:
 
 
 def _changed_keys(plan: Mapping[str, Any], begun: Mapping[str, Any]) -> list[str]:
-    """Return the settings and inputs that differ. A null setting that an older plan does not have is no difference."""
-    begun = current_config(begun)  # an earlier version may have had other names
+    """Return the settings and inputs that differ. A missing setting of an older plan counts as null."""
+    begun = current_config(begun)  # an earlier version may have used other names
     return sorted(
         key
         for section in plan
@@ -278,7 +279,7 @@ def _run_all(job: Callable[[int, Any], None], todo: Mapping[int, Any], processes
         for number, item in todo.items():
             yield job(number, item)
         return
-    # Ctrl-C is handled by this process alone; the others finish their part silently.
+    # Only this process handles Ctrl-C; the others finish their part.
     ignore_interrupt = (signal.SIGINT, signal.SIG_IGN)
     pool = ProcessPoolExecutor(
         processes, get_context("forkserver"), initializer=signal.signal, initargs=ignore_interrupt

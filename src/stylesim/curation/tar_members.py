@@ -1,4 +1,4 @@
-"""Read single members of a tar, in any order."""
+"""Read single members of a tar file, in any order."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 
 
 class TarMembers:
-    """The members of a tar by name, each read on its own.
+    """The members of a tar file by name.
 
-    A tar that is truncated or damaged half-way provides the members before the damage, and `complete` is False. The
-    members of a compressed tar are best read in order.
+    If the tar is truncated or damaged, the members before the damage can be read, and `complete` is False. Reading the
+    members of a compressed tar is fastest in order.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -38,7 +38,7 @@ class TarMembers:
         return list(self._ranges)
 
     def locator(self, name: str) -> str:
-        """Return a locator for `read_image_bytes`. In a plain tar it has an offset, so no other member is read."""
+        """Return a locator for `read_image_bytes`. In an uncompressed tar, its offset makes it fast to read."""
         offset, size = self._ranges[name]
         return f"{self.path}::{name}" if self.compressed else f"{self.path}::{offset}+{size}::{name}"
 
@@ -57,7 +57,11 @@ class TarMembers:
 
 
 def read_range(path: str, offset: int, size: int) -> bytes:
-    """Read `size` bytes of a file; raises EOFError if the file ends before them."""
+    """Read `size` bytes of a file from an offset.
+
+    Raises:
+        EOFError: If the file has fewer bytes.
+    """
     with open(path, "rb") as file:
         file.seek(offset)
         return _check_length(file.read(size), size)

@@ -1,1 +1,1 @@
-"""HTML pages, plots, galleries and tables that show what a run found."""
+"""HTML pages, plots, galleries and tables that show the results of runs."""

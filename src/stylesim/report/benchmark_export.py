@@ -22,7 +22,12 @@ from stylesim.report.text_tables import escape_latex, latex_table, markdown_tabl
 
 
 def write_benchmark(folder: Path, metrics: Sequence[str] = (MAIN_METRIC,), against: str | None = None) -> str:
-    """Write `benchmark.csv`, `.md`, `.tex` and `.png` into `folder`; the arguments are those of `read_benchmark`.
+    """Write `benchmark.csv`, `.md`, `.tex` and `.png` into `folder`. The errors are those of `read_benchmark`.
+
+    Args:
+        folder: Folder of a sweep, or any folder with run folders below it.
+        metrics: Columns of retrieval sets that are not in the paper.
+        against: The row with which the others are compared; by default the best one of each retrieval set.
 
     Returns:
         The Markdown text, followed by the names of the files.
@@ -40,7 +45,7 @@ def write_benchmark(folder: Path, metrics: Sequence[str] = (MAIN_METRIC,), again
 
 
 def benchmark_csv(table: BenchmarkTable) -> str:
-    """Return a line for each encoder and metric; fractions with all their digits."""
+    """Return a CSV with a line for each encoder and metric, in which fractions have all their digits."""
     lines = []
     for row in table.rows:
         for (name, metric), cell in row.cells.items():
@@ -51,7 +56,7 @@ def benchmark_csv(table: BenchmarkTable) -> str:
 
 
 def benchmark_markdown(table: BenchmarkTable) -> str:
-    """Return the metrics in percent, the comparison of the encoders, and what is missing."""
+    """Return the metrics in percent, the comparison of the encoders, and the missing results, as Markdown."""
     columns = ["encoder", *(f"{name} {metric_title(metric)}" for name, metric in table.columns)]
     cells = [[row.name, *(_markdown_cell(table, row, column) for column in table.columns)] for row in table.rows]
     common = f" Common to all runs: {' '.join(table.common_overrides)}." if table.common_overrides else ""
@@ -71,7 +76,7 @@ def benchmark_markdown(table: BenchmarkTable) -> str:
 
 
 def benchmark_latex(table: BenchmarkTable) -> str:
-    """Return a `tabular` for booktabs; the paper's values follow in parentheses, in a smaller size."""
+    """Return a `tabular` for booktabs, with the paper's values in parentheses and in a smaller size."""
     columns = [("", "encoder"), *((escape_latex(s), escape_latex(metric_title(m))) for s, m in table.columns)]
     cells = [
         [escape_latex(row.title), *(_latex_cell(table, row, column) for column in table.columns)] for row in table.rows

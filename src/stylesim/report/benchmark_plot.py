@@ -17,7 +17,7 @@ OURS, PAPER = PALETTE[0], "#c8372d"
 
 
 def plot_benchmark(table: BenchmarkTable, path: Path) -> None:
-    """Write a PNG with one panel for each retrieval set and one line for each encoder."""
+    """Write a PNG with one panel for each retrieval set and one row for each encoder."""
     panels = [
         (name, metric)
         for name, metric in table.columns

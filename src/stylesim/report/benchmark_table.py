@@ -1,6 +1,6 @@
 """Combine the run folders of a sweep into one table of encoders, beside the metrics of the CSD paper.
 
-It needs no model, so the table can be rebuilt at any time, also for a sweep that is unfinished or partly failed.
+This needs no model, so the table can be rebuilt at any time, even if runs of the sweep are unfinished or have failed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from stylesim.evaluation.statistics import PairedDifference
 
 MAIN_METRIC = "recall@1"
-"""The metric by which encoders are compared; it equals the paper's mAP@1."""
+"""The metric by which encoders are compared. It equals the paper's mAP@1."""
 
 Column = tuple[str, str]
 """A retrieval set and a metric."""
@@ -33,9 +33,9 @@ class BenchmarkCell:
     """One metric of one encoder, as a fraction.
 
     Attributes:
-        ours: What a run measured.
-        interval: Lower and upper bound of its 95 % bootstrap interval.
-        paper: What the paper reports.
+        ours: The value that a run measured.
+        interval: Lower and upper end of its 95 % bootstrap interval.
+        paper: The value that the paper reports.
     """
 
     ours: float | None = None
@@ -50,7 +50,7 @@ class BenchmarkCell:
 
 @dataclass(frozen=True)
 class BenchmarkRow:
-    """An encoder: its name, its title in the paper (the name if it is not there), and its metrics."""
+    """An encoder: its name, its title in the paper (its name if the paper does not have it), and its metrics."""
 
     name: str
     title: str
@@ -84,7 +84,7 @@ class BenchmarkTable:
         columns: Retrieval sets and metrics.
         rows: Encoders.
         comparisons: The encoders of each retrieval set compared with its best or with a chosen one.
-        missing: A sentence for each result that should be there and is not.
+        missing: A sentence for each result that is missing.
         common_overrides: Overrides that all runs share.
     """
 
@@ -111,8 +111,11 @@ def read_benchmark(folder: Path, metrics: Sequence[str] = (MAIN_METRIC,), agains
         metrics: Columns of retrieval sets that are not in the paper.
         against: The row with which the others are compared; by default the best one of each retrieval set.
 
+    Returns:
+        The table.
+
     Raises:
-        ConfigError: If there is no run, or none has any of `metrics`, or `against` is not a row.
+        ConfigError: If there is no run, if no run has any of `metrics`, or if `against` is not a row.
     """
     runs, paper = _RunsByRow(find_run_folders(folder)), paper_metrics()
     paper_columns = list(dict.fromkeys(column for _, cells in paper.values() for column in cells))
@@ -178,7 +181,7 @@ class _RunsByRow:
         return {(row, name): run for row, run in self.named for name in run.metrics}
 
     def sets(self, paper_sets: Sequence[str]) -> list[str]:
-        """Retrieval sets that have metrics, and those of the paper that were at least tried; the paper's first."""
+        """Return the retrieval sets that have metrics or belong to the paper and were tried, the paper's sets first."""
         tried = {run.data for run in self.runs}
         evaluated = dict.fromkeys(name for run in self.runs for name in run.metrics)
         of_paper = [name for name in paper_sets if name in tried or name in evaluated]
@@ -188,14 +191,17 @@ class _RunsByRow:
         return any(metric in run.metrics.get(name, {}) for run in self.runs)
 
     def per_query(self, row: str, name: str) -> pd.DataFrame | None:
-        """Metrics of each query, read once."""
+        """Return the metrics of each query, which are read from disk only once."""
         if (row, name) not in self._per_query:
             run = self.finished.get((row, name))
             self._per_query[row, name] = run.per_query(name) if run else None
         return self._per_query[row, name]
 
     def missing(self, sets: Sequence[str]) -> list[str]:
-        """Sentences for runs without metrics that no other run made up for, and for sets that a row never ran."""
+        """Return a sentence for each run without metrics and each set that a row did not run.
+
+        A run is left out if another run of the same row and data set has metrics.
+        """
         done = {(row, run.data) for row, run in self.named if run.metrics}
         tried = {(row, run.data) for row, run in self.named} | self.finished.keys()
         sentences = [
@@ -227,12 +233,12 @@ def _build_row(
 
 
 def _model(row: str) -> str:
-    """The model of a row's name, which may be followed by overrides."""
+    """Return the model of a row, whose name may also contain overrides."""
     return row.partition(" ")[0]
 
 
 def _sort_key(row: BenchmarkRow, paper: Sequence[str]) -> tuple[int, float, str]:
-    """The paper's encoders in its order, then the others, the best first."""
+    """Sort the paper's encoders in its order, then the others by their first metric, the best first."""
     if (model := _model(row.name)) in paper:
         return paper.index(model), 0.0, row.name
     first = next((cell.ours for cell in row.cells.values() if cell.ours is not None), -1.0)

@@ -23,7 +23,7 @@ class Section:
     """A titled part of a page.
 
     Attributes:
-        title: Plain text; also gives the anchor that the navigation links to.
+        title: Plain text, from which the anchor for the navigation is made.
         body: HTML, as `render` returns it.
         folded: Whether the section is closed until the reader opens it.
     """
@@ -43,7 +43,10 @@ def render(template: str, **values: Any) -> Markup:
 
     Args:
         template: File name in `templates/`, without `.jinja`.
-        values: What the template names; a name it uses that is missing is an error.
+        values: The variables of the template. A missing variable is an error.
+
+    Returns:
+        The HTML, which later templates do not escape again.
     """
     return Markup(_environment().get_template(f"{template}.jinja").render(values))
 
@@ -52,17 +55,20 @@ def write_page(path: Path | str, title: str, sections: Sequence[Section], *, sum
     """Write one HTML file that needs no network, no scripts and no other file.
 
     Args:
-        path: The file to write, atomically.
+        path: The file, which is written atomically.
         title: Plain text for the heading and the browser tab.
         sections: Parts of the page, in order.
-        summary: Plain text: the result in a few sentences; line breaks are kept.
+        summary: Plain text: the result in a few sentences. Line breaks are kept.
+
+    Returns:
+        The path of the file.
     """
     write_text(path, render("page.html", title=title, summary=summary, sections=sections))
     return Path(path)
 
 
 def image_uri(image: Image.Image, *, quality: int = 82) -> str:
-    """Return an image as a WebP data URI."""
+    """Return an image as a WebP data URI, with a quality from 0 to 100."""
     file = BytesIO()
     image.save(file, "WEBP", quality=quality, method=4)
     return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()

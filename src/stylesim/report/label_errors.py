@@ -1,4 +1,4 @@
-"""Find the labels that an encoder confuses: recall by label, and a confusion matrix of labels or movements."""
+"""Find out which labels an encoder confuses: recall by label, and a confusion matrix of labels or movements."""
 
 from __future__ import annotations
 
@@ -66,11 +66,14 @@ class ConfusionMatrix(NamedTuple):
 
 
 def read_movements(movements: str) -> Movements:
-    """Read a table of labels and movements; anything that is not the name of a table is returned as a glob.
+    """Read a table of labels and movements.
 
     Args:
         movements: A `.csv`, `.tsv` or `.parquet` file with the columns `artist` (or `label`) and `movement`, or a glob
             over tags such as `genre:*`.
+
+    Returns:
+        The movement of each label; or `movements` itself if it is a glob.
 
     Raises:
         ConfigError: If the table does not exist.
@@ -80,19 +83,22 @@ def read_movements(movements: str) -> Movements:
         return movements
     path = Path(movements).expanduser()
     if not path.is_file():
-        raise ConfigError(f"movements={movements}: the table does not exist. It needs the columns artist and movement.")
+        raise ConfigError(
+            f"movements must be an existing table with the columns artist and movement, or a glob over tags, got"
+            f" {movements}, which does not exist."
+        )
     table = read_table(path)
     label = next((column for column in ("artist", "label") if column in table), None)
     if label is None or "movement" not in table:
-        raise DataError(f"{path} needs the columns artist and movement; it has {', '.join(map(str, table))}.")
+        raise DataError(f"{path} must have the columns artist and movement, but it has {', '.join(map(str, table))}.")
     return dict(zip(table[label].astype(str), table["movement"].astype(str), strict=True))
 
 
 def nearest_neighbour_predictions(retrieval: RetrievalResult) -> list[Prediction]:
     """Predict the label of each query from its nearest neighbour.
 
-    Queries without a label are left out, and so are queries whose nearest neighbour has none. If images have several
-    labels, no single one can be predicted and the list is empty.
+    Queries are left out if they or their nearest neighbour have no label. If any image has several labels, no single
+    label can be predicted, and the list is empty.
     """
     queries, gallery = (
         label_values(side.items, retrieval.spec.relevant) for side in (retrieval.queries, retrieval.gallery)
@@ -108,7 +114,7 @@ def nearest_neighbour_predictions(retrieval: RetrievalResult) -> list[Prediction
 
 
 def errors_by_label(predictions: Sequence[Prediction]) -> list[LabelErrors]:
-    """Return the labels by ascending recall; with equal recall the one with more queries comes first."""
+    """Return the errors of each label, sorted by ascending recall, then by descending number of queries."""
     groups: dict[str, list[Prediction]] = defaultdict(list)
     for prediction in predictions:
         groups[prediction.label].append(prediction)
@@ -123,8 +129,8 @@ def errors_by_label(predictions: Sequence[Prediction]) -> list[LabelErrors]:
 def movements_of_labels(retrieval: RetrievalResult, movements: Movements) -> dict[str, str]:
     """Return the movement of each label, UNKNOWN if there is none.
 
-    With a glob it is the tag that most images of the label have. The result is empty if no image has such a tag, or if
-    these tags are the labels themselves.
+    If `movements` is a glob, the movement of a label is the matching tag that most of its images have. The result is
+    empty if no image has such a tag, or if these tags are the labels themselves.
     """
     if movements == retrieval.spec.relevant:
         return {}
@@ -147,10 +153,10 @@ def confusion_matrix(predictions: Sequence[Prediction], movements: Mapping[str, 
     """Count classes of queries against classes of their nearest neighbours.
 
     Args:
-        predictions: The labels to count.
+        predictions: The predictions to count.
         movements: The movement of each label, or empty. With movements, only wrong predictions are counted, by
-            movement: the diagonal holds those of another label in the right movement. Without, all predictions are
-            counted, by label.
+            movement; the diagonal counts those of another label in the correct movement. Without movements, all
+            predictions are counted, by label.
 
     Returns:
         The MAX_CLASSES most frequent classes, and OTHERS for the rest.
@@ -182,7 +188,7 @@ def plot_confusion_matrix(matrix: ConfusionMatrix, title: str) -> Figure:
     size = 2.6 + 0.3 * len(names)
     figure = new_figure(size + 0.6, size)
     axes = figure.add_subplot()
-    # From transparent to opaque, so that a cell suits a light and a dark page.
+    # From transparent to opaque, so that cells look right on light and dark pages.
     colours = LinearSegmentedColormap.from_list("share", [to_rgba(PALETTE[0], alpha) for alpha in (0, 1)])
     image = axes.imshow(share, cmap=colours, vmin=0, vmax=max(float(share.max()), 0.01))
     axes.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
@@ -203,5 +209,5 @@ def plot_confusion_matrix(matrix: ConfusionMatrix, title: str) -> Figure:
 
 
 def _tag_value(tag: str) -> str:
-    """A tag without its group: `artist:monet` becomes `monet`."""
+    """Return a tag without its group: `monet` for `artist:monet`."""
     return tag.rpartition(":")[2]

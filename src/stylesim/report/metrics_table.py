@@ -1,4 +1,4 @@
-"""Compare the metrics of several encoders in one table: rows for a page, Markdown and CSV."""
+"""Compare the metrics of several encoders in one table, for HTML pages, Markdown and CSV."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class MetricCell(NamedTuple):
 
 
 class ColumnGroup(NamedTuple):
-    """Columns of a `MetricsTable` under one heading, each with whether it holds text."""
+    """Columns of a `MetricsTable` under one heading: (name, whether the column holds text)."""
 
     title: str
     columns: list[tuple[str, bool]]
@@ -44,8 +44,8 @@ class ColumnGroup(NamedTuple):
 class MetricsTable:
     """Metrics by encoder; floats are shown with three decimals, and with a bar if they are fractions in [0, 1].
 
-    The highest value of each ranked float column is marked, in every row that shows the same digits. A column in which
-    no row has a value is not shown.
+    The highest value of each ranked float column is marked, in all rows that show the same digits. Columns without any
+    value are not shown.
 
     Attributes:
         rows: One mapping of column names to values for each encoder. Rows may lack columns.
@@ -132,7 +132,7 @@ class MetricsTable:
         return any(isinstance(row.get(name), str) for row in self.rows)
 
     def _is_fraction(self, name: str) -> bool:
-        """Whether all values of a column are in [0, 1], up to rounding errors."""
+        """Return whether all values of a column are in [0, 1], up to rounding errors."""
         values = [value for row in self.rows if isinstance(value := row.get(name), float)]
         return all(-1e-6 <= value <= 1 + 1e-6 for value in values)
 

@@ -47,7 +47,7 @@ class NeighbourRow:
 
 
 def choose_queries(retrieval: RetrievalResult, count: int, *, seed: int = 0, only_failures: bool = False) -> list[int]:
-    """Choose queries from all labels in turn; a third of them have a wrong nearest neighbour if so many exist.
+    """Choose queries from all labels in turn. A third of them have a wrong nearest neighbour, if there are so many.
 
     Args:
         retrieval: The evaluated retrieval set.
@@ -88,8 +88,8 @@ def neighbour_rows(
     Args:
         retrieval: The evaluated retrieval set.
         queries: Indices of queries.
-        thumbnails: Images by id; one that is missing is shown as an empty square.
-        k: Number of neighbours, at most.
+        thumbnails: Images by id. A missing image is shown as an empty square.
+        k: The largest number of neighbours.
     """
     query_labels, gallery_labels = _labels(retrieval, "queries"), _labels(retrieval, "gallery")
     query_ids, gallery_ids = retrieval.queries.ids, retrieval.gallery.ids
@@ -108,7 +108,7 @@ def neighbour_rows(
 
 
 def load_thumbnail(source: ImageLike | None, *, greyscale: bool = False) -> Image.Image | None:
-    """Open an image and crop it to a square of THUMBNAIL pixels; None if there is none or it cannot be read."""
+    """Open an image and crop it to a square of THUMBNAIL px. Return None if there is no image or it cannot be read."""
     try:
         image = None if source is None else open_image(source, short_side=THUMBNAIL)
     except CorruptSampleError:
@@ -119,11 +119,11 @@ def load_thumbnail(source: ImageLike | None, *, greyscale: bool = False) -> Imag
 
 
 def draw_contact_sheet(rows: Sequence[NeighbourRow], *, cell: int = 112) -> Image.Image:
-    """Draw the rows as one image, the query at the left, correct neighbours framed green and wrong ones red.
+    """Draw rows as one image: queries at the left, correct neighbours in a green frame and wrong ones in a red frame.
 
     Args:
-        rows: What to draw.
-        cell: Side of an image in pixels.
+        rows: The queries and their neighbours.
+        cell: Side of an image in px.
     """
     gap, caption = 10, 30
     columns = 1 + max((len(row.neighbours) for row in rows), default=0)
@@ -152,7 +152,7 @@ def _shorten(text: str, draw: ImageDraw.ImageDraw, font: Any, width: int) -> str
 
 
 def _labels(retrieval: RetrievalResult, side: str) -> list[str]:
-    """The labels of each image of a side as text, without their groups: `set:noto` becomes `noto`."""
+    """Return the labels of each query or gallery image as text, without their groups: `noto` for `set:noto`."""
     items = getattr(retrieval, side).items
     labels = []
     for values in label_values(items, retrieval.spec.relevant):

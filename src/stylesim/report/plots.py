@@ -30,8 +30,8 @@ def inline_svg(figure: Figure, *, salt: str) -> Markup:
     """Return a figure as an SVG element that takes the width of its parent and has no background.
 
     Args:
-        figure: Parts in the colour `INK` take the text colour of the page, so that they suit light and dark.
-        salt: Makes the element's ids unique among the figures of a page; equal figures get equal SVGs.
+        figure: The figure. Parts in the colour `INK` get the text colour of the page, which may be light or dark.
+        salt: A text that is unique on the page; it makes the ids in the SVG unique and reproducible.
     """
     import matplotlib
 

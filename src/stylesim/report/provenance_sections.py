@@ -1,4 +1,4 @@
-"""The sections that end every page: the encoder, the configuration, the provenance and the damaged images."""
+"""Build the last sections of every page: the encoder, the provenance, the configuration and the damaged images."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ ENCODER_FACTS = {"name": "name", "weights": "weights", "licence": "licence", "tr
 
 
 def provenance_sections(run_dir: Path, encoder: Mapping[str, Any], damaged: Sequence[tuple[str, str]]) -> list[Section]:
-    """Say what made the numbers of a page.
+    """Build the sections that say how the results of a page were made.
 
     Args:
-        run_dir: Folder of the run; its `config.yaml` and `provenance.json` are shown if they exist.
-        encoder: Facts about the encoder, as a descriptor set keeps them.
-        damaged: Names of images that could not be read, with the reasons.
+        run_dir: Folder of the run. Its `config.yaml` and `provenance.json` are shown if they exist.
+        encoder: Facts about the encoder: `meta["encoder"]` of a descriptor set.
+        damaged: (id, reason) of the images that could not be read.
     """
     facts = {title: encoder.get(key) or "unknown" for key, title in ENCODER_FACTS.items()}
     sections = [Section("Encoder", render("facts.html", facts=facts))]

@@ -1,4 +1,4 @@
-"""Read finished and unfinished run folders: what each evaluated, its metrics, or why it has none."""
+"""Read finished and unfinished run folders: what each run evaluated, and its metrics or why it has none."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 METRICS, PER_QUERY, ERROR = "metrics.json", "per_query.parquet", "error.txt"
 MODEL = "model"
-"""Name of the evaluated encoder in a run; its controls have names of their own."""
+"""Name of the evaluated encoder in the results of a run; controls have other names."""
 _NOT_OF_THE_ENCODER = ("data", "hydra", "launcher", "sweep", "device", "batch_size", "cache", "movements")
 """Overrides that do not change the encoder, only the images or how the run is executed."""
 
@@ -64,7 +64,7 @@ def find_run_folders(folder: Path) -> list[RunFolder]:
     runs = [run for file in sorted(folder.glob("**/.hydra/hydra.yaml")) if (run := _read_run_folder(file.parents[1]))]
     if not runs:
         raise ConfigError(
-            f"There is no run below {folder.absolute()}: give the folder of a sweep, such as"
+            f"There is no run below {folder.absolute()}. Give the folder of a sweep, such as"
             " multirun/DATE/TIME-evaluate."
         )
     return sorted(runs, key=lambda run: (run.path / METRICS).stat().st_mtime if run.metrics else 0.0)
@@ -74,8 +74,8 @@ def name_rows(runs: Sequence[RunFolder]) -> tuple[list[str], list[str]]:
     """Name the encoder of each run so that different encoders have different names.
 
     Returns:
-        For each run its model, followed by the overrides that not all runs have; and the overrides that all have. An
-        override of the data set counts as common if all runs on the same data set have it.
+        For each run, its model followed by those of its overrides that not all runs have; and the overrides that all
+        runs have. An override of the data set counts as common if all runs on the same data set have it.
     """
     common = set.intersection(*(set(run.encoder_overrides) for run in runs))
     common_by_data = {
@@ -93,11 +93,11 @@ def name_rows(runs: Sequence[RunFolder]) -> tuple[list[str], list[str]]:
 def write_per_query(folder: Path, results: Mapping[str, Mapping[str, RetrievalResult]]) -> None:
     """Write the metrics of each query to `per_query.parquet`: a row for each encoder, retrieval set and query.
 
-    Tables of several runs are made from these files.
+    `read_benchmark` reads these files to compute intervals and to compare encoders.
 
     Args:
         folder: The run folder.
-        results: Encoder, then retrieval set.
+        results: The results by encoder, then by retrieval set.
     """
     import pandas as pd
 
@@ -127,7 +127,7 @@ def _read_run_folder(folder: Path) -> RunFolder | None:
 
 
 def _read_metrics(folder: Path) -> tuple[dict[str, dict[str, float]], str]:
-    """The metrics of the evaluated encoder, or the reason why there are none."""
+    """Return the metrics of the evaluated encoder, or the reason why there are none."""
     if (error := folder / ERROR).is_file():
         return {}, error.read_text().strip()
     try:

@@ -40,10 +40,10 @@ from stylesim.report.provenance_sections import provenance_sections
 from stylesim.report.training_curves import training_curves
 
 QUERIES, FAILURES = 12, 6
-"""How many queries a gallery shows, and how many with a wrong nearest neighbour the section on errors shows."""
+"""Number of queries in a gallery, and of queries with a wrong nearest neighbour in the section on errors."""
 
 Results = Mapping[str, Mapping[str, RetrievalResult]]
-"""Encoder, then retrieval set; the evaluated encoder comes first, then its controls."""
+"""Results by encoder, then by retrieval set. The evaluated encoder comes first, then its controls."""
 
 log = logging.getLogger(__name__)
 
@@ -57,9 +57,9 @@ def write_run_report(
 
     Args:
         run_dir: Folder of the run.
-        results: What was evaluated. The table compares with the first control, if there is one.
-        movements: The movements by which wrong labels are summarised.
-        loggers: Lightning loggers.
+        results: The results of the evaluation. The table compares them with the first control, if there is one.
+        movements: The movements by which wrong labels are summarised (see `read_movements`).
+        loggers: Lightning loggers, which get the table and the contact sheets.
 
     Returns:
         The path of the page.
@@ -121,7 +121,7 @@ def _report_errors(
 ) -> Markup:
     """Write the wrong labels of a retrieval set to `folder` and return them as HTML.
 
-    There is nothing to report if all labels are right or images have several labels.
+    The HTML is empty if all labels are correct, or if images have several labels.
     """
     predictions = nearest_neighbour_predictions(retrieval)
     if all(prediction.correct for prediction in predictions):
@@ -150,20 +150,20 @@ def _confusion_title(name: str, predictions: list[Prediction], movement_of: Mapp
     if movement_of:
         pairs = [(movement_of.get(p.label, UNKNOWN), movement_of.get(p.predicted, UNKNOWN)) for p in wrong]
         same = sum(query == neighbour != UNKNOWN for query, neighbour in pairs)
-        title += f",\n{same / len(wrong):.1%} of these are of the right movement"
+        title += f",\n{same / len(wrong):.1%} of these are in the correct movement"
     return title
 
 
 def _named_roots(retrievals: Mapping[str, RetrievalResult]) -> dict[str, Root]:
-    """The roots of all retrieval sets by location, with the names under which their images were embedded."""
+    """Return the roots of all retrieval sets by location, with the names under which their images were embedded."""
     locations = {location for r in retrievals.values() for location in (*r.spec.query, *(r.spec.gallery or ()))}
     return {root.location: root for root in name_roots(sorted(locations))}
 
 
 def _galleries(retrieval: RetrievalResult, roots: Mapping[str, Root]) -> tuple[list[NeighbourRow], list[NeighbourRow]]:
-    """Rows of queries from all labels, and rows of failures.
+    """Return rows of queries from all labels, and rows of queries with a wrong nearest neighbour.
 
-    All images are found in one pass over the data, however large it is, since only a few are shown.
+    The few images that are shown are read in one pass over the data, however large it is.
     """
     queries, failures = choose_queries(retrieval, QUERIES), choose_queries(retrieval, FAILURES, only_failures=True)
     wanted = shown_ids(retrieval, [*queries, *failures])
@@ -177,7 +177,7 @@ def _galleries(retrieval: RetrievalResult, roots: Mapping[str, Root]) -> tuple[l
 
 
 def _summarise(results: Results) -> str:
-    """The recall of each retrieval set, on a line of its own if there are several."""
+    """Return the recall of each retrieval set, one per line if there are several."""
     names = list(next(iter(results.values())))
     if len(names) == 1:
         return f"The nearest neighbour has the right style for {_recall(results, names[0])}."
@@ -186,7 +186,7 @@ def _summarise(results: Results) -> str:
 
 
 def _recall(results: Results, name: str) -> str:
-    """The recall@1 of the evaluated encoder beside chance and the best control."""
+    """Return the recall@1 of the evaluated encoder beside chance and the best control, as text."""
     model, *controls = results
     metrics = results[model][name].metrics
     text = f"{metrics['recall@1']:.1%} of {metrics['queries']:,} queries (chance {metrics['chance_recall@1']:.1%}"
@@ -201,7 +201,7 @@ def _damaged_images(retrievals: Mapping[str, RetrievalResult]) -> list[tuple[str
 
 
 def _title(name: str) -> str:
-    """The name of a retrieval set in words."""
+    """Return the name of a retrieval set in words."""
     return name.replace("_", " ")
 
 

@@ -19,13 +19,13 @@ from stylesim.retrieval.descriptor_set import DescriptorSet
 from stylesim.scoring.style_score import StyleScore
 
 FindImages = Callable[[Collection[str]], Mapping[str, ImageLike]]
-"""Returns the images with the given ids, as far as they can be found."""
+"""A function that returns the images with the given ids; images that it cannot find are left out."""
 
 SHOWN = 36
-"""Generated images on the page: all, or this many, evenly spaced over the ranking."""
+"""The most generated images on the page. If there are more, they are evenly spaced over the ranking."""
 
 NEIGHBOURS = 10
-"""Most similar reference works shown beside each."""
+"""The number of most similar reference works beside each generated image."""
 
 VARIANTS = {
     "gss": ("mean of ⟨g, r̄⟩", "General Style Similarity: each image with the prototype r̄, the mean of the works"),
@@ -64,7 +64,10 @@ def write_score_report(
         run_dir: Folder of the run.
         score: The scores.
         sets: The compared descriptors, `generated` and `reference`.
-        find: How to find the images of either set.
+        find: A function for each set that finds its images by id.
+
+    Returns:
+        The path of the page.
     """
     sections = [Section("Score", _scale(score) + _readings(score))]
     if len(score.per_label):
@@ -87,10 +90,13 @@ def summary(score: StyleScore, sets: Mapping[str, DescriptorSet]) -> str:
     text = f"{images} a style similarity of {format_number(score.metrics['gss'])} to {reference}{bounds}."
     same, different, others = score.reference_similarities
     if not score.labels_matched and len(others):
-        text += f" The reference works have {format_number(others.mean())} among each other."
+        text += (
+            f" For comparison, the similarity of the reference works to each other is {format_number(others.mean())}."
+        )
     if len(same) and (score.labels_matched or len(different)):
-        text += f" The reference works have {format_number(same.mean())} to other works of their label"
-        text += f" and {format_number(different.mean())} to those of other labels." if len(different) else "."
+        text += f" For comparison, reference works have a similarity of {format_number(same.mean())} to other works of"
+        text += " the same label"
+        text += f" and {format_number(different.mean())} to works of other labels." if len(different) else "."
     if score.unmatched_labels:
         text += f" Not scored, because no work has their label: {', '.join(score.unmatched_labels[:8])}."
     return text + _summarise_labels(score)
@@ -113,14 +119,14 @@ def _summarise_labels(score: StyleScore) -> str:
 
 
 def _scale(score: StyleScore) -> Markup:
-    """The score among the scores of single images and of the works themselves."""
+    """Draw the score beside the scores of single images and of the works themselves."""
     same, different, others = score.reference_similarities
     distributions = []
     if score.labels_matched or len(different):
         distributions.append(Distribution("Works and other labels", different, "--soft"))
         distributions.append(Distribution("Works of one label", same, "--correct"))
     if not score.labels_matched:
-        distributions.append(Distribution("Works among each other", others, "--ink"))
+        distributions.append(Distribution("Works and other works", others, "--ink"))
     distributions.append(Distribution("Generated images", score.per_image["gss"].to_numpy(), "--accent"))
     return score_scale(distributions, score.metrics["gss"], score.intervals.get("gss"))
 
@@ -140,10 +146,10 @@ def _readings(score: StyleScore) -> Markup:
 
 
 def _labels(score: StyleScore) -> Markup:
-    """Each label with its score, the similarity of its own works, and the most similar other label."""
+    """Return the table of labels: the score, the similarity of the label's own works, the most similar other label."""
     rows = [
         {LABEL_COLUMNS[name]: value for name, value in line.items() if name in LABEL_COLUMNS and value == value}
-        for line in score.per_label.to_dict("records")  # value == value: without NaN
+        for line in score.per_label.to_dict("records")  # value == value leaves out NaN
     ]
     columns = [heading for name, heading in LABEL_COLUMNS.items() if any(heading in row for row in rows)]
     table = render("metrics_table.html", table=MetricsTable(rows, columns=columns, unranked=("*",)))
@@ -177,7 +183,7 @@ def _gallery(score: StyleScore, find: Mapping[str, FindImages]) -> Markup:
 
 
 def _reference_work(pair: Mapping[Any, Any], found: Mapping[str, ImageLike], label: str | None) -> ShownImage:
-    """A work; it is correct if it has the label of the generated image, which is unknown without one."""
+    """Return a reference work. It is correct if it has the label of the generated image; None if there is no label."""
     id, labels = pair["reference"], pair["reference_label"]
     correct = None if label is None else label in labels.split("|")
     return ShownImage(id, labels or Path(id).stem, load_thumbnail(found.get(id)), pair["similarity"], correct)

@@ -1,4 +1,4 @@
-"""Draw a score on the scale that gives it a meaning: among distributions of similarities of the same corpus."""
+"""Draw a score on a scale that gives it a meaning: beside distributions of similarities from the same corpus."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Distribution(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """Measures of the drawing, in units of its view box."""
+    """Dimensions of a drawing, in units of its view box."""
 
     name: str
     width: int
@@ -37,25 +37,25 @@ class Layout(NamedTuple):
     """Left end of the scale."""
     right: int
     top: int
-    """Height of the head, where the score is written."""
+    """Height of the top area, in which the score is written."""
     step: int
     """Height of a distribution with its caption."""
     peak: int
-    """Height of the peak of a density."""
+    """Height of the peak of a density curve."""
 
 
 LAYOUTS = (
     Layout("wide", width=1000, left=236, right=976, top=78, step=92, peak=62),
     Layout("narrow", width=420, left=12, right=408, top=70, step=104, peak=56),
 )
-"""The page shows the first one on a screen and the second one on a phone, with captions above the densities."""
+"""The page shows the first layout on wide screens, and the second one, with captions above the curves, on phones."""
 
 
 def score_scale(distributions: Sequence[Distribution], value: float, interval: tuple[float, float] | None) -> Markup:
-    """Draw a line at a score, and a band over its interval, across distributions with their medians.
+    """Draw a vertical line at a score and a band over its interval, across distributions to compare it with.
 
     Args:
-        distributions: Drawn as densities from top to bottom, each with its median and its middle 90 %.
+        distributions: Drawn as density curves from top to bottom, each with its median and its middle 90 %.
         value: The score.
         interval: Its 95 % interval, if there is one.
 
@@ -76,7 +76,7 @@ def _geometry(
     interval: tuple[float, float] | None,
     ticks: Sequence[float],
 ) -> dict[str, Any]:
-    """Where the template puts everything."""
+    """Return the coordinates of all elements for the template."""
 
     def x(value: float) -> float:
         return layout.left + (layout.right - layout.left) * (value - ticks[0]) / (ticks[-1] - ticks[0])
@@ -114,7 +114,7 @@ def _outline(
     x: Callable[[float], float],
     ticks: Sequence[float],
 ) -> str:
-    """The density as an SVG path; empty if all values are equal."""
+    """Return the density curve as an SVG path; empty if all values are equal."""
     if not values.std() > 0:
         return ""
     grid = np.linspace(ticks[0], ticks[-1], 361)
@@ -123,7 +123,7 @@ def _outline(
 
 
 def _density(values: Float[np.ndarray, " n"], grid: Float[np.ndarray, " p"]) -> Float[np.ndarray, " p"]:
-    """A Gaussian kernel density (Silverman's bandwidth) of the binned values, scaled to a peak of 1."""
+    """Return a Gaussian kernel density (Silverman's bandwidth) of the binned values, scaled to a peak of 1."""
     step = grid[1] - grid[0]
     low, high = np.quantile(values, (0.25, 0.75))
     bandwidth = 0.9 * min(values.std(), (high - low) / 1.34 or np.inf) * len(values) ** -0.2
@@ -133,7 +133,7 @@ def _density(values: Float[np.ndarray, " n"], grid: Float[np.ndarray, " p"]) -> 
 
 
 def _ticks(values: Sequence[float]) -> list[float]:
-    """At most ten round numbers, from at or below the least value to at or above the greatest."""
+    """Return at most ten round numbers that enclose all values."""
     low, high = min(values), max(values)
     step = next(s for s in TICK_STEPS if (high - low) / s <= 8)
     first, last = int(np.floor(low / step)), int(np.ceil(high / step))

@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 
 
 def write_score_tables(run_dir: Path, style_score: StyleScore, sets: Mapping[str, DescriptorSet]) -> None:
-    """Write `score.json` with all metrics, and `per_image.csv`, `pairs.csv` and `labels.csv` (if there are labels)."""
+    """Write `score.json` with all metrics, and `per_image.csv`, `pairs.csv` and `labels.csv` (if there are labels).
+
+    Args:
+        run_dir: The run folder.
+        style_score: The scores.
+        sets: The compared descriptors, `generated` and `reference`.
+    """
     style_score.per_image.to_csv(run_dir / "per_image.csv", index=False)
     style_score.pairs.to_csv(run_dir / "pairs.csv", index=False)
     if len(style_score.per_label):
@@ -40,7 +46,7 @@ def write_score_tables(run_dir: Path, style_score: StyleScore, sets: Mapping[str
 
 
 def flat_metrics(style_score: StyleScore) -> dict[str, float]:
-    """Return every metric under a name of its own, such as `label/<label>/gss`, for a sweep to compare."""
+    """Return all metrics under unique names such as `label/<label>/gss`, so that a sweep can compare them."""
     metrics = dict(style_score.metrics)
     for name, (low, high) in style_score.intervals.items():
         metrics |= {f"{name}/low": low, f"{name}/high": high}

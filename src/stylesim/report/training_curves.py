@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 SAMPLES_SEEN = "samples_seen"
 PROBE_METRICS = re.compile(r"/((content_|chance_)?recall@1|map@(?!1$)\d+)$")
-"""Metrics of a probe that are plotted, a few of the dozens it logs (`map@1` equals `recall@1`)."""
+"""The metrics of a probe that are plotted; it logs dozens. `map@1` is left out, because it equals `recall@1`."""
 MAX_POINTS = 600
-"""Longer curves are averaged down to about this many points."""
+"""The largest number of points of a curve; neighbouring points of longer curves are averaged."""
 
 
 def training_curves(metrics_csv: Path | str) -> Markup:
@@ -39,9 +39,14 @@ def training_curves(metrics_csv: Path | str) -> Markup:
 
 
 def read_training_log(metrics_csv: Path | str) -> pd.DataFrame:
-    """Read the log, indexed by samples seen; a row without that count takes it from its step.
+    """Read the log of a training run.
 
-    If a resumed run logged a step twice, the last value counts.
+    Args:
+        metrics_csv: The file that Lightning's CSVLogger has written.
+
+    Returns:
+        The logged values, indexed by samples seen. A row without this number gets it by interpolation between steps;
+        if no row has it, the index is the step. If a resumed run logged a step twice, the last value is used.
 
     Raises:
         DataError: If the file is missing or has no steps.
@@ -62,7 +67,7 @@ def read_training_log(metrics_csv: Path | str) -> pd.DataFrame:
 
 
 def _group(columns: Sequence[str]) -> dict[str, list[str]]:
-    """Columns by the title of their panel: losses first, then probes, then the rest."""
+    """Group columns by the title of their panel: losses first, then probes, then the rest."""
     panels: dict[str, list[str]] = {}
     for column in columns:
         group, _, name = column.partition("/")
@@ -99,7 +104,7 @@ def _draw_panel(title: str, table: pd.DataFrame, columns: Sequence[str]) -> Mark
 
 
 def _draw_curve(axes: Axes, x: np.ndarray, y: np.ndarray, label: str, colour: str) -> None:
-    """Draw points joined by lines, or for 60 points and more a faint line and its moving average."""
+    """Draw points connected by lines, or from 60 points on a faint line and its moving average."""
     x, y = x[~np.isnan(y)], y[~np.isnan(y)]
     if len(x) > MAX_POINTS:
         parts = np.array_split(np.arange(len(x)), MAX_POINTS)

@@ -80,7 +80,7 @@ def test_the_largest_copy_is_kept_with_the_tags_of_all(done: tuple[dict[str, Any
         "before": 15,
         "images": 7,
         "unreadable": 2,
-        "undescribed": 1,
+        "not_embedded": 1,
         "contaminated": 1,
         "contaminated_held-out": 1,
         "near_duplicates": 2,
@@ -92,7 +92,7 @@ def test_the_largest_copy_is_kept_with_the_tags_of_all(done: tuple[dict[str, Any
     }
     assert expected.items() <= counts.items()
     assert counts["before"] - counts["images"] == sum(
-        counts[name] for name in ("unreadable", "undescribed", "contaminated", "near_duplicates", "same_pixels")
+        counts[name] for name in ("unreadable", "not_embedded", "contaminated", "near_duplicates", "same_pixels")
     )
 
 
@@ -126,7 +126,7 @@ def test_every_dropped_image_is_named_with_its_reason(done: tuple[dict[str, Any]
         "1-copy": "the pixels of 1",
         "2-pixels": "the pixels of 2",
         "3": "contaminated: within 0.95 of held-out",
-        "blank": "undescribed: its descriptor is not finite, or zero",
+        "blank": "not embedded: its descriptor is not finite, or zero",
         "url": "no image: only its URL is known",
     }
 

@@ -14,9 +14,13 @@ CONTAMINATION = "contamination.json"
 
 
 def checked_against(root: str | Path) -> list[str]:
-    """Return what a folder of training data was cleared of, one sentence for each evaluation set.
+    """Return which evaluation sets a folder of training data was cleared of.
 
-    The list is empty if the folder has no note, or is remote.
+    Args:
+        root: The folder.
+
+    Returns:
+        One sentence for each evaluation set. Empty if the folder has no note, or is remote.
 
     Raises:
         DataError: If the note cannot be read.
@@ -33,7 +37,7 @@ def checked_against(root: str | Path) -> list[str]:
         return []
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
-            f"{file} cannot be read ({error!r}): copy it again from the folder where the shards were made."
+            f"{file} cannot be read ({error!r}). Copy it again from the folder in which the shards were made."
         ) from error
 
 
@@ -44,10 +48,10 @@ def write_note(
     sets: Mapping[str, Mapping[str, int]],
     whiten: int | None = None,
 ) -> None:
-    """Write the note.
+    """Write the note (`contamination.json`).
 
     Args:
-        folder: Where to write it.
+        folder: The folder to write it into.
         encoder: The entry `encoder` of the metadata of a descriptor set: name, weights and preprocessing.
         threshold: The inner product above which an image was dropped.
         sets: For each evaluation set, its number of `images` and how many training images were `dropped`.

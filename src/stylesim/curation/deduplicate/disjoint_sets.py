@@ -1,4 +1,4 @@
-"""Connected components of pairs that arrive in batches, in memory that grows only with the number of nodes."""
+"""Find connected components of pairs that arrive in batches, in memory that grows only with the number of nodes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from jaxtyping import Int
 
 
 class DisjointSets:
-    """The connected components of `n` nodes: a union-find forest whose roots are the least node of their component.
+    """The connected components of `n` nodes: a union-find forest in which each root is the smallest node of its tree.
 
     scipy's `connected_components` needs all pairs in memory at once, and there may be far more pairs than nodes.
     """
@@ -16,9 +16,10 @@ class DisjointSets:
         self.parents: Int[np.ndarray, " n"] = np.arange(n)
 
     def join(self, left: Int[np.ndarray, " p"], right: Int[np.ndarray, " p"]) -> None:
-        """Add edges between `left` and `right`.
+        """Add an edge between each node of `left` and the node of `right` at the same position.
 
-        Each round attaches a root to the least root that it shares an edge with, until every edge lies in one tree.
+        Each round attaches every root to the smallest root that it shares an edge with, until both ends of each edge
+        are in the same tree.
         """
         while len(left):
             left, right = self._roots(left), self._roots(right)
@@ -27,12 +28,12 @@ class DisjointSets:
             np.minimum.at(self.parents, right, left)
 
     def labels(self) -> Int[np.ndarray, " n"]:
-        """Return the least node of each node's component."""
+        """Return the smallest node of each node's component."""
         return self._roots(np.arange(len(self.parents)))
 
     def _roots(self, nodes: Int[np.ndarray, " p"]) -> Int[np.ndarray, " p"]:
         roots = self.parents[nodes]
         while not np.array_equal(above := self.parents[roots], roots):
             roots = above
-        self.parents[nodes] = roots  # path compression: long chains are walked only once
+        self.parents[nodes] = roots  # path compression, so that long chains are followed only once
         return roots

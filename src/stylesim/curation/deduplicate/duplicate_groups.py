@@ -1,4 +1,4 @@
-"""Compare descriptors: which images are near those of another set, and which form groups of near-duplicates."""
+"""Find out which images are near-duplicates of another set's images, and which are near-duplicates of each other."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stylesim.curation.deduplicate.disjoint_sets import DisjointSets
 BINS = 50
 """Bins of the histogram of similarities."""
 SAVE_EVERY = 1 << 31
-"""Comparisons between two saves of the state: some seconds of work."""
+"""Number of comparisons after which the state is saved again; they take some seconds."""
 
 
 def rows_near_any(
@@ -37,7 +37,7 @@ class DuplicateGroups(NamedTuple):
     """The connected components of the near-duplicate pairs."""
 
     labels: Int[np.ndarray, " n"]
-    """The first row of each row's component."""
+    """For each row, the first row of its component."""
     similarities: Int[np.ndarray, " BINS"]
     """A histogram of the similarities of all pairs, in equal bins from the threshold to 1."""
     counts: dict[str, Any]
@@ -54,17 +54,21 @@ def group_duplicates(
 ) -> DuplicateGroups:
     """Return the connected components of all pairs above the threshold.
 
-    Rows with the same perceptual hash are also considered as pairs. This adds nothing to an exact search, and adds to
-    an index what it has missed; the counts `same_hash` and `same_hash_confirmed` show how reliable the hash is.
+    Rows with the same perceptual hash are also considered as pairs. This adds nothing to an exact search, but finds
+    some of the pairs that an index misses. The counts `same_hash` and `same_hash_confirmed` show how reliable the hash
+    is.
 
     Args:
         descriptors: One per image, L2-normalised.
         hashes: The perceptual hash of each image (see `difference_hash`).
-        clean: Which rows to consider.
+        clean: Which rows to consider: those of images that are not near an evaluation set.
         threshold: The inner product above which two images are near-duplicates.
         index: None for an exact search, otherwise the kind of approximate index.
-        state_file: Where to save the state of an exact search, which an interrupted run continues from.
+        state_file: File for the state of an exact search, from which an interrupted run continues.
         show: Whether to show progress.
+
+    Returns:
+        The components, a histogram of the similarities, and counts for the summary of the stage.
     """
     from stylesim.core.devices import pick_device
     from stylesim.retrieval.similar_pairs import confirm_pairs, indexed_pairs, pairs_above
@@ -112,7 +116,7 @@ def _save_state(file: Path, sets: DisjointSets, histogram: Int[np.ndarray, " BIN
 def _pairs_of_equal_hash(
     hashes: Int[np.ndarray, " n"], clean: Bool[np.ndarray, " n"]
 ) -> tuple[Int[np.ndarray, " p"], Int[np.ndarray, " p"]]:
-    """Pair each clean row with the next one of the same hash: a chain is enough to connect them all."""
+    """Pair each clean row with the next one that has the same hash; such a chain connects all of them."""
     rows = np.flatnonzero(clean)
     rows = rows[np.argsort(hashes[rows], kind="stable")]
     same = hashes[rows[:-1]] == hashes[rows[1:]]

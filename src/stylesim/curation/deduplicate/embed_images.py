@@ -40,11 +40,11 @@ class StageImages:
 
 
 class ImageEmbedder:
-    """Embeds sets of images into folders. The encoder is loaded only if one of them is not finished yet.
+    """Embeds sets of images into folders. The encoder is loaded only if one of the folders is not finished yet.
 
     Args:
-        make: Makes the encoder.
-        checkpoint: Weights of a training run to use instead; None uses `make`.
+        make: A function that makes the encoder.
+        checkpoint: Weights of a training run to use instead. None uses `make`.
         show: Whether to show progress.
     """
 
@@ -82,7 +82,7 @@ class ImageEmbedder:
 
 
 def require_trained(encoder: StyleEncoder) -> StyleEncoder:
-    """Return the encoder.
+    """Return the encoder if its head is trained.
 
     Raises:
         WeightsError: If its head was never trained.
@@ -98,14 +98,14 @@ def require_trained(encoder: StyleEncoder) -> StyleEncoder:
 def whitening(
     descriptors: Float[np.ndarray, "n d"], axes: int
 ) -> Callable[[Float[np.ndarray, "m d"]], Float[np.ndarray, "m r"]]:
-    """Return a function that whitens descriptors: unit variance along the principal axes of these, then unit length.
+    """Return a function that scales descriptors to unit variance along the principal axes, and then to unit length.
 
     Args:
         descriptors: The descriptors to fit the axes on.
         axes: The number of principal axes.
 
     Raises:
-        ConfigError: If there are no more descriptors than axes: whitened, they would all be equally similar.
+        ConfigError: If there are too few descriptors: after whitening, all of them would be equally similar.
     """
     from stylesim.retrieval.pca import fit_pca
 

@@ -23,30 +23,34 @@ class EmbeddedCorpus:
     """The n images of the previous stage and their m descriptors: images with equal pixels share a descriptor."""
 
     table: pa.Table
-    """`id`, `image`, `tags`."""
-    prints: pa.Table
+    """The columns `id`, `image` and `tags`."""
+    fingerprints: pa.Table
     """The fingerprints, one row for each image."""
-    described: DescriptorSet
+    embedded: DescriptorSet
     rows: Int[np.ndarray, " m"]
     """The image that each descriptor was made from."""
     representatives: Int[np.ndarray, " n"]
-    """Of the images with the same pixels, the one to embed (the least id); -1 for an unreadable image."""
+    """For each image, the row of the image that is embedded for it: of all images with the same pixels, the one with
+    the smallest id. -1 if the image is unreadable."""
 
     @property
     def descriptor_rows(self) -> Int[np.ndarray, " n"]:
-        """The descriptor of each image, or -1."""
+        """The row of each image's descriptor; -1 if it has none."""
         descriptor_rows = np.full(len(self.table) + 1, -1)  # the last element stands for representative -1
         descriptor_rows[self.rows] = np.arange(len(self.rows))
         return descriptor_rows[self.representatives]
 
     def fingerprint(self, column: str) -> Int[np.ndarray, " m"]:
         """Return a column of the fingerprints for each descriptor."""
-        return self.prints[column].take(pa.array(self.rows)).to_numpy().astype(np.int64)
+        return self.fingerprints[column].take(pa.array(self.rows)).to_numpy().astype(np.int64)
 
     def keepers(self, labels: Int[np.ndarray, " m"]) -> Int[np.ndarray, " m"]:
-        """Return for each descriptor the one of its component whose image is kept: the largest, ties by id."""
+        """Return, for each descriptor, the descriptor of the image of its component that is kept.
+
+        This is the image with the most pixels, and of several the one with the smallest id.
+        """
         area = self.fingerprint("width") * self.fingerprint("height")
-        rank = np.argsort(np.argsort(np.array(self.described.ids, dtype=str), kind="stable"))
+        rank = np.argsort(np.argsort(np.array(self.embedded.ids, dtype=str), kind="stable"))
         order = np.lexsort((rank, -area, labels))
         first = np.flatnonzero(np.diff(labels[order], prepend=-1))
         keeper = np.full(len(labels), -1)
@@ -67,20 +71,20 @@ def embed_corpus(stage: Stage, embedder: ImageEmbedder) -> EmbeddedCorpus:
     if substage.begin() is None:
         substage.finish(substage.map_parts(fingerprints))
     parts = [pq.read_table(path).replace_schema_metadata() for path in part_paths(substage.folder)]
-    prints = pa.concat_tables([FINGERPRINTS.empty_table(), *parts])
-    representatives = _representatives(prints)
+    fingerprint_table = pa.concat_tables([FINGERPRINTS.empty_table(), *parts])
+    representatives = _representatives(fingerprint_table)
     unique = np.flatnonzero(representatives == np.arange(len(representatives)))
     chosen = table.take(pa.array(unique))
     images = StageImages(chosen["id"].to_pylist(), chosen["image"].to_pylist())
-    described = embedder(images, stage.folder / "descriptors")
-    rows = unique[described.items["position"].to_numpy(np.int64)]
-    return EmbeddedCorpus(table, prints, described, rows, representatives)
+    embedded = embedder(images, stage.folder / "descriptors")
+    rows = unique[embedded.items["position"].to_numpy(np.int64)]
+    return EmbeddedCorpus(table, fingerprint_table, embedded, rows, representatives)
 
 
-def _representatives(prints: pa.Table) -> Int[np.ndarray, " n"]:
-    representatives = np.full(len(prints), -1)
-    order = np.argsort(np.array(prints["id"].to_pylist(), dtype=str), kind="stable")
-    pixels = prints["pixels"].to_pylist()
+def _representatives(fingerprint_table: pa.Table) -> Int[np.ndarray, " n"]:
+    representatives = np.full(len(fingerprint_table), -1)
+    order = np.argsort(np.array(fingerprint_table["id"].to_pylist(), dtype=str), kind="stable")
+    pixels = fingerprint_table["pixels"].to_pylist()
     first: dict[str, int] = {}
     for row in order.tolist():
         if pixels[row] is not None:

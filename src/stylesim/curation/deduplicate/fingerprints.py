@@ -1,4 +1,4 @@
-"""Digests and a perceptual hash of an image, which identify exact copies before any network is run."""
+"""Compute digests and a perceptual hash of each image, which identify exact copies without a network."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FINGERPRINTS = pa.schema(
         ("width", pa.int32()),
         ("height", pa.int32()),
         ("bytes", pa.string()),  # the first 32 hex digits of the SHA-256 of the file
-        ("pixels", pa.string()),  # the same of the size and the decoded pixels
+        ("pixels", pa.string()),  # the same for the image size and the decoded pixels
         ("hash", pa.int64()),
         ("reason", pa.string()),  # why the image cannot be read, otherwise null
     ]
@@ -28,7 +28,7 @@ FINGERPRINTS = pa.schema(
 
 
 def fingerprints(table: pa.Table) -> Part:
-    """Compute the fingerprints of a part's images, in its order. Images are fully decoded, so that damage is found."""
+    """Compute the fingerprints of the images of a part, in order. They are fully decoded, so that damage is found."""
     rows = [
         {"id": name} | _fingerprint(image)
         for name, image in zip(table["id"].to_pylist(), table["image"].to_pylist(), strict=True)

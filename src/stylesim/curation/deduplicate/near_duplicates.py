@@ -1,4 +1,4 @@
-"""Stage 4: keep one image of each group of near-duplicates, and none that an evaluation set contains."""
+"""Stage 4: keep one image of each group of near-duplicates, and drop images that an evaluation set contains."""
 
 # pyright: reportAttributeAccessIssue=false
 # pyarrow generates its compute functions when it is imported.
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LARGEST, MEMBERS_SHOWN = 10, 9
-"""Components on the contact sheet, and images of each next to the one that is kept: those least similar to it."""
+"""Number of components on the contact sheet, and of images shown beside the one that is kept (the least similar)."""
 
 
 def deduplicate(
@@ -71,9 +71,9 @@ def deduplicate(
         The counts of the stage.
 
     Raises:
-        ConfigError: If a setting is out of range, or as `Stage.begin` does.
+        ConfigError: If a setting is out of range; also as for `Stage.begin` and `build_ann_index`.
         WeightsError: If the head of the encoder was never trained.
-        DataError: If an evaluation set is missing or empty, or as `embed` and `build_ann_index` do.
+        DataError: If an evaluation set is missing or empty; also as for `embed`.
     """
     check_ranges(threshold, whiten)
     sets = _as_lists(evaluation)
@@ -84,8 +84,8 @@ def deduplicate(
         return done
     embedder = ImageEmbedder(encoder, checkpoint, stage.show)
     corpus = embed_corpus(stage, embedder)
-    transform = whitening(corpus.described.descriptors, whiten) if whiten and len(corpus.described) else np.asarray
-    vectors = transform(corpus.described.descriptors)
+    transform = whitening(corpus.embedded.descriptors, whiten) if whiten and len(corpus.embedded) else np.asarray
+    vectors = transform(corpus.embedded.descriptors)
     near, set_counts = {}, {}
     for name, roots in sets.items():
         gallery = embedder.embed_roots(roots, stage.folder / "evaluation" / name)
@@ -103,7 +103,7 @@ def deduplicate(
     _write_previews(stage, corpus, vectors, groups, keepers, threshold)
     sizes = np.bincount(groups.labels[clean])
     sizes = sizes[sizes > 1]
-    readable = corpus.prints["bytes"].drop_null()
+    readable = corpus.fingerprints["bytes"].drop_null()
     counts = {"before": len(reasons), "images": reasons.count(None)}
     counts |= {outcome: int(mask.sum()) for outcome, mask in outcomes.items()}
     counts |= groups.counts | {"components": len(sizes), "largest_component": int(sizes.max(initial=0))}
@@ -111,7 +111,7 @@ def deduplicate(
     counts |= {f"contaminated_{name}": one["dropped"] for name, one in set_counts.items()}
     _warn_if_implausible(counts, threshold, stage.folder)
     if sets and len(vectors):
-        write_note(stage.folder, corpus.described.meta["encoder"], threshold, set_counts, whiten)
+        write_note(stage.folder, corpus.embedded.meta["encoder"], threshold, set_counts, whiten)
     return stage.finish(counts, component_sizes=dict(zip(*_size_counts(sizes), strict=True)))
 
 
@@ -139,7 +139,7 @@ def check_ranges(threshold: float, whiten: int | None) -> None:
             f"deduplicate.threshold must be an inner product in [-1, 1], got {threshold}; 0.8 suits SSCD."
         )
     if whiten is not None and whiten < 2:
-        raise ConfigError(f"deduplicate.whiten must be null or at least 2 axes (128, say), got {whiten}.")
+        raise ConfigError(f"deduplicate.whiten must be null or an integer of at least 2, such as 128, got {whiten}.")
 
 
 def _as_lists(evaluation: Mapping[str, str | Sequence[str]] | None) -> dict[str, list[str]]:
@@ -147,27 +147,27 @@ def _as_lists(evaluation: Mapping[str, str | Sequence[str]] | None) -> dict[str,
 
 
 def _warn_if_implausible(counts: Mapping[str, int], threshold: float, folder: Path) -> None:
-    """Warn if more than half of the images were dropped as near-duplicates, which is true of hardly any corpus."""
+    """Warn if more than half of the images were dropped as near-duplicates, which is rarely correct."""
     if counts["near_duplicates"] > counts["before"] / 2:
         logger.warning(
             f"{counts['near_duplicates']:,} of {counts['before']:,} images were dropped as near-duplicates; the largest"
             f" component has {counts['largest_component']:,} images. deduplicate.threshold={threshold:g} may be too low"
-            f" for this encoder: look at {folder / 'largest.png'}. 0.8 is the threshold of SSCD; other encoders need a"
-            " higher one, or deduplicate.whiten=128."
+            f" for this encoder: look at {folder / 'largest.png'}. The default of 0.8 is for SSCD; other encoders need"
+            " a higher threshold, or deduplicate.whiten=128."
         )
 
 
 def _outcomes(
     corpus: EmbeddedCorpus, keepers: Int[np.ndarray, " m"]
 ) -> tuple[Int[np.ndarray, " n"], dict[str, Bool[np.ndarray, " n"]]]:
-    """Return the image that each image is merged into (-1: none), and a mask of the images dropped for each cause."""
+    """Return the image into which each image is merged (-1 if none), and masks of the images dropped by cause."""
     descriptor_rows, own = corpus.descriptor_rows, np.arange(len(corpus.table))
     # The kept descriptor of each image; -1 if the image has no descriptor or is near an evaluation set.
     kept = np.append(keepers, -1)[descriptor_rows]
     targets = np.append(corpus.rows, -1)[kept]
     return targets, {
         "unreadable": corpus.representatives < 0,
-        "undescribed": (corpus.representatives >= 0) & (descriptor_rows < 0),
+        "not_embedded": (corpus.representatives >= 0) & (descriptor_rows < 0),
         "contaminated": (descriptor_rows >= 0) & (kept < 0),
         "near_duplicates": (kept >= 0) & (kept != descriptor_rows),
         "same_pixels": (kept >= 0) & (kept == descriptor_rows) & (targets != own),
@@ -183,14 +183,14 @@ def _reasons(
 ) -> list[str | None]:
     """Return why each image is dropped; None if it is kept."""
     ids, descriptor_rows = corpus.table["id"].to_pylist(), corpus.descriptor_rows
-    unreadable, damaged = corpus.prints["reason"].to_pylist(), dict(corpus.described.damaged)
+    unreadable, damaged = corpus.fingerprints["reason"].to_pylist(), dict(corpus.embedded.damaged)
 
     def evaluation_set(row: int) -> str:
         return next(name for name, rows in near.items() if rows[descriptor_rows[row]])
 
     explain: dict[str, Callable[[int], str]] = {
         "unreadable": lambda row: unreadable[row],
-        "undescribed": lambda row: f"undescribed: {damaged[ids[corpus.representatives[row]]]}",
+        "not_embedded": lambda row: f"not embedded: {damaged[ids[corpus.representatives[row]]]}",
         "contaminated": lambda row: f"contaminated: within {threshold:g} of {evaluation_set(row)}",
         "near_duplicates": lambda row: f"near-duplicate of {ids[targets[row]]}",
         "same_pixels": lambda row: f"the pixels of {ids[targets[row]]}",
@@ -205,12 +205,12 @@ def _reasons(
 def _write_parts(
     stage: Stage, corpus: EmbeddedCorpus, targets: Int[np.ndarray, " n"], reasons: Sequence[str | None]
 ) -> None:
-    """Write the parts, with merged tags and with the sizes that the files really have."""
+    """Write the parts with merged tags, and with the sizes measured from the files instead of those in the metadata."""
     merged, start = merge_tags(corpus.table, targets), 0
     for number, part in enumerate(stage.source_parts()):
         table = pq.read_table(part).replace_schema_metadata()
         here = slice(start, start + len(table))
-        for name, source in (("tags", merged), ("width", corpus.prints), ("height", corpus.prints)):
+        for name, source in (("tags", merged), ("width", corpus.fingerprints), ("height", corpus.fingerprints)):
             table = table.set_column(table.column_names.index(name), name, source[name][here])
         reason = pa.array(reasons[here], pa.string())
         kept, dropped = table.filter(pc.is_null(reason)), pa.table({"id": table["id"], "reason": reason})
@@ -234,8 +234,8 @@ def _write_previews(
     file = stage.folder / "similarities.png"
     plot_curves(file, histogram, x="inner product", y="pairs", scale=("linear", "log"), steps=True)
 
-    ids = corpus.described.ids
-    locators = corpus.described.items["source"].tolist()
+    ids = corpus.embedded.ids
+    locators = corpus.embedded.items["source"].tolist()
     sheet = []
     for label in np.argsort(-sizes, kind="stable")[:LARGEST]:
         if sizes[label] < 2:

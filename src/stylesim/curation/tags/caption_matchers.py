@@ -1,7 +1,7 @@
 """Find names in captions: as whole words with the longest match, or as the published tag strings imply.
 
-Many captions are matched at once, as one joined text: an automaton of all spellings (Aho and Corasick, 1975) passes
-over it once, and a caption that names nobody costs no Python code.
+Many captions are joined and matched together: an automaton of all spellings (Aho and Corasick, 1975) passes once over
+the text, so Python code runs only for the captions that contain a name.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from stylesim.curation.tags.vocabulary import Spelling, Vocabulary
 class ExactMatcher:
     """Find the spellings of a vocabulary as whole words, regardless of case, accents and punctuation.
 
-    If one match lies inside another, only the longer one counts: "Rembrandt Peale" is not Rembrandt. A name is not
+    If one match is inside another, only the longer one counts: "Rembrandt Peale" is not Rembrandt. A name is not
     matched across a comma: "a study for a video, art of the nineties" is not video art.
     """
 
@@ -87,14 +87,14 @@ def _automaton(entries: Iterable[tuple[str, Any]]) -> Any:
 
 
 def _lengths(name: str, spelling: Spelling) -> tuple[int, int, str]:
-    """Return the letters from the start of the name to the end of the spelling, the letters after the name, the tag."""
+    """Return the length from the start of the name to the end of the spelling, the length after the name, the tag."""
     words = name.split()
     after = words[len(words) - spelling.after :]
     return len(" ".join(words[spelling.before :])), len("".join(f" {word}" for word in after)), spelling.tag
 
 
 def _by_encoding(captions: Sequence[str]) -> Iterator[list[int]]:
-    """Yield the numbers of the ASCII captions, and those of all others: `words_of` is fast on each group."""
+    """Yield the numbers of the ASCII captions, then those of all others, because `words_of` is faster for ASCII."""
     is_ascii = [caption.isascii() for caption in captions]
     for wanted in (True, False):
         if numbers := [n for n, ascii in enumerate(is_ascii) if ascii is wanted]:
@@ -107,9 +107,9 @@ def _caption_ends(text: str) -> Iterator[int]:
 
 
 def _longest(matches: list[tuple[int, int, str]]) -> list[str]:
-    """Return the tags of the matches (start, negative end, tag) that do not lie inside another match."""
+    """Return the tags of the matches (start, negative end, tag) that are not inside another match."""
     if len(matches) > 1:
-        matches.sort()  # by start, longest first: a match that ends no later than one before it lies inside that one
+        matches.sort()  # by start, longest first: a match is inside an earlier one if it does not end after it
         furthest, tags = 1, []
         for _, end, tag in matches:
             if end < furthest:

@@ -29,16 +29,16 @@ _ARTICLE = re.compile(r"^(a|an|the)\s+|\s+of$", re.IGNORECASE)  # of "a photo" a
 def words(text: str) -> list[str]:
     """Return the words of a text, split at every character that is not a letter or a digit.
 
-    Case, accents and compatibility forms (ﬁ, ａ) are folded. An apostrophe splits as well, so that "Van Gogh's"
-    contains the words of "Van Gogh"; `&` becomes "and".
+    Case, accents and compatibility forms (ﬁ, ａ) are normalised. An apostrophe also separates words, so that "Van
+    Gogh's" contains the words of "Van Gogh"; `&` becomes "and".
     """
     return [word for word in words_of([text.replace(BREAK, " ")]) if word != COMMA]
 
 
 def words_of(texts: Sequence[str]) -> list[str]:
-    """Return the words of many texts in one list, with BREAK between texts and COMMA where a text has one.
+    """Return the words of many texts in one list, with BREAK between texts and COMMA for each comma.
 
-    This is fast if all texts are ASCII, or if none is.
+    ASCII texts have a faster path, so pass them separately from others.
     """
     joined = f" {BREAK} ".join(texts)
     if joined.isascii():

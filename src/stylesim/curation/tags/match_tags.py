@@ -30,7 +30,7 @@ SAMPLES = 200
 
 
 class MatcherSettings(NamedTuple):
-    """What a matcher is built from; hashable, and small enough to be sent to other processes."""
+    """The settings of a matcher: hashable, and small enough to be sent to other processes."""
 
     matching: Matching = "exact"
     surnames: Surnames = "cued"
@@ -72,8 +72,8 @@ def match_tags(
 
     Args:
         stage: The folder to write to.
-        matching: exact finds whole words, the longest match and aliases; reference does what the published tag strings
-            imply.
+        matching: exact matches whole words, prefers the longest match and knows aliases; reference matches as the
+            published tag strings imply.
         surnames: When a surname alone counts; cued: only beside a word such as "by" or "style".
         given: Keep the tags that the source already has, add to them, or replace them.
         artists: Text file with one name per line; null uses clip-interrogator's list.
@@ -87,7 +87,7 @@ def match_tags(
         The counts of the stage.
 
     Raises:
-        ConfigError: If a list is missing, or as `Stage.begin` does.
+        ConfigError: If a list is missing; also as for `Stage.begin`.
     """
     settings = MatcherSettings(matching, surnames, artists, mediums, movements, aliases, cued, stop)
     lists = sha256_of_text(json.dumps(settings.lists(), sort_keys=True))
@@ -151,7 +151,7 @@ def _write_previews(stage: Stage, images: Mapping[str, int]) -> None:
 
 
 def _sample_captions(paths: Sequence[Path]) -> pa.Table:
-    """Return the first captions of each part, SAMPLES in total, for inspection by eye."""
+    """Return the first captions of each part, SAMPLES in total, for visual inspection."""
     per_part = -(-SAMPLES // max(len(paths), 1))
     tables = [pq.read_table(path, columns=["id", "caption", "tags"]).slice(0, per_part) for path in paths[:SAMPLES]]
     table = pa.concat_tables([t.replace_schema_metadata() for t in tables])

@@ -12,15 +12,18 @@ from stylesim.core.errors import ConfigError
 from stylesim.curation.tags.caption_words import without_article
 
 KINDS = {"medium": "mediums.txt", "movement": "movements.txt", "artist": "artists.txt"}
-"""The kinds of tags, and the file of clip-interrogator that lists each. A name on two lists belongs to the first:
-"digital art" is a medium, and "Bauhaus" a movement."""
+"""The kinds of tags, and the file of clip-interrogator with the names of each kind. A name on two lists belongs to the
+first of them: "digital art" is a medium, and "Bauhaus" is a movement."""
 
 
 def read_name_lists(paths: Mapping[str, str | None]) -> dict[str, list[str]]:
     """Read the names of each kind.
 
     Args:
-        paths: The user's own file for a kind. A kind without one uses the list of clip-interrogator.
+        paths: The user's own file for each kind. A kind without a file uses the list of clip-interrogator.
+
+    Returns:
+        The names of each kind.
 
     Raises:
         ConfigError: If a file or the package clip-interrogator is missing, or a file contains no name.
@@ -38,7 +41,7 @@ def read_list(path: str | Path) -> list[str]:
         text = Path(path).expanduser().read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"{path} cannot be read as a list of names ({error}): give a UTF-8 text file with one name per line."
+            f"{path} cannot be read as a list of names ({error}). Give a UTF-8 text file with one name per line."
         ) from error
     return _lines(text, str(path))
 

@@ -1,4 +1,4 @@
-"""The tags of a table as (row, tag) pairs: the form in which they are counted, filtered and merged."""
+"""Convert the tags of a table to (row, tag) pairs and back, to count, filter and merge them."""
 
 # pyright: reportAttributeAccessIssue=false
 # pyarrow generates its compute functions when it is imported.
@@ -28,7 +28,13 @@ def unique_pairs(rows: Int[np.ndarray, " t"], tags: pa.Array) -> tuple[Int[np.nd
 
 
 def set_tags(table: pa.Table, rows: Int[np.ndarray, " t"], tags: pa.Array) -> pa.Table:
-    """Return the table with these tags instead of its own; `rows` must be sorted."""
+    """Return the table with its tags replaced.
+
+    Args:
+        table: The table.
+        rows: The row of each tag, in ascending order.
+        tags: The tags.
+    """
     ends = np.bincount(rows, minlength=len(table)).cumsum()
     column = pa.ListArray.from_arrays(pa.array(np.concatenate([[0], ends]), pa.int32()), tags)
     return table.set_column(table.column_names.index("tags"), "tags", column)

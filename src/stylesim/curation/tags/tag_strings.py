@@ -1,4 +1,4 @@
-"""Read tags from a column in whatever form it has: lists, JSON or Python lists as text, or separated names."""
+"""Read tags from a column in any of these forms: lists, JSON or Python lists as text, or separated names."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class TagFormat(NamedTuple):
     """How the tags of a column are written."""
 
     separator: str
-    """For the rows that are not lists."""
+    """The separator in rows that are not lists."""
     counts: dict[str, int]
-    """How many rows have which form."""
+    """The number of rows of each form."""
 
     def __str__(self) -> str:
         return ", ".join(f"{count:,} rows of {form}" for form, count in self.counts.items()) or "no tags"
@@ -35,16 +35,18 @@ class TagFormat(NamedTuple):
 def detect_tag_format(rows: Iterable[Row], known: Mapping[str, str], column: str) -> TagFormat:
     """Determine how the tags of a whole column are written.
 
-    Of all separators, the one that yields the most `known` names is used for text. Rows may differ in whether they are
-    lists.
+    Some rows may be lists and others text. For text, the separator that gives the most `known` names is chosen.
 
     Args:
         rows: The values of the column.
         known: The tags by the `published_form` of their names.
-        column: What the error message calls the column.
+        column: The name of the column for the error message.
+
+    Returns:
+        The separator, and the number of rows of each form.
 
     Raises:
-        DataError: If rows are neither lists nor text (the message quotes the first of them), or if no separator yields
+        DataError: If rows are neither lists nor text (the message quotes the first of them), or if no separator gives
             a known name.
     """
     counts: Counter[str] = Counter()
@@ -61,8 +63,8 @@ def detect_tag_format(rows: Iterable[Row], known: Mapping[str, str], column: str
         counts[form] += 1
     if damaged or (texts and not hits):
         raise DataError(
-            f"{column}: {len(damaged) or counts['text']:,} rows hold no tags that can be read: expected a JSON list, a"
-            f" Python list, or names from the lists separated by {', '.join(SEPARATORS.values())}."
+            f"{column}: {len(damaged) or counts['text']:,} rows hold no tags that can be read. Expected a JSON list, a"
+            f" Python list, or known names with one of these separators: {', '.join(SEPARATORS.values())}."
             f" First {describe_rows(iter(damaged or texts))}"
         )
     separator = max(SEPARATORS, key=lambda sign: hits[sign]) if hits else ","
@@ -71,7 +73,7 @@ def detect_tag_format(rows: Iterable[Row], known: Mapping[str, str], column: str
 
 
 def read_tags(row: Row, separator: str) -> list[str]:
-    """Return the tags of one row of a column whose format is known."""
+    """Return the tags of one row, given the separator of its column."""
     form, tags = _read_list(row)
     names = tags[0].split(separator) if form == "text" else tags
     return [stripped for name in names if (stripped := name.strip())]

@@ -1,4 +1,4 @@
-"""Derive the spellings of each name, and the tag that each spelling stands for."""
+"""Derive the spellings of each name, and the tag that belongs to each spelling."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ POSSESSIVE = ("", " s")
 
 
 class Spelling(NamedTuple):
-    """What a sequence of words in a caption stands for."""
+    """The meaning of a sequence of words in a caption."""
 
     tag: str
-    """Empty for a stop phrase: it stands for nothing, and hides the names inside it."""
+    """Empty for a stop phrase, which has no tag and prevents matches of the names inside it."""
     before: int = 0
     """How many words at the start are not part of the name: 1 for the "by" of "by Mucha"."""
     after: int = 0
@@ -32,10 +32,10 @@ class Spelling(NamedTuple):
 
 
 class Vocabulary(NamedTuple):
-    """What captions are searched for."""
+    """All spellings that captions are searched for."""
 
     spellings: dict[str, Spelling]
-    """By the words of the spelling (see `caption_words.words_of`), joined with single spaces."""
+    """The keys are the words of the spelling (see `caption_words.words_of`), joined with single spaces."""
     published: dict[str, str]
     """The tag of each name in the form of the published tag strings."""
 
@@ -52,18 +52,18 @@ class Lists(NamedTuple):
     aliases: Sequence[str] = ()
     """Lines `name: another, and another`. A line whose name is on no list is ignored."""
     cued: Sequence[str] = ()
-    """The same for spellings that are also ordinary words: they count only as an author's name (CUES, POSSESSIVE)."""
+    """The same for spellings that are also ordinary words; they count only beside CUES or with a POSSESSIVE."""
     stop: Sequence[str] = ()
-    """Spellings that stand for nothing. One of several words hides the names inside it: nothing is found in "van gogh
-    museum"."""
+    """Spellings without a tag. A stop phrase of several words prevents matches of the names inside it, so nothing is
+    found in "van gogh museum"."""
 
 
 def build_vocabulary(lists: Lists, surnames: Surnames) -> Vocabulary:
     """Return all names with all their spellings.
 
-    Spellings that follow by rule are added if no other tag claims them: the plural of a medium; "JMW Turner", "J.
-    Turner" and "William Turner" for an artist with these names; "Herring, Jr." with its comma; and the surname of an
-    artist.
+    Besides the listed names, spellings are derived by rules: the plural of a medium; "JMW Turner", "J. Turner" and
+    "William Turner" for an artist with these first names; "Herring, Jr." with its comma; and the surname of an artist.
+    A derived spelling that fits more than one tag is not used.
 
     Args:
         lists: The names, aliases and stop phrases.
@@ -96,7 +96,7 @@ def _tags_by_name(lists: Lists) -> dict[str, str]:
     """Return the tag of each name and alias."""
     tags: dict[str, str] = {}
     for kind, listed in lists.names.items():
-        # Of two spellings with the same words, the one with more accents is the more careful one.
+        # Of two spellings with the same words, the one with more accents is more likely to be correct.
         for text in sorted(listed, key=lambda text: sum(c.isalpha() and not c.isascii() for c in text), reverse=True):
             tags.setdefault(phrase(text), make_tag(kind, text))
     for line in lists.aliases:  # the line of an alias has the preferred spelling of the name
@@ -118,7 +118,7 @@ def _aliases(lines: Sequence[str], tags: Mapping[str, str]) -> Iterator[tuple[st
 
 
 def _variants(name: str, tag: str, known: set[str], surnames: Surnames) -> Iterator[tuple[str, Spelling]]:
-    """Yield other ways to write one name of a tag. A surname that is `known` as something else is not used alone."""
+    """Yield other spellings of one name of a tag. A surname that is also another `known` name is not used alone."""
     if "color" in name:
         yield name.replace("color", "colour"), Spelling(tag)
     if tag.startswith("medium:") and not name.endswith("s"):
