@@ -19,6 +19,7 @@ from stylesim.encoders.frozen_encoder import feature_count
 from stylesim.encoders.preprocessing import Preprocessing
 from stylesim.encoders.rebuild import rebuildable
 from stylesim.encoders.style_encoder import Provenance
+from stylesim.encoders.weights.clip_activation import Activation, clip_activation
 from stylesim.encoders.weights.locate import find_weights
 from stylesim.encoders.weights.published import KNOWN_WORDS
 from stylesim.encoders.weights.weight_formats import WeightFile, load_strictly, read_weights
@@ -31,6 +32,7 @@ def csd_clip(
     weights: str = "clip",
     image_size: int = 224,
     content_head: bool = False,
+    activation: Activation | None = None,
     cache_dir: str | None = None,
 ) -> CSDEncoder:
     """Build CSD as published, on CLIP's visual tower.
@@ -42,6 +44,8 @@ def csd_clip(
             CSD weights, ViT-L-14 only), `random`, or a file.
         image_size: Image size in pixels, a multiple of the patch size. Position embeddings are interpolated if needed.
         content_head: Whether to add the adversarial content head.
+        activation: Activation of the transformer blocks: `quickgelu` (OpenAI's CLIP and the released CSD), `gelu` (most
+            weights of open_clip and LAION), or None for what the weights state. A warning says if they do not.
         cache_dir: Folder of downloaded weights.
 
     Raises:
@@ -52,11 +56,14 @@ def csd_clip(
     check_image_size(shape, image_size)
     found = find_weights(KNOWN_WORDS["csd_clip"], weights, architecture, cache_dir)
     file = read_weights(found.path) if found.path else None
-    tower, proj = clip_tower(shape, image_size)
-    provenance = Provenance(f"CSD {shape.name}", weights, found.digest, found.licence, trained_head=False)
+    activation = clip_activation(activation, found, file, shape.name)
+    tower, proj = clip_tower(shape, image_size, activation)
+    name = f"CSD {shape.name}{', GELU' if activation == 'gelu' else ''}"
+    provenance = Provenance(name, weights, found.digest, found.licence, trained_head=False)
     encoder = CSDEncoder(tower, proj, proj if content_head else None, clip_preprocessing(image_size), provenance)
     if file:
         encoder.load_weight_file(file)
+    encoder.config = {"activation": activation}
     return encoder
 
 

@@ -16,6 +16,7 @@ Built = TypeVar("Built", bound=StyleEncoder)
 def rebuildable(factory: Callable[Arguments, Built]) -> Callable[Arguments, Built]:
     """Decorate a factory to record its `_target_` and all arguments in the encoder's `config`, as Hydra writes them.
 
+    A factory that resolves an argument (the activation that a weight file states) puts its value into `config` itself.
     The key `_card_` of a configuration in conf/model (see `stylesim.encoders.catalogue`) is ignored.
     """
     signature = inspect.signature(factory)
@@ -27,7 +28,8 @@ def rebuildable(factory: Callable[Arguments, Built]) -> Callable[Arguments, Buil
         bound.apply_defaults()
         encoder = factory(*args, **kwargs)
         arguments = {name: plain(value) for name, value in bound.arguments.items()}
-        encoder.config = {"_target_": f"{factory.__module__}.{factory.__qualname__}", **arguments}
+        target = f"{factory.__module__}.{factory.__qualname__}"
+        encoder.config = {"_target_": target, **arguments, **(encoder.config or {})}
         return encoder
 
     build.builds_encoder = True  # type: ignore[attr-defined]  a checkpoint may name it as its model

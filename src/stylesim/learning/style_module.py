@@ -200,6 +200,7 @@ class StyleModule(lightning.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["samples_seen"] = self.samples_seen
+        checkpoint["encoder_config"] = self.encoder.config  # the activation of a CLIP tower is not in its tensors
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.samples_seen = checkpoint["samples_seen"]

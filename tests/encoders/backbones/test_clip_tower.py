@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -15,8 +17,10 @@ TINY = SHAPES["ViT-test"]
 CUSTOM = {"width": 48, "layers": 3, "heads": 4, "patch": 7, "image": 28, "embed": 20}
 
 
-def independent_tower(state: dict[str, torch.Tensor], images: torch.Tensor, heads: int) -> torch.Tensor:
-    """`ln_post(class token)` of a pre-norm transformer with QuickGELU, attention written out."""
+def independent_tower(
+    state: dict[str, torch.Tensor], images: torch.Tensor, heads: int, activation: str = "quickgelu"
+) -> torch.Tensor:
+    """`ln_post(class token)` of a pre-norm transformer, attention and activation written out."""
 
     def norm(x: torch.Tensor, name: str) -> torch.Tensor:
         return F.layer_norm(x, x.shape[-1:], state[f"{name}.weight"], state[f"{name}.bias"], 1e-5)
@@ -33,22 +37,23 @@ def independent_tower(state: dict[str, torch.Tensor], images: torch.Tensor, head
         mixed = (attention @ v).transpose(1, 2).flatten(2)
         x = x + mixed @ state[f"{block}.attn.out_proj.weight"].T + state[f"{block}.attn.out_proj.bias"]
         h = norm(x, f"{block}.ln_2") @ state[f"{block}.mlp.c_fc.weight"].T + state[f"{block}.mlp.c_fc.bias"]
-        h = h * torch.sigmoid(1.702 * h)
+        h = h * (torch.sigmoid(1.702 * h) if activation == "quickgelu" else (1 + torch.erf(h / 2**0.5)) / 2)
         x = x + h @ state[f"{block}.mlp.c_proj.weight"].T + state[f"{block}.mlp.c_proj.bias"]
         layer += 1
     return norm(x[:, 0], "ln_post")
 
 
+@pytest.mark.parametrize("activation", ["quickgelu", "gelu"])
 @pytest.mark.parametrize("architecture", ["ViT-test", CUSTOM])
-def test_features_equal_an_independent_implementation(architecture: str | dict[str, int]):
+def test_features_equal_an_independent_implementation(architecture: str | dict[str, int], activation: Any):
     torch.manual_seed(0)
     shape = vit_shape(architecture)
-    encoder = csd_clip(architecture=architecture, weights="random", image_size=shape.image)
+    encoder = csd_clip(architecture=architecture, weights="random", image_size=shape.image, activation=activation)
     with torch.no_grad():
         for parameter in encoder.backbone.parameters():  # zero biases would hide one that is not loaded
             parameter.add_(0.05 * torch.randn_like(parameter))
     images = torch.randn(3, 3, shape.image, shape.image)
-    features = independent_tower(encoder.backbone.state_dict(), images, shape.heads)
+    features = independent_tower(encoder.backbone.state_dict(), images, shape.heads, activation)
     torch.testing.assert_close(encoder.features(images), features, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(
         encoder(images), F.normalize(features @ encoder.style_head, dim=-1), atol=1e-5, rtol=1e-5

@@ -172,8 +172,8 @@ def test_url_is_downloaded_into_the_cache_once(
         assert locate(source).read_bytes() == content
         assert len(server.requests) == 1
         words = {"official": source, "random": None}
-        assert find_weights(words, "official") == (locate(source), digest_of(content), "CC-BY-NC-4.0")
-        assert find_weights(words, "random") == (None, None, None)
+        assert find_weights(words, "official") == (locate(source), digest_of(content), "CC-BY-NC-4.0", None)
+        assert find_weights(words, "random") == (None, None, None, None)
     assert caplog.text.count("The licence of the weights of net is CC-BY-NC-4.0: no commercial use.") == 1
 
 

@@ -15,8 +15,15 @@ MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 
 
-def clip_tower(shape: ViTShape, image_size: int) -> tuple[nn.Module, Float[Tensor, "f d"]]:
-    """Build open_clip's tower with QuickGELU and random weights.
+def clip_tower(
+    shape: ViTShape, image_size: int, activation: str = "quickgelu"
+) -> tuple[nn.Module, Float[Tensor, "f d"]]:
+    """Build open_clip's tower with random weights.
+
+    Args:
+        shape: Width, depth, heads and patch size.
+        image_size: Image size in pixels.
+        activation: `quickgelu`, with which OpenAI trained, or `gelu` (see `stylesim.encoders.weights.clip_activation`).
 
     Returns:
         The tower without its projection, and the projection.
@@ -31,7 +38,7 @@ def clip_tower(shape: ViTShape, image_size: int) -> tuple[nn.Module, Float[Tenso
         heads=shape.heads,
         mlp_ratio=4.0,
         output_dim=shape.embed,
-        act_layer=QuickGELU,
+        act_layer=nn.GELU if activation == "gelu" else QuickGELU,
         norm_layer=LayerNorm,
     )
     proj = tower.proj

@@ -13,6 +13,7 @@ from stylesim.core.errors import WeightsError
 from stylesim.encoders.preprocessing import Preprocessing
 from stylesim.encoders.weights.locate import locate
 from stylesim.encoders.weights.published import LITE0
+from stylesim.encoders.weights.weight_formats import require_numbers
 
 TIMM_NAME = "tf_efficientnet_lite0"
 
@@ -30,7 +31,9 @@ def lite0_network(weights: Mapping[str, Tensor] | None = None) -> nn.Module:
 
     network = timm.create_model(TIMM_NAME, pretrained=False).eval()
     if weights is not None:
-        network.load_state_dict(from_lite_package(weights, network))
+        renamed = from_lite_package(weights, network)
+        require_numbers(renamed, network.state_dict(), "The EfficientNet-Lite0 file")
+        network.load_state_dict(renamed)
     for module in network.modules():
         children = list(module.named_children())
         for (conv_name, conv), (norm_name, norm) in pairwise(children):

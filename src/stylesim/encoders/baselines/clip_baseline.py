@@ -14,6 +14,7 @@ from stylesim.encoders.baselines.frozen_baseline import by_preset
 from stylesim.encoders.frozen_encoder import FrozenEncoder
 from stylesim.encoders.rebuild import rebuildable
 from stylesim.encoders.style_encoder import Provenance
+from stylesim.encoders.weights.clip_activation import Activation, clip_activation
 from stylesim.encoders.weights.locate import find_weights
 from stylesim.encoders.weights.published import KNOWN_WORDS
 from stylesim.encoders.weights.weight_formats import WeightFile, load_strictly, read_weights
@@ -26,6 +27,7 @@ def clip_vit(
     weights: str = "official",
     preset: Literal["authors", "reference"] = "authors",
     image_size: int | None = None,
+    activation: Activation | None = None,
     cache_dir: str | None = None,
 ) -> FrozenEncoder:
     """Build CLIP's image encoder (Radford et al. 2021) with CLIP's preprocessing.
@@ -37,6 +39,8 @@ def clip_vit(
             `reference`: the class token of the last block, before both (768-d and 1024-d), which the published CSD
             code calls CLIP.
         image_size: Image size in pixels; None means the native size. Position embeddings are interpolated if needed.
+        activation: Activation of the transformer blocks: `quickgelu` (OpenAI's CLIP and the released CSD), `gelu` (most
+            weights of open_clip and LAION), or None for what the weights state. A warning says if they do not.
         cache_dir: Folder of downloaded weights.
 
     Raises:
@@ -48,15 +52,19 @@ def clip_vit(
     found = find_weights(KNOWN_WORDS["clip_vit"], weights, architecture, cache_dir)
     before_norm = by_preset(preset, authors=False, reference=True)
     check_image_size(shape, size)
+    file = read_weights(found.path) if found.path else None
+    activation = clip_activation(activation, found, file, shape.name)
     tower: Any
-    tower, proj = clip_tower(shape, size)
+    tower, proj = clip_tower(shape, size, activation)
     tower.proj = nn.Parameter(proj)
-    if found.path:
-        _load_clip(tower, read_weights(found.path))
+    if file:
+        _load_clip(tower, file)
     if before_norm:
         tower.ln_post, tower.proj = nn.Identity(), None
-    provenance = Provenance(f"CLIP {shape.name}", weights, found.digest, found.licence)
-    return FrozenEncoder(tower, clip_preprocessing(size), provenance)
+    name = f"CLIP {shape.name}{', GELU' if activation == 'gelu' else ''}"
+    encoder = FrozenEncoder(tower, clip_preprocessing(size), Provenance(name, weights, found.digest, found.licence))
+    encoder.config = {"activation": activation}
+    return encoder
 
 
 def _load_clip(tower: nn.Module, file: WeightFile) -> None:

@@ -62,7 +62,9 @@ def gda_clip(
         WeightsError: If the weights cannot be obtained or do not fit.
         ConfigError: If the mapper is unknown.
     """
-    build = partial(clip_vit, architecture="ViT-B-32", image_size=image_size, cache_dir=cache_dir)
+    build = partial(
+        clip_vit, architecture="ViT-B-32", image_size=image_size, activation="quickgelu", cache_dir=cache_dir
+    )
     return mapped("gda_clip", build, weights, mapper, backbone, cache_dir)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -19,7 +20,7 @@ from stylesim.core.errors import WeightsError
 from stylesim.core.files import atomic_path, sha256_of_file
 from stylesim.core.legacy_configs import current_target
 from stylesim.encoders.csd_encoder import CSDEncoder
-from stylesim.encoders.style_encoder import StyleEncoder
+from stylesim.encoders.style_encoder import Provenance, StyleEncoder
 from stylesim.encoders.weights.weight_formats import load_strictly, read_weights
 
 
@@ -83,15 +84,21 @@ def load_checkpoint(path: str | Path) -> StyleEncoder:
             f"{path} contains weights ({file.kind}) but does not state their model: pass it as weights=<path> to a "
             f"model, or use the .safetensors file that training writes beside its .ckpt."
         )
-    encoder = _build(dict(file.metadata["model"]), path)
+    model, provenance = file.metadata["model"], file.metadata.get("provenance")
+    fields = set(inspect.signature(Provenance).parameters)
+    if not (isinstance(model, dict) and isinstance(provenance, dict) and provenance.keys() <= fields):
+        raise WeightsError(
+            f"What {path} states about its model cannot be read by this version of stylesim: it was written by a later "
+            f"version ({file.metadata.get('stylesim', 'unknown')}), or is damaged."
+        )
+    encoder = _build(dict(model), path)
     load_strictly(encoder, file.state, path)
-    if file.metadata["preprocessing"] != json.loads(json.dumps(asdict(encoder.preprocessing))):
+    if file.metadata.get("preprocessing") != json.loads(json.dumps(asdict(encoder.preprocessing))):
         raise WeightsError(
             f"{path} was written with a different preprocessing than its model has in this version of stylesim: "
-            f"{file.metadata['preprocessing']}, now {asdict(encoder.preprocessing)}."
+            f"{file.metadata.get('preprocessing')}, now {asdict(encoder.preprocessing)}."
         )
-    saved = {**file.metadata["provenance"], "weights": str(path), "digest": sha256_of_file(Path(path))}
-    encoder.provenance = type(encoder.provenance)(**saved)
+    encoder.provenance = Provenance(**{**provenance, "weights": str(path), "digest": sha256_of_file(Path(path))})
     return encoder.eval()
 
 
@@ -110,6 +117,11 @@ def export_csd(encoder: StyleEncoder, path: str | Path) -> None:
     if not isinstance(encoder, CSDEncoder) or "backbone.class_embedding" not in encoder.state_dict():
         raise WeightsError(
             f"The published CSD format supports only CLIP backbones; {encoder.provenance.name} has another one."
+        )
+    if encoder.config and encoder.config.get("activation") == "gelu":
+        raise WeightsError(
+            f"The published code runs CLIP with QuickGELU, but {encoder.provenance.name} was trained with GELU, so it "
+            f"would give other descriptors there. Load the .safetensors of the run with stylesim instead."
         )
     heads = {"style_head": "last_layer_style", "content_head": "last_layer_content"}
     state = {heads.get(key, key): value.detach().cpu() for key, value in encoder.state_dict().items()}

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 class FoundWeights(NamedTuple):
-    """The file that a value of `weights` stands for, its SHA-256, and its licence if it is a published file.
+    """The file that a value of `weights` stands for, its SHA-256, and the licence and activation of published files.
 
     All are None for `random`, and for a keyword whose weights are not managed here (timm's `pretrained`).
     """
@@ -34,6 +34,7 @@ class FoundWeights(NamedTuple):
     path: Path | None = None
     digest: str | None = None
     licence: str | None = None
+    activation: str | None = None
 
 
 def find_weights(
@@ -61,7 +62,7 @@ def find_weights(
         return FoundWeights()
     path = locate(source, cache_dir)
     checked = source.sha256 if len(source.sha256 or "") == 64 and not source.member else None
-    return FoundWeights(path, checked or sha256_of_file(path), source.licence)
+    return FoundWeights(path, checked or sha256_of_file(path), source.licence, source.activation)
 
 
 def locate(source: WeightSource, cache_dir: str | Path | None = None) -> Path:

@@ -23,6 +23,7 @@ class WeightSource:
         url: Address of the file.
         member: Path of the weights inside the file, if that is a tar archive.
         sha256: Hex digits of the SHA-256 of the file, or the first ones if only these are published.
+        activation: What a CLIP tower was trained with, `quickgelu` or `gelu`; None for other networks.
     """
 
     name: str
@@ -34,6 +35,7 @@ class WeightSource:
     url: str | None = None
     member: str | None = None
     sha256: str | None = None
+    activation: str | None = None
 
     @property
     def origin(self) -> str:
@@ -55,6 +57,7 @@ CLIP = {
         "MIT",
         "WebImageText, 400M image-text pairs",
         repo=f"timm/{repo}.openai",
+        activation="quickgelu",
     )
     for name, repo in {
         "ViT-B-32": "vit_base_patch32_clip_224",
@@ -70,6 +73,7 @@ CSD_OFFICIAL = {
         "LAION-Styles, 512k images (from CLIP)",
         repo="tomg-group-umd/CSD-ViT-L",
         sha256="40e92fad63a361b8136100cd234c42d401ef9b34ff1748234318929ebcc7e7a1",
+        activation="quickgelu",
     )
 }
 LITE0 = WeightSource(
