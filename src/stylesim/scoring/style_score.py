@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from stylesim.core.errors import ConfigError, DataError
+from stylesim.core.errors import ConfigError
 from stylesim.evaluation.labels import label_values
 from stylesim.evaluation.statistics import bootstrap_interval
 from stylesim.retrieval.descriptor_set import DescriptorSet
 from stylesim.retrieval.exact_search import search
 from stylesim.retrieval.readouts import Pca, Readout, Whitened
+from stylesim.scoring.comparable_sets import check_comparable
 from stylesim.scoring.gss import (
     ReferenceSimilarities,
     gap_to_best_other,
@@ -110,7 +111,7 @@ def score_sets(
         DataError: If the sets were embedded by different encoders, or only one of them in greyscale.
         ConfigError: If `readout` centres the works and the sets have no label in common.
     """
-    _check_comparable(generated, reference)
+    check_comparable(generated, reference, name="generated images")
     vectors = tuple(_unit(images.descriptors) for images in (generated, reference))
     vectors = readout(*vectors) if readout else vectors
     near = neighbourhood_similarities(vectors[0], vectors[1], csls_k)
@@ -137,21 +138,6 @@ def score_sets(
         labels_matched=bool(common),
         unmatched_labels=_unmatched_labels(gen, ref, label) if common else [],
     )
-
-
-def _check_comparable(generated: DescriptorSet, reference: DescriptorSet) -> None:
-    if bool(generated.meta.get("greyscale")) != bool(reference.meta.get("greyscale")):
-        raise DataError(
-            "Both sets must be embedded with the same value of greyscale, got greyscale=true for only one of them."
-            " Embed one of them again."
-        )
-    digests = [images.meta.get("encoder_digest") for images in (generated, reference)]
-    if None not in digests and digests[0] != digests[1]:
-        names = [images.meta.get("encoder", {}).get("name") for images in (generated, reference)]
-        raise DataError(
-            f"The generated images were embedded by {names[0]} ({digests[0]}) and the works by {names[1]} "
-            f"({digests[1]}), and descriptors of different encoders cannot be compared. Embed one of the sets again."
-        )
 
 
 def _unmatched_labels(gen: _Side, ref: _Side, label: str) -> list[str]:

@@ -1,0 +1,140 @@
+"""Attribute a gallery's own works, each left out of the gallery in turn, alone and with its whole label."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from stylesim.core.progress import progress
+from stylesim.scoring.attribution.label_evidence import Evidence, label_scores, work_similarities
+from stylesim.scoring.attribution.labelled_gallery import LabelledGallery, Neighbourhoods
+
+BLOCK_NUMBERS = 1 << 23
+"""The most similarities of images and works that are in memory at once."""
+
+
+@dataclass(frozen=True)
+class LeaveOneOut:
+    """What attributing works of the gallery to its labels gave, one entry per work.
+
+    Values are NaN where there is none: a work that is the only one of its labels has no own label left.
+    """
+
+    work: Int[np.ndarray, " m"]
+    """Row of the gallery."""
+    label: Int[np.ndarray, " m"]
+    """The work's label (the first of them)."""
+    best: Int[np.ndarray, " m"]
+    """The best label, with the work itself left out."""
+    top: Float[np.ndarray, " m"]
+    """The score of that label."""
+    margin: Float[np.ndarray, " m"]
+    """That score minus the second best label's."""
+    correct: Float[np.ndarray, " m"]
+    """1 if the best label is one of the work's, else 0."""
+    own_gap: Float[np.ndarray, " m"]
+    """Score of the best label minus that of the work's own best label; 0 if correct."""
+    own_works: Int[np.ndarray, " m"]
+    """Works of the own label that were compared."""
+    foreign_top: Float[np.ndarray, " m"]
+    """Score of the best label, with all works of the work's own labels left out: as if its label were not here."""
+
+    @property
+    def closed(self) -> Bool[np.ndarray, " m"]:
+        """Which works have an own label left."""
+        return ~np.isnan(self.correct)
+
+
+def leave_one_out(
+    gallery: LabelledGallery, evidence: Evidence, *, distinct_content: bool, works: int, seed: int
+) -> LeaveOneOut:
+    """Attribute works of the gallery to its labels as if they were not in it.
+
+    The neighbourhoods of CSLS are those of a gallery without the left-out works.
+
+    Args:
+        gallery: The works.
+        evidence: What the score is.
+        distinct_content: Whether works that show the same content as the image are left out too.
+        works: How many works are attributed at most; they are chosen evenly over the labels.
+        seed: Seed of the choice.
+    """
+    chosen = choose_works(gallery, works, np.random.default_rng(seed))
+    label = np.array([int(gallery.has_label[work].argmax()) for work in chosen])
+    chosen = chosen[np.argsort(label, kind="stable")]
+    label = np.sort(label)
+    columns: dict[str, list[np.ndarray]] = {}
+    with progress("attributing the gallery's own works", len(chosen), unit="works") as advance:
+        for part in _blocks(chosen, len(gallery.vectors)):
+            for name, values in _attribute_block(gallery, evidence, part, distinct_content).items():
+                columns.setdefault(name, []).append(values)
+            advance(len(part))
+    return LeaveOneOut(chosen, label, **{name: np.concatenate(parts) for name, parts in columns.items()})
+
+
+def choose_works(gallery: LabelledGallery, count: int, rng: np.random.Generator) -> Int[np.ndarray, " m"]:
+    """Choose works from all labels in turn, until there are `count`."""
+    turn = np.empty(len(gallery.works))
+    for part in gallery.columns_by_label:
+        turn[part] = rng.permutation(part.stop - part.start) + rng.random()
+    order = gallery.works[np.argsort(turn, kind="stable")]
+    return np.sort(np.array(list(dict.fromkeys(order.tolist()))[:count]))
+
+
+def _blocks(rows: Int[np.ndarray, " m"], width: int) -> Iterator[Int[np.ndarray, " b"]]:
+    size = max(1, BLOCK_NUMBERS // width)
+    return (rows[start : start + size] for start in range(0, len(rows), size))
+
+
+def _attribute_block(
+    gallery: LabelledGallery, evidence: Evidence, rows: Int[np.ndarray, " b"], distinct_content: bool
+) -> dict[str, np.ndarray]:
+    cosines = gallery.vectors[rows] @ gallery.vectors.T
+    allowed = np.ones_like(cosines, dtype=bool)
+    allowed[np.arange(len(rows)), rows] = False
+    if distinct_content:
+        allowed &= ~same_content(gallery.contents[rows], gallery.contents)
+    own = gallery.has_label[rows]
+    foreign = allowed & ~(own.astype(np.float32) @ gallery.has_label.T.astype(np.float32) > 0)
+    scores, compared = _scores(gallery, evidence, cosines, allowed)
+    has_own = (own & (compared > 0)).any(axis=1)
+    ranked = np.sort(scores, axis=1)
+    own_best = np.where(own, scores, -np.inf).max(axis=1)
+    with np.errstate(invalid="ignore"):  # -inf minus -inf where nothing can be compared
+        margin, own_gap = ranked[:, -1] - ranked[:, -2], ranked[:, -1] - own_best
+    foreign_top = _scores(gallery, evidence, cosines, foreign)[0].max(axis=1)
+    return {
+        "best": scores.argmax(axis=1),
+        "top": np.where(has_own, ranked[:, -1], np.nan),
+        "margin": np.where(has_own & np.isfinite(margin), margin, np.nan),
+        "correct": np.where(has_own, own[np.arange(len(rows)), scores.argmax(axis=1)], np.nan),
+        "own_gap": np.where(has_own, own_gap, np.nan),
+        "own_works": np.where(own, compared, 0).max(axis=1),
+        "foreign_top": np.where(np.isfinite(foreign_top), foreign_top, np.nan),
+    }
+
+
+def _scores(
+    gallery: LabelledGallery, evidence: Evidence, cosines: np.ndarray, allowed: np.ndarray
+) -> tuple[Float[np.ndarray, "b l"], Int[np.ndarray, "b l"]]:
+    r_works = None if evidence.measure == "cosine" else _r_works(evidence.neighbourhoods(gallery), allowed)
+    similarities = work_similarities(cosines, allowed, evidence.measure, gallery.k, r_works)
+    scores = label_scores(similarities, gallery, evidence.nearest_works)
+    return scores.of(evidence.pool), scores.works
+
+
+def _r_works(neighbourhoods: Neighbourhoods, allowed: Bool[np.ndarray, "b n"]) -> Float[np.ndarray, "b n"]:
+    """Return r(w) of the works without those that each image must not be compared with."""
+    rows: list[np.ndarray] = []
+    for image, row in enumerate(allowed):
+        same = image > 0 and np.array_equal(row, allowed[image - 1])  # works of one label that are left out together
+        rows.append(rows[-1] if same else neighbourhoods.means_without(np.flatnonzero(~row)))
+    return np.stack(rows)
+
+
+def same_content(images: Int[np.ndarray, " b"], works: Int[np.ndarray, " n"]) -> Bool[np.ndarray, "b n"]:
+    """Return which images and works show the same content; unknown contents are never the same."""
+    return (images[:, None] == works[None]) & (images >= 0)[:, None]
