@@ -12,6 +12,7 @@ PACKAGE = ROOT / "src" / "stylesim"
 
 
 def test_every_public_name_loads_and_no_module_stands_in_its_way() -> None:
+    import stylesim.attribute
     import stylesim.evaluation.embed
     import stylesim.evaluation.evaluate
 

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from stylesim import embed, score
 from stylesim.core.errors import StylesimError
+from stylesim.runtime import embedding_run
 
 HISTOGRAM = ("model=color_histogram", "model.image_size=48", "device=cpu")
 
@@ -71,7 +72,7 @@ def test_descriptors_are_scored_without_a_model_and_still_shown(
         embed.main(composed(f"images={folder}", f"out={tmp_path / name}", *HISTOGRAM, config="embed"))
     (Path(cfg.run_dir) / "score.html").unlink()
 
-    monkeypatch.setattr(score, "load_model", lambda cfg: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(embedding_run, "load_model", lambda cfg: pytest.fail("a model was loaded"))
     again = composed(f"generated={tmp_path / 'a'}", f"reference={tmp_path / 'b'}", "model=csd_vitl", config="score")
     assert score.main(again) == metrics
     assert "data:image/webp" in (Path(again.run_dir) / "score.html").read_text()

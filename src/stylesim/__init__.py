@@ -5,7 +5,9 @@ Public names load on first use, so that `import stylesim` is quick and imports n
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from stylesim.retrieval.database.style_database import StyleDatabase as StyleDatabase
     from stylesim.retrieval.descriptor_set import DescriptorSet as DescriptorSet
     from stylesim.retrieval.exact_search import search as nearest_neighbours  # noqa: F401
+    from stylesim.scoring.attribution.attribution import attribute as attribute
     from stylesim.scoring.style_similarity import StyleSimilarity as StyleSimilarity
 
     __version__: str
@@ -42,6 +45,7 @@ _HOMES = {
     "StylesimError": "core.errors",
     "WeightsError": "core.errors",
     "add_images": "evaluation.add_images",
+    "attribute": "scoring.attribution.attribution",
     "csd_loss": "learning.losses",
     "list_models": "encoders.catalogue",
     "load_checkpoint": "encoders.weights.checkpoint",
@@ -69,3 +73,15 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+class _Package(ModuleType):
+    """The package, in which a public name stays what it is if a command's module has the same name."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # The import system sets `stylesim.attribute` to the module of the command when that is imported.
+        if not (name in _HOMES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -16,8 +16,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from pydantic import Field, PositiveInt
 
-from stylesim.data.roots import Root
-from stylesim.runtime.embedding_run import embed_roots, find_images, load_model
+from stylesim.runtime.embedding_run import descriptor_folders, find_images, is_descriptor_set
 from stylesim.runtime.existence_checks import check_encoders, check_images
 from stylesim.runtime.launch import run
 from stylesim.runtime.settings import EmbeddingSettings
@@ -51,8 +50,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
         DataError: If the two sets of descriptors were made by different encoders.
     """
     roots = {side: check_images(cfg, side) for side in SIDES}
-    to_embed = [side for side in SIDES if not _is_descriptor_set(roots[side])]
-    if to_embed:
+    if not all(map(is_descriptor_set, roots.values())):
         check_encoders(cfg)
     from stylesim.report.score_report import summary, write_score_report
     from stylesim.report.score_tables import flat_metrics, write_score_tables
@@ -60,11 +58,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
     from stylesim.retrieval.readouts import Csls
     from stylesim.scoring.style_score import score_sets
 
-    run_dir, encoder = Path(cfg.run_dir), load_model(cfg) if to_embed else None
-    folders = {s: run_dir / "descriptors" / s if s in to_embed else Path(roots[s][0].location) for s in SIDES}
-    if encoder is not None:
-        for side in to_embed:
-            embed_roots(encoder, roots[side], folders[side], cfg)
+    run_dir, folders = Path(cfg.run_dir), descriptor_folders(cfg, roots)
     sets = {side: DescriptorSet.load(folder) for side, folder in folders.items()}
     readout = instantiate(cfg.readout)
     csls = readout if isinstance(readout, Csls) else None  # it changes no descriptors, but adds a metric
@@ -81,10 +75,6 @@ def main(cfg: DictConfig) -> dict[str, float]:
     page = write_score_report(run_dir, style_score, sets, {side: partial(find_images, folders[side]) for side in SIDES})
     print(f"{summary(style_score, sets)}\nreport: {page}", flush=True)
     return flat_metrics(style_score)
-
-
-def _is_descriptor_set(roots: list[Root]) -> bool:
-    return len(roots) == 1 and (Path(roots[0].location) / "descriptors.npy").is_file()
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,6 +68,32 @@ def embed_roots(encoder: StyleEncoder, roots: list[Root], out: Path, cfg: DictCo
     return descriptors
 
 
+def is_descriptor_set(roots: list[Root]) -> bool:
+    """Return whether an image source is a folder of descriptors that `stylesim embed` wrote."""
+    return len(roots) == 1 and (Path(roots[0].location).expanduser() / "descriptors.npy").is_file()
+
+
+def descriptor_folders(cfg: DictConfig, roots: Mapping[str, list[Root]]) -> dict[str, Path]:
+    """Return the folder of descriptors of each side of a comparison; images are embedded first, into the run folder."""
+    to_embed = [side for side in roots if not is_descriptor_set(roots[side])]
+    folders = {
+        side: Path(cfg.run_dir) / "descriptors" / side if side in to_embed else Path(of_side[0].location).expanduser()
+        for side, of_side in roots.items()
+    }
+    encoder = load_model(cfg) if to_embed else None
+    for side in to_embed:
+        assert encoder is not None
+        embed_roots(encoder, roots[side], folders[side], cfg)
+    return folders
+
+
+def image_roots(folder: Path) -> list[Root]:
+    """Return where the images of a descriptor set are; empty if it does not say so."""
+    if not (folder / ROOTS).is_file():
+        return []
+    return [Root(location, name) for name, location in json.loads((folder / ROOTS).read_text()).items()]
+
+
 def find_images(folder: Path, ids: Collection[str]) -> dict[str, ImageLike]:
     """Return the images of a descriptor set by their ids, reading each root once.
 
@@ -75,10 +101,7 @@ def find_images(folder: Path, ids: Collection[str]) -> dict[str, ImageLike]:
     """
     from stylesim.data.open_samples import open_samples
 
-    if not (folder / ROOTS).is_file():
-        return {}
-    roots = [Root(location, name) for name, location in json.loads((folder / ROOTS).read_text()).items()]
     try:
-        return {s.id: s.image for s in open_samples(roots) if s.id in ids and s.image is not None}
+        return {s.id: s.image for s in open_samples(image_roots(folder)) if s.id in ids and s.image is not None}
     except StylesimError:
         return {}

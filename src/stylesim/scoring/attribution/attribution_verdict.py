@@ -79,8 +79,8 @@ class VerdictRule:
         best = ranking[0]
         # The tolerance admits 1 / (labels + 1) = alpha in floating point.
         if not self.closed and not best.p_value <= self.alpha * (1 + 1e-9):
-            reason = f"An image of a label that is not in the gallery scores as high with p = {best.p_value:.3f}"
-            return Verdict("none", [], f"{reason}, which is above alpha = {self.alpha:g}.")
+            reason = f"Images by none of these labels score as high with p = {best.p_value:.3f}"
+            return Verdict("none", [], f"{reason}, which is above alpha = {self.alpha:g}. The best is {best.label}.")
         alternatives = [c.label for c in ranking if c.score >= best.score - own_gap] if own_gap < float("inf") else []
         if len(alternatives) < 2:
             alternatives = [c.label for c in ranking[:2]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -91,8 +92,8 @@ class LabelledGallery:
     vectors: Float[np.ndarray, "n d"]
     """Unit vectors, one per work."""
     ids: list[str]
-    contents: Int[np.ndarray, " n"]
-    """A code for what each work shows; -1 if that is unknown."""
+    contents: list[str | None]
+    """What each work shows, where that is known."""
     names: list[str]
     """The labels, ordered."""
     works: Int[np.ndarray, " c"]
@@ -130,6 +131,13 @@ class LabelledGallery:
     def foreign_neighbourhoods(self) -> Neighbourhoods:
         """Neighbourhoods among the works of other labels: an artist's works do not count as each other's hubs."""
         return self._neighbourhoods(torch.from_numpy(self.has_label))
+
+    def same_content(self, contents: Sequence[str | None]) -> Bool[np.ndarray, "b n"]:
+        """Return which images and works show the same content; unknown contents are never the same."""
+        codes = {content: code for code, content in enumerate(dict.fromkeys(self.contents)) if content is not None}
+        works = np.array([codes.get(content, -1) for content in self.contents])
+        images = np.array([codes.get(content, -2) for content in contents])
+        return images[:, None] == works[None]
 
     def _neighbourhoods(self, groups: Groups | None) -> Neighbourhoods:
         if groups is not None and bool((groups.sum(dim=1) == 1).all()):
@@ -172,19 +180,13 @@ def group_by_label(gallery: DescriptorSet, label: str, k: int) -> LabelledGaller
     return LabelledGallery(
         vectors=vectors / np.linalg.norm(vectors, axis=1, keepdims=True),
         ids=items["id"].tolist(),
-        contents=content_codes(items["content"].tolist()),
+        contents=items["content"].tolist(),
         names=names,
         works=works,
         starts=np.searchsorted(label_of_column, np.arange(len(names))),
         k=min(k, max(1, len(kept) - 1)),
         unlabelled=len(gallery) - len(kept),
     )
-
-
-def content_codes(contents: list[str | None], known: list[str | None] | None = None) -> Int[np.ndarray, " n"]:
-    """Return a code for each content; -1 for None, and for a content that is not among the `known` ones."""
-    codes = {content: code for code, content in enumerate(dict.fromkeys(known or contents)) if content is not None}
-    return np.array([codes.get(content, -1) for content in contents])
 
 
 def _too_few_labels(gallery: DescriptorSet, label: str, names: list[str]) -> DataError:

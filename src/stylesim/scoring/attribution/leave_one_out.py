@@ -96,7 +96,7 @@ def _attribute_block(
     allowed = np.ones_like(cosines, dtype=bool)
     allowed[np.arange(len(rows)), rows] = False
     if distinct_content:
-        allowed &= ~same_content(gallery.contents[rows], gallery.contents)
+        allowed &= ~gallery.same_content([gallery.contents[row] for row in rows])
     own = gallery.has_label[rows]
     foreign = allowed & ~(own.astype(np.float32) @ gallery.has_label.T.astype(np.float32) > 0)
     scores, compared = _scores(gallery, evidence, cosines, allowed)
@@ -133,8 +133,3 @@ def _r_works(neighbourhoods: Neighbourhoods, allowed: Bool[np.ndarray, "b n"]) -
         same = image > 0 and np.array_equal(row, allowed[image - 1])  # works of one label that are left out together
         rows.append(rows[-1] if same else neighbourhoods.means_without(np.flatnonzero(~row)))
     return np.stack(rows)
-
-
-def same_content(images: Int[np.ndarray, " b"], works: Int[np.ndarray, " n"]) -> Bool[np.ndarray, "b n"]:
-    """Return which images and works show the same content; unknown contents are never the same."""
-    return (images[:, None] == works[None]) & (images >= 0)[:, None]

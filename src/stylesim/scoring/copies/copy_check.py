@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -72,6 +72,21 @@ class CopyCheck:
     """For TILED_WORKS works, the largest similarity of one of their tiles to another work."""
     unread: list[str]
     """Images that could not be found or read."""
+
+    @property
+    def summary(self) -> str:
+        """The result in a sentence."""
+        count = self.table["flag"].value_counts()
+        text = (
+            f"copies, by {self.encoder}: {count.get('near-duplicate', 0):,} near-duplicates (from"
+            f" {self.thresholds[1]:g}), {count.get('candidate', 0):,} candidates (from {self.thresholds[0]:g}),"
+            f" {count.get('none', 0):,} without a match"
+        )
+        return text + (f"; {len(self.unread):,} images could not be read" if self.unread else "")
+
+    def rows(self) -> dict[str, dict[str, Any]]:
+        """Return the rows of the table by image."""
+        return {row["query"]: row for row in self.table.to_dict("records")}
 
 
 def check_copies(
