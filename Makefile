@@ -55,10 +55,10 @@ docs: $(VENV)/installed  ## Build the documentation site in site/
 build: $(VENV)/installed  ## Build the wheel and the source archive in dist/
 	$(BIN)/python -m hatchling build
 
-clean:  ## Remove the environment and what tools leave behind (not outputs/)
+clean:  ## Remove the environment and the files that tools create (not outputs/)
 	rm -rf $(VENV) site dist .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 
-# The stamp is older than what it depends on exactly when the environment has to be made anew.
+# An empty file whose date says when the environment was made: after a change of the dependencies, it is made again.
 $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "stylesim needs Python 3.11 or newer: make PYTHON=python3.12 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)

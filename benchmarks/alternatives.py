@@ -1,7 +1,7 @@
 """Measures how fast alternative loaders read the same JPEGs into the same views, with the same number of workers.
 
 `python benchmarks/alternatives.py --workers 2` writes one corpus of JPEGs in the format of each loader, and reads each
-in turn in a separate process, for the args number of rounds:
+in turn in a separate process, for the given number of rounds:
 
 - imagefolder: a folder per label, torchvision's ImageFolder, a shuffling DataLoader
 - webdataset:  tars, webdataset's own pipeline with a shuffle buffer

@@ -6,7 +6,7 @@ same at 1/8 and 8 times the size, and measures each in a separate process.
 The data is simulated: 512 shards are hard links to six real shards of 1,000 StyleCross images, converted to 384 px
 JPEGs, and the last one is listed with 921 images; the tags are drawn from 3,840 with frequencies proportional to
 1 / rank. Every shard of the index can be read, and is read as in training. Because shards share their content, all of
-them fit into the cache of the operating system: no metric here measures a disk or a network.
+them fit into the cache of the operating system, so nothing here measures a disk or a network.
 
 - start_s, start_mib:  time and memory from a data module to its loader: index read and checked, vocabulary, plan
 - order_mib:           peak memory of the sample order of one worker, iterated to the end

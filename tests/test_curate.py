@@ -96,7 +96,7 @@ def test_missing_and_mistyped_keys_are_refused(tmp_path: Path):
         main(composed("out=x", "stages=[]"))
     with pytest.raises(ConfigError, match=r"source\.rows must be a positive integer, got 0"):
         main(composed("source=folder", "source.path=x", "source.rows=0", "out=x", "stages=[sources]"))
-    with pytest.raises(ConfigError, match=r"1-sources is not finished.*add sources to stages"):
+    with pytest.raises(ConfigError, match=r"1-sources is not finished.*Add sources to stages"):
         main(composed(f"out={tmp_path}", "stages=[tags]"))
 
 
