@@ -154,7 +154,7 @@ def test_invalid_arguments_are_refused():
         search(torch.ones(2, 3), torch.ones(2, 4), 1)
     with pytest.raises(StylesimError, match="k must be at least 1, got 0"):
         search(torch.ones(2, 3), torch.ones(2, 3), 0)
-    with pytest.raises(StylesimError, match=r"1 of the gallery hold NaN or infinity, the first in row 1"):
+    with pytest.raises(StylesimError, match=r"1 of the gallery contain NaN or infinity, the first in row 1"):
         search(torch.ones(2, 3), torch.tensor([[1.0, 1, 1], [1, torch.nan, 1]]), 1)
     with pytest.raises(StylesimError, match="gallery_groups is not"):
         search(torch.ones(2, 3), torch.ones(2, 3), 1, query_groups=torch.tensor([0, 1]))

@@ -107,7 +107,7 @@ def test_empty_sets_have_no_pairs_and_nan_is_refused():
     x = clusters(np.random.default_rng(0), 9, 4, 1.0)
     assert found(x[:0], threshold=0.5) == found(x, x[:0], threshold=0.5) == found(x[:0], x, threshold=0.5) == {}
     x[4, 2] = np.nan
-    with pytest.raises(StylesimError, match="1 of the descriptors hold NaN or infinity, the first in row 4"):
+    with pytest.raises(StylesimError, match="1 of the descriptors contain NaN or infinity, the first in row 4"):
         list(pairs_above(x, threshold=0.5))
     with pytest.raises(StylesimError, match="other descriptors"):
         list(pairs_above(x[:4], x, threshold=0.5))

@@ -22,7 +22,14 @@ remove an image on request, look up its URL or id in the parts, and the image it
 
 
 def data_card(stage: Stage, counts: Mapping[str, Any], indices: Mapping[str, Index], max_size: int | None) -> str:
-    """Return the README.md of the shards in `stage.folder`, in Markdown. The same inputs give the same text."""
+    """Return the README.md of the shards in `stage.folder`, in Markdown. The same inputs give the same text.
+
+    Args:
+        stage: The stage that has written the shards.
+        counts: Its counts.
+        indices: The index of each split.
+        max_size: The largest short side of an image, in px; None if the original sizes were kept.
+    """
     size = f"with a short side of at most {max_size} px" if max_size else "in their original sizes"
     lines = ["# Images with style tags", "", f"{counts['images']:,} images {size}, as WebDataset shards.", ""]
     lines += ["| | images | shards | tags | MB |", "|---|---|---|---|---|"]

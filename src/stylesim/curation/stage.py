@@ -140,7 +140,15 @@ class Stage:
         return self.map_inputs(partial(_on_table, work), self.source_parts())
 
     def map_inputs(self, work: Callable[[Any], Part], inputs: Sequence[Any]) -> Counter[str]:
-        """Apply `work` to each of the inputs, which can be of any type that can be pickled (see `map_parts`)."""
+        """Apply `work` to each input, and write the result as the part with the same number (see `map_parts`).
+
+        Args:
+            work: Called in other processes, so it must be a module-level function, or a `partial` of one.
+            inputs: Values of any type that can be pickled.
+
+        Returns:
+            The sum of the counts of all parts.
+        """
         todo = {n: item for n, item in enumerate(inputs) if not self.part_path(n).exists()}
         job = partial(_write_result, self, work)
         with progress(self.folder.name, len(inputs), unit="pieces", show=self.show) as advance:
@@ -204,6 +212,13 @@ def read_counts(part: Path) -> Counter[str]:
 
 def read_stage(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """Read all rows of a finished stage, in order.
+
+    Args:
+        folder: The folder of the stage.
+        columns: The columns to read; None reads all columns of SCHEMA.
+
+    Returns:
+        The rows.
 
     Raises:
         ConfigError: If the stage is not finished.

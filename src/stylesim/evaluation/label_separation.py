@@ -23,7 +23,7 @@ class LabelSeparation(NamedTuple):
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The AUC of pairs, and for both variants the share of labels whose gap is negative."""
+        """The AUC of pairs, and for both variants of the gap the share of labels with a negative gap."""
         gaps = self.labels.dropna(subset="gap").groupby("variant")["gap"]
         return {"auc": self.pairs.auc} | {
             f"negative_gaps_{name}": float(np.mean(gap.to_numpy() < 0)) for name, gap in gaps

@@ -34,7 +34,16 @@ def label_values(items: pd.DataFrame, selector: str) -> list[list[str]]:
 
 
 def label_groups(queries: pd.DataFrame, gallery: pd.DataFrame, selector: str) -> tuple[Groups, Groups]:
-    """Return the values of both sides as groups: codes if no item has more than one value, else multi-hot rows.
+    """Find the values of queries and gallery, and number them with the same codes.
+
+    Args:
+        queries: The `items` of the queries.
+        gallery: The `items` of the gallery.
+        selector: "content", "source", or a glob over tags.
+
+    Returns:
+        The groups of the queries and of the gallery: codes if no item has more than one value, otherwise multi-hot
+        rows.
 
     Raises:
         DataError: If no query or no gallery item has a value.
@@ -62,7 +71,14 @@ def label_groups(queries: pd.DataFrame, gallery: pd.DataFrame, selector: str) ->
 def encode_labels(
     descriptors: Float[np.ndarray, "n d"], labels: Sequence[str]
 ) -> tuple[Float[np.ndarray, "n d"], list[str], Int[np.ndarray, " n"]]:
-    """Return the descriptors in float32, the distinct labels in order, and the code of each image's label.
+    """Number the labels of a set of descriptors.
+
+    Args:
+        descriptors: One descriptor per image.
+        labels: One label per image.
+
+    Returns:
+        The descriptors in float32, the distinct labels in alphabetical order, and the code of each image's label.
 
     Raises:
         DataError: If there is not one label per descriptor, or fewer than two distinct labels.

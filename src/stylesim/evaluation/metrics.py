@@ -44,7 +44,14 @@ def retrieval_metrics(
 
 
 def mean_metrics(per_query: Mapping[str, Float[np.ndarray, " q"]]) -> dict[str, float]:
-    """Average each metric over the queries whose value is not NaN; 0 if there is none."""
+    """Average each metric over the queries whose value is not NaN.
+
+    Args:
+        per_query: The values of each metric, as from `query_metrics`.
+
+    Returns:
+        The means by the name of the metric; 0 if all values are NaN.
+    """
     counted = {name: values[~np.isnan(values)] for name, values in per_query.items()}
     return {name: float(values.mean()) if values.size else 0.0 for name, values in counted.items()}
 
@@ -52,10 +59,19 @@ def mean_metrics(per_query: Mapping[str, Float[np.ndarray, " q"]]) -> dict[str, 
 def query_metrics(
     relevance: Bool[ArrayLike, "q r"], n_relevant: Int[ArrayLike, " q"], ks: Sequence[int]
 ) -> dict[str, Float[np.ndarray, " q"]]:
-    """Compute the values that `retrieval_metrics` averages: one float64 per query and metric.
+    """Compute the values that `retrieval_metrics` averages.
 
-    Arguments and errors are those of `retrieval_metrics`. `paper_mrr@k` is NaN for a query without a relevant item
-    among the first k, because that metric leaves such queries out.
+    Args:
+        relevance: As for `retrieval_metrics`.
+        n_relevant: As for `retrieval_metrics`.
+        ks: As for `retrieval_metrics`.
+
+    Returns:
+        One float64 per query, by the name of the metric. `paper_mrr@k` is NaN for a query without a relevant item among
+        the first k, because that metric leaves such queries out.
+
+    Raises:
+        DataError, ConfigError: As for `retrieval_metrics`.
     """
     hits, counts = _as_numpy(relevance), _as_numpy(n_relevant)
     _check(hits, counts, ks)

@@ -13,7 +13,15 @@ _H200_TF32 = 494.7e12
 
 
 def forward_flops(encoder: nn.Module, image: Float[Tensor, "1 3 h w"]) -> float:
-    """Return the FLOPs of the forward pass of one normalised image; a multiplication and an addition count as two."""
+    """Count the FLOPs of the forward pass of one image.
+
+    Args:
+        encoder: The encoder.
+        image: A batch of one normalised image.
+
+    Returns:
+        The FLOPs; a multiplication and an addition count as two.
+    """
     fastpath = torch.backends.mha.get_fastpath_enabled()
     # The fast path of nn.MultiheadAttention is one fused operator, whose FLOPs torch's counter does not count.
     torch.backends.mha.set_fastpath_enabled(False)

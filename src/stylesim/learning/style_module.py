@@ -101,7 +101,11 @@ class StyleModule(lightning.LightningModule):
         return self
 
     def on_fit_start(self) -> None:
-        """Check that the encoder accepts images of the size of the training views."""
+        """Check that the encoder accepts images of the size of the training views.
+
+        Raises:
+            ConfigError: If it does not.
+        """
         size, expected = self.trainer.datamodule.views.size, self.encoder.preprocessing.size  # type: ignore[attr-defined]
         if size == expected:
             return

@@ -37,6 +37,7 @@ class Prediction(NamedTuple):
 
     @property
     def correct(self) -> bool:
+        """Whether the labels are equal."""
         return self.label == self.predicted
 
 

@@ -56,7 +56,10 @@ class RunFolder:
 
 
 def find_run_folders(folder: Path) -> list[RunFolder]:
-    """Find the evaluations and training runs below a folder, unfinished ones first, then in the order they finished.
+    """Find the evaluations and training runs below a folder.
+
+    Returns:
+        The runs without metrics first, then the others in the order in which they finished.
 
     Raises:
         ConfigError: If there is none.

@@ -26,9 +26,13 @@ MAX_POINTS = 600
 
 
 def training_curves(metrics_csv: Path | str) -> Markup:
-    """Plot every metric of a run against the samples seen, as HTML with inline SVG.
+    """Plot every metric of a run against the samples seen.
 
-    There is one panel for the losses, and one for each probe, the throughput, the learning rates and so on.
+    Args:
+        metrics_csv: The file that Lightning's CSVLogger has written.
+
+    Returns:
+        HTML with inline SVG: one panel for the losses, and one for each probe, the throughput, the learning rates etc.
 
     Raises:
         DataError: If the file is missing or has no steps.

@@ -111,6 +111,9 @@ class DescriptorSet:
         Args:
             folder: A folder that `save`, `DescriptorWriter` or `stylesim embed` has written.
 
+        Returns:
+            The set, with memory-mapped descriptors.
+
         Raises:
             DataError: If the folder is missing, unfinished, or not a descriptor set.
         """
@@ -170,7 +173,7 @@ def bad_descriptors(descriptors: Float[np.ndarray, "n d"]) -> Int[np.ndarray, " 
 
 
 def refuse_bad_descriptors(descriptors: Float[np.ndarray, "n d"], ids: Sequence[str]) -> None:
-    """Raise a DataError that names up to five ids if a descriptor is NaN, infinite or zero."""
+    """Raise a DataError that names up to five ids if a descriptor contains NaN or infinity or is all zeros."""
     if len(bad := bad_descriptors(descriptors)):
         names = ", ".join(str(ids[i]) for i in bad[:5]) + (", ..." if len(bad) > 5 else "")
         raise DataError(f"{len(bad)} of {len(ids)} descriptors are NaN, infinite or zero: {names}.")

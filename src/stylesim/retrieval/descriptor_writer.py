@@ -42,7 +42,14 @@ class DescriptorBuffer:
         self.done.update(items["id"])
 
     def finish(self, **meta: Any) -> DescriptorSet:
-        """Join the batches in the order in which they were added, and add `meta`."""
+        """Join the batches in the order in which they were added.
+
+        Args:
+            **meta: Further entries of `meta`.
+
+        Returns:
+            The set.
+        """
         rows = item_table(row for _, items in self._batches for row in items.itertuples(index=False, name=None))
         return DescriptorSet(np.concatenate([vectors for vectors, _ in self._batches]), rows, self.meta | meta)
 
@@ -86,6 +93,10 @@ class DescriptorWriter:
     def add(self, descriptors: Float[np.ndarray, "b d"], items: pd.DataFrame) -> None:
         """Add a batch. A piece is written to disk as soon as it is full.
 
+        Args:
+            descriptors: The descriptors of the batch.
+            items: One row per descriptor (see `DescriptorSet`).
+
         Raises:
             DataError: If a descriptor is NaN, infinite or zero.
         """
@@ -98,7 +109,14 @@ class DescriptorWriter:
             self._write_piece()
 
     def finish(self, **meta: Any) -> DescriptorSet:
-        """Join the pieces, ordered by `position`, add `meta`, and open the finished folder."""
+        """Join the pieces, ordered by `position`, and rename the folder.
+
+        Args:
+            **meta: Further entries of `meta`.
+
+        Returns:
+            The set, with memory-mapped descriptors.
+        """
         self._write_piece()
         empty = ITEM_SCHEMA.empty_table()
         items = pa.concat_tables([empty, *(pq.read_table(file, columns=list(COLUMNS)) for file in self._pieces)])

@@ -68,7 +68,7 @@ def search(
         The neighbours, `[q k]`, on the CPU.
 
     Raises:
-        DataError: If the shapes do not match, or a descriptor holds NaN or infinity.
+        DataError: If the shapes do not match, or a descriptor contains NaN or infinity.
         ConfigError: If k is below 1.
     """
     q, g = as_cpu_tensor(queries), as_cpu_tensor(gallery)
@@ -153,7 +153,15 @@ def rescore(
     k: int,
     pool: ThreadPoolExecutor,
 ) -> tuple[Float[Tensor, "b k"], Int[Tensor, "b k"]]:
-    """Rank the first `counts` candidate rows of each query by (float64 similarity descending, gallery row ascending).
+    """Rank the candidates of each query by descending float64 similarity, then by ascending gallery row.
+
+    Args:
+        q: Queries.
+        g: Gallery.
+        rows: Gallery rows of the candidates of each query.
+        counts: How many of the `n` candidates of each query to use, the first ones.
+        k: The number of neighbours to return.
+        pool: Threads among which the queries are divided.
 
     Returns:
         The float64 similarities and the gallery rows of the best k; -inf and -1 beyond the candidates.
@@ -210,7 +218,7 @@ def _propose(
     """
     best = q.new_full((len(q), n), -torch.inf)
     rows = torch.zeros((len(q), n), dtype=torch.int64, device=q.device)
-    scratch = q.new_empty(len(q) * block)  # reused, or the pages of each step's products would be mapped anew
+    scratch = q.new_empty(len(q) * block)  # reused, because mapping new memory for each step is slow
     start = 0
     while start < len(g):
         stop = min(len(g), start + min(block, max(4 * n, start)))

@@ -31,7 +31,19 @@ class MatmulMode(NamedTuple):
 
 
 def matmul_modes(q: Float[Tensor, "q d"], g: Float[Tensor, "g d"], device: torch.device) -> list[MatmulMode]:
-    """List the precisions to try, from the fastest one to float64, whose result is always accepted."""
+    """List the precisions in which to propose candidates.
+
+    Args:
+        q: Queries.
+        g: Gallery.
+        device: The device that multiplies.
+
+    Returns:
+        The precisions from the fastest one to float64, whose result is always accepted.
+
+    Raises:
+        DataError: If a row contains NaN or infinity.
+    """
     (norm_q, lost_q), (norm_g, lost_g) = max_norms("queries", q), max_norms("gallery", g)
     error_bound = (q.shape[1] + 2) * torch.finfo(torch.float32).eps * norm_q * norm_g + 2.0**-39
     modes = [
@@ -63,12 +75,12 @@ def max_norms(name: str, x: Float[Tensor, "n d"]) -> tuple[float, float]:
         x: The rows.
 
     Raises:
-        DataError: If a row holds NaN or infinity.
+        DataError: If a row contains NaN or infinity.
     """
     parts = x.split(min(8192, max(1, MAX_BLOCK_NUMBERS // max(1, x.shape[1]))))
     norms = torch.cat([part.float().norm(dim=1) for part in parts])
     if len(bad := (~norms.isfinite()).nonzero()):
-        raise DataError(f"{len(bad)} of the {name} hold NaN or infinity, the first in row {int(bad[0])}.")
+        raise DataError(f"{len(bad)} of the {name} contain NaN or infinity, the first in row {int(bad[0])}.")
     lost = torch.cat([(part - part.bfloat16()).float().norm(dim=1) for part in parts])
     return float(norms.max()) if len(x) else 0.0, float(lost.max()) if len(x) else 0.0
 
@@ -96,7 +108,12 @@ def matmul_precision(name: str) -> Iterator[None]:
 
 
 def check_shapes(q: Tensor, g: Tensor, k: int) -> None:
-    """Check that queries and gallery are `[n d]` with the same d and that k is positive."""
+    """Check the arguments of a search.
+
+    Raises:
+        DataError: If queries and gallery are not `[q d]` and `[g d]` with the same d.
+        ConfigError: If k is below 1.
+    """
     if q.ndim != 2 or g.ndim != 2 or q.shape[1] != g.shape[1]:
         raise DataError(
             f"Queries and gallery must have shapes [q d] and [g d] with the same d, got {list(q.shape)} and "

@@ -62,6 +62,9 @@ def fit_pca(x: Float[np.ndarray, "n d"], dim: int | None = None, *, unit: bool =
         dim: The number of directions; fewer are returned if n - 1 or d is smaller. None returns all.
         unit: Normalise the rows first.
 
+    Returns:
+        The mean of `x`, and the directions with their variances.
+
     Raises:
         ConfigError: If there are fewer than two rows, if `dim` is below 1, or if `dim` is None and all axes together
             would exceed MAX_AXES_BYTES.

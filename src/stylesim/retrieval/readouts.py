@@ -92,7 +92,11 @@ class Csls:
 
 
 def csls_within(x: Float[np.ndarray, "n d"], k: int) -> QueryAndGallery:
-    """Apply CSLS to a set and itself, where no image is its own neighbour."""
+    """Apply CSLS with `k` neighbours to a set and itself. No image is its own neighbour.
+
+    Returns:
+        Two arrays of one row per image; the inner product of a row of each is the score of two images.
+    """
     ids = [str(row) for row in range(len(x))]
     return Csls(k)(x, x, query_ids=ids, gallery_ids=ids)
 

@@ -63,8 +63,8 @@ def pairs_above(
     dissimilar images cost less. If the bounds exclude too few pairs of a block, the whole descriptors are used for it.
     Blocks without a pair are not yielded, except the last block of each group of rows, which reports `done`.
 
-    Memory holds the tables of bounds (about a third of the descriptors, in float32), a block of products
-    (4 `block`^2 bytes) and the pairs of one block; memory-mapped arrays are read as needed.
+    In memory are the tables of bounds (about a third of the size of the descriptors in float32), a block of products
+    (4 `block`^2 bytes) and the pairs of one block. Memory-mapped arrays are read as needed.
 
     Args:
         left: The first set.
@@ -78,7 +78,7 @@ def pairs_above(
         The pairs of one block.
 
     Raises:
-        DataError: If the shapes do not match, or a descriptor holds NaN or infinity.
+        DataError: If the shapes do not match, or a descriptor contains NaN or infinity.
     """
     tables = [as_cpu_tensor(x) for x in (left, right) if x is not None]
     check_shapes(tables[0], tables[-1], 1)

@@ -139,9 +139,14 @@ def reference_similarities(
 
 
 def leave_one_out_similarities(works: Float[np.ndarray, "w d"]) -> Float[np.ndarray, " w"]:
-    """Compute <r, mean of the other works> for each work; empty for a single work.
+    """Compute the similarity of each work to the mean of the other works.
 
-    The mean of these values is the mean similarity of all pairs of works.
+    Args:
+        works: Descriptors of the works.
+
+    Returns:
+        <r, mean of the other works> for each work; empty for a single work. The mean of these values is the mean
+        similarity of all pairs of works.
     """
     if len(works) < 2:
         return np.empty(0)

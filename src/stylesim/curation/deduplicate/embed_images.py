@@ -63,7 +63,7 @@ class ImageEmbedder:
         return embed(self.encoder, samples, folder, progress=self.show)
 
     def embed_roots(self, locations: Sequence[str], folder: Path) -> DescriptorSet:
-        """Embed the images of shards, folders or tables."""
+        """Embed the images of shards, folders or tables, or load their descriptors from `folder` if it exists."""
         from stylesim.data.open_samples import open_samples
         from stylesim.data.roots import name_roots
 

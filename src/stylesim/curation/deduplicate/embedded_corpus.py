@@ -36,7 +36,7 @@ class EmbeddedCorpus:
     @property
     def descriptor_rows(self) -> Int[np.ndarray, " n"]:
         """The row of each image's descriptor; -1 if it has none."""
-        descriptor_rows = np.full(len(self.table) + 1, -1)  # the last element stands for representative -1
+        descriptor_rows = np.full(len(self.table) + 1, -1)  # the last element is for images with representative -1
         descriptor_rows[self.rows] = np.arange(len(self.rows))
         return descriptor_rows[self.representatives]
 
@@ -62,6 +62,13 @@ def embed_corpus(stage: Stage, embedder: ImageEmbedder) -> EmbeddedCorpus:
     """Embed the images of the previous stage, one image of each group with equal pixels.
 
     Fingerprints are written to `fingerprints/` and descriptors to `descriptors/`, in the folder of the stage.
+
+    Args:
+        stage: The stage, which has begun.
+        embedder: Embeds the images.
+
+    Returns:
+        The images with their fingerprints and descriptors.
     """
     assert stage.source is not None, "this is not the first stage"
     table = read_stage(stage.source, ["id", "image", "tags"])

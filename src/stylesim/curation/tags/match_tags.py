@@ -72,7 +72,7 @@ def match_tags(
 
     Args:
         stage: The folder to write to.
-        matching: exact matches whole words, prefers the longest match and knows aliases; reference matches as the
+        matching: exact matches whole words, prefers the longest match and uses aliases; reference matches as the
             published tag strings imply.
         surnames: When a surname alone counts; cued: only beside a word such as "by" or "style".
         given: Keep the tags that the source already has, add to them, or replace them.
@@ -102,7 +102,7 @@ def match_tags(
 
 
 def check_settings(matching: Matching, surnames: Surnames, given: Given, **lists: str | None) -> None:
-    """Check settings of `match_tags`: that its lists can be read.
+    """Check settings of `match_tags`: whether its lists can be read.
 
     Raises:
         ConfigError: If a list is missing or empty.

@@ -43,7 +43,12 @@ def set_tags(table: pa.Table, rows: Int[np.ndarray, " t"], tags: pa.Array) -> pa
 def merge_tags(table: pa.Table, targets: Int[np.ndarray, " n"]) -> pa.Table:
     """Move the tags of each row to its target row.
 
-    A target's own tags come first. The tags of a row whose target is -1 are removed.
+    Args:
+        table: The table.
+        targets: The target of each row; its tags are removed if this is -1.
+
+    Returns:
+        The table with the merged tags. A target's own tags come first.
     """
     rows, tags = tag_pairs(table)
     target_rows = targets[rows]

@@ -41,6 +41,7 @@ class Vocabulary(NamedTuple):
 
     @property
     def tags(self) -> set[str]:
+        """All tags of the vocabulary."""
         return {spelling.tag for spelling in self.spellings.values()} - {""}
 
 
