@@ -2,7 +2,7 @@
 
 `python experiments/laion_mini/check.py --corpus outputs/laion_mini/2/corpus --work outputs/laion_mini/2/work` reads the
 truth of the corpus and the folders that `stylesim.curate` has written, and writes `check.csv`, `check.md` and
-`not_planted.png` into the work folder. It counts by itself: of the package, it uses only the readers of a stage.
+`not_planted.png` into the work folder. It has its own counting: of the package, it uses only the readers of a stage.
 
 Each row of the table is a question with a known answer: `planted` is the number of planted cases (among the images that
 reached this stage), `found` how many the stage reported, and `right` how many of the reported ones were planted.
@@ -121,7 +121,7 @@ def check_filter(truth: pd.DataFrame, work: Path) -> list[Finding]:
 
 
 class DeduplicatedImages(NamedTuple):
-    """The readable images that reached stage 4."""
+    """The readable images that have reached stage 4."""
 
     truth: pd.DataFrame
     """With a column `keeper`: the id of the image that was kept in place of each one, null if none was."""
@@ -185,7 +185,7 @@ def check_shards(work: Path) -> list[Finding]:
 
 
 class UnplantedPair(NamedTuple):
-    """Two originals above the threshold that nobody planted."""
+    """Two originals above the threshold that were not planted."""
 
     left: pd.Series
     right: pd.Series

@@ -1,8 +1,8 @@
-"""What the batches hold, before anything is learnt: `python experiments/long_tail/batches.py FOLDER SEED`.
+"""Measure the composition of the batches, without training: `python experiments/long_tail/batches.py FOLDER SEED`.
 
-Sixty micro-batches of 64 from the shards of `make.py`, read without decoding an image: the share of the places that
-go to the seven rarest styles, how many of these images have a partner of their style in the batch, and how often a
-rare image that is shown at all is shown.
+Sixty micro-batches of 64 from the shards of `make.py`, read without decoding an image: the share of images of the
+seven rarest styles, how many of these images have another image of their style in the batch, and how often each rare
+image that occurs is shown.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def batches(module: ShardDataModule) -> Iterator[list[Sample]]:
 
 
 def row(root: Path, seed: int, balance: str | None) -> dict[str, object]:
-    """Figures of one way to choose."""
+    """Return the metrics of one way to choose the images of a batch."""
     module = ShardDataModule(
         str(root), batch_size=BATCH, views=TwoViews(32), seed=seed, workers=0, balance=balance, tags=["set:*"]
     )
