@@ -108,7 +108,7 @@ def test_missing_and_mistyped_keys_are_refused(tmp_path: Path):
         ("filter.max_tag_images=1", r"filter\.max_tag_images=1 is less than filter\.min_tag_images=2"),
         ("filter.nsfw=2.0", r"filter\.nsfw must be a probability in \[0, 1\], a list of labels, or null, got 2\.0"),
         ("deduplicate.threshold=1.5", r"deduplicate\.threshold must be an inner product in \[-1, 1\], got 1\.5"),
-        ("deduplicate.whiten=1", r"deduplicate\.whiten must be null or at least 2 axes"),
+        ("deduplicate.whiten=1", r"deduplicate\.whiten must be null or an integer of at least 2"),
         ("+deduplicate.evaluation.mine=/no/such", r"/no/such"),
         ("shard.shard_size=0", r"shard\.shard_size must be a positive integer, got 0"),
         ("shard.query_images=-1", r"shard\.query_images must be 0 or more, got -1"),
