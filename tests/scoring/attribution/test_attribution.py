@@ -204,7 +204,7 @@ def test_sets_of_two_encoders_are_refused(gallery: DescriptorSet) -> None:
     other = DescriptorSet(
         np.ones((2, DIM + 1), np.float32), item_table([("a", [], None, "", 0), ("b", [], None, "", 1)])
     )
-    with pytest.raises(DataError, match="two encoders mean nothing"):
+    with pytest.raises(DataError, match="descriptors of different encoders cannot be compared"):
         attribute(other, gallery)
 
 
