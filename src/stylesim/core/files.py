@@ -37,9 +37,9 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
 
 
 def write_text(path: Path | str, text: str) -> None:
-    """Write text atomically, as UTF-8."""
+    """Write text atomically, as UTF-8; what UTF-8 cannot hold (a file name of other bytes) is escaped."""
     with atomic_path(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: Path | str, content: Any) -> None:

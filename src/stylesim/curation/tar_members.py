@@ -5,8 +5,10 @@ from __future__ import annotations
 import gzip
 import tarfile
 import threading
-import zlib
 from pathlib import Path
+
+from stylesim.core.file_names import printable
+from stylesim.data.shards.tar_reader import SafeHeader
 
 
 class TarMembers:
@@ -26,21 +28,24 @@ class TarMembers:
         self._ranges: dict[str, tuple[int, int]] = {}
         self.complete = True
         try:
-            with tarfile.open(fileobj=self._file, mode="r:") as tar:
+            with tarfile.open(fileobj=self._file, mode="r:", tarinfo=SafeHeader) as tar:
                 for member in tar:
-                    if member.isfile():
-                        self._ranges.setdefault(member.name, (member.offset_data, member.size))
-        except (tarfile.TarError, OSError, EOFError, zlib.error):
+                    if member.size < 0:  # said by an extended header; it would lead tarfile back
+                        raise tarfile.ReadError("a member of negative size")
+                    if member.isfile() and not member.issparse():
+                        self._ranges.setdefault(printable(member.name), (member.offset_data, member.size))
+        except Exception:  # tarfile raises errors of many kinds for a damaged tar
             self.complete = False
 
     def names(self) -> list[str]:
-        """Return the names of all members that are files."""
+        """Return the names of all members that are files, as `printable` writes them."""
         return list(self._ranges)
 
     def locator(self, name: str) -> str:
         """Return a locator for `read_image_bytes`. In an uncompressed tar, its offset makes it fast to read."""
         offset, size = self._ranges[name]
-        return f"{self.path}::{name}" if self.compressed else f"{self.path}::{offset}+{size}::{name}"
+        path = printable(self.path)
+        return f"{path}::{name}" if self.compressed else f"{path}::{offset}+{size}::{name}"
 
     def read(self, name: str) -> bytes:
         """Read one member.
@@ -56,7 +61,7 @@ class TarMembers:
         return _check_length(data, size)
 
 
-def read_range(path: str, offset: int, size: int) -> bytes:
+def read_range(path: str | Path, offset: int, size: int) -> bytes:
     """Read `size` bytes of a file from an offset.
 
     Raises:

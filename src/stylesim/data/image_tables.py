@@ -2,26 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import csv
+import io
+import logging
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stylesim.core.errors import DataError
+from stylesim.core.file_names import printable
 from stylesim.core.files import atomic_path
+from stylesim.core.text_files import read_text
+from stylesim.data.labels import cell_text, is_missing, without_decimals
 from stylesim.data.sample import Sample
 
 if TYPE_CHECKING:
     import pandas as pd
 
 TABLES = (".csv", ".tsv", ".parquet")
-PATH_COLUMNS = ("path", "image", "name", "file")
-LABEL_COLUMNS = ("tags", "label", "artist")
+"""Suffixes of tables, in lower case."""
+PATH_COLUMNS = (
+    *("path", "file_path", "filepath", "image_path", "img_path", "image", "img", "image_file"),
+    *("file_name", "filename", "image_name", "file", "name"),
+)
+"""Columns that name the images; the first one that a table has is used."""
+LABEL_COLUMNS = (
+    *("tags", "tag", "labels", "label", "artist", "artists", "style", "styles", "class", "classes", "class_name"),
+    *("category", "categories", "author", "painter", "movement", "genre"),
+)
+"""Columns that hold labels; the first one that a table has is used."""
+
+logger = logging.getLogger(__name__)
+
+
+def is_table(file: Path) -> bool:
+    """Return whether a file is a table, as its suffix in upper or lower case says."""
+    return file.suffix.lower() in TABLES
 
 
 def read_table(table: Path) -> pd.DataFrame:
     """Read a table, its column names stripped of blanks and in lower case.
 
-    Every cell of a CSV or TSV file is text, "" where it is empty. Of two columns with one name the first is kept.
+    Every cell of a CSV or TSV file is text, "" where it is empty. The file may be in UTF-8, UTF-16 or Windows-1252, and
+    the cells of a CSV file separated by semicolons or tabs. Of two columns with one name the first is kept.
 
     Args:
         table: A file whose suffix is one of `TABLES`.
@@ -32,18 +56,27 @@ def read_table(table: Path) -> pd.DataFrame:
     import pandas as pd
 
     try:
-        if table.suffix == ".parquet":
-            frame = pd.read_parquet(table)
+        if table.suffix.lower() == ".parquet":
+            with table.open("rb") as file:  # pyarrow itself opens no path that is not UTF-8
+                frame = pd.read_parquet(file)
         else:
-            frame = pd.read_csv(table, sep="\t" if table.suffix == ".tsv" else ",", dtype=str, keep_default_na=False)
+            text = read_text(table)
+            with warnings.catch_warnings():  # a row with more cells than there are columns would lose some
+                warnings.simplefilter("error", pd.errors.ParserWarning)
+                separator = _separator(text, table.suffix.lower())
+                frame = pd.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False, index_col=False)
+    except DataError:
+        raise
     except Exception as error:  # pandas and pyarrow raise errors of many kinds for a damaged file
         raise DataError(f"{table} cannot be read as a table ({error}).") from error
-    frame.columns = [str(name).strip().casefold() for name in frame.columns]
+    frame.columns = [_heading(name) for name in frame.columns]
     return frame.loc[:, ~frame.columns.duplicated()]
 
 
 def read_image_table(table: Path) -> pd.DataFrame:
     """Read a table as `read_table` does, with the column that names the images called `path`, as text.
+
+    Rows without a path are left out, and their number is logged.
 
     Raises:
         DataError: If the file cannot be read, or none of `PATH_COLUMNS` is there.
@@ -55,21 +88,27 @@ def read_image_table(table: Path) -> pd.DataFrame:
             f"{table} has no column that names the images: expected one of {', '.join(PATH_COLUMNS)}, got "
             f"{', '.join(frame)}."
         )
-    return frame.rename(columns={column: "path"}).astype({"path": str})
+    missing = frame[column].map(is_missing).astype(bool)
+    if missing.any():
+        logger.warning("%s: %s rows have no %s, and are left out.", table, f"{missing.sum():,}", column)
+        frame = frame[~missing].reset_index(drop=True)
+    return frame.rename(columns={column: "path"}).assign(path=[cell_text(cell) for cell in frame[column]])
 
 
-def split_tags(cell: Any) -> list[str]:
-    """Return the tags of one cell: a list, text separated by `|` or `;`, or the number of a class."""
-    if isinstance(cell, str):
-        return [tag for part in cell.split("|") for text in part.split(";") if (tag := text.strip())]
-    if is_missing(cell):
-        return []
-    return [str(tag) for tag in cell] if isinstance(cell, Iterable) else [str(cell)]
-
-
-def is_missing(cell: Any) -> bool:
-    """Return whether a cell holds nothing: None, "" or NaN."""
-    return cell is None or (isinstance(cell, str) and not cell) or (isinstance(cell, float) and cell != cell)
+def label_cells(frame: pd.DataFrame, table: Path) -> Sequence[Any]:
+    """Return the column that holds the labels of a table; where it has none, its columns are named in a warning."""
+    columns = [name for name in LABEL_COLUMNS if name in frame]
+    if not columns:
+        logger.warning(
+            "%s has no column of labels, so its images have none: expected one of %s, got %s.",
+            table,
+            ", ".join(LABEL_COLUMNS),
+            ", ".join(frame),
+        )
+        return [None] * len(frame)
+    if len(columns) > 1:
+        logger.info("%s: the labels are those of %s; not used: %s.", table, columns[0], ", ".join(columns[1:]))
+    return without_decimals(frame[columns[0]].tolist())
 
 
 def write_image_table(samples: Sequence[Sample], table: Path) -> str:
@@ -88,10 +127,22 @@ def write_image_table(samples: Sequence[Sample], table: Path) -> str:
 
     columns = {
         "key": [sample.id for sample in samples],
-        "path": [str(Path(str(sample.image)).absolute()) for sample in samples],
+        "path": [printable(Path(str(sample.image)).absolute()) for sample in samples],
         "tags": [list(sample.tags) for sample in samples],
         "content": [sample.content for sample in samples],
     }
     with atomic_path(table) as partial:
         pd.DataFrame(columns).to_parquet(partial)
     return str(table)
+
+
+def _heading(name: Any) -> str:
+    return str(name).strip().casefold().replace(" ", "_").replace("-", "_")
+
+
+def _separator(text: str, suffix: str) -> str:
+    """Return what separates the cells of a text table: the spreadsheets of half of Europe write CSV with semicolons."""
+    first = next(iter(csv.reader(io.StringIO(text), delimiter="\t" if suffix == ".tsv" else ",")), [])
+    if suffix == ".tsv" or len(first) > 1:
+        return "\t" if suffix == ".tsv" else ","
+    return next((sign for sign in (";", "\t") if sign in "".join(first)), ",")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import logging
+import os
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,7 @@ from typing import Any
 import lightning as L
 
 from stylesim.core.errors import ConfigError, DataError
+from stylesim.core.file_names import printable
 from stylesim.data.batch import Batch, UncutBatch
 from stylesim.data.datasets.folder import FileSource, find_samples, hold_out
 from stylesim.data.image_tables import write_image_table
@@ -30,6 +32,11 @@ from stylesim.data.sampling.stream import Stream
 from stylesim.data.sampling.stream_loader import StreamLoader
 from stylesim.data.shards.shard_index import Index, load_index
 from stylesim.data.views import TwoViews
+
+WINDOW = 10_000
+"""Image files from which a balanced micro-batch is chosen by their tags; only the chosen ones are read."""
+EXAMPLES = 5
+"""Missing files that are named."""
 
 logger = logging.getLogger(__name__)
 
@@ -229,7 +236,8 @@ class FolderDataModule(StyleDataModule):
     """Train on image files: a folder for each label, or tables of paths and tags (see `find_samples`).
 
     Args:
-        root: See `StyleDataModule`.
+        root: See `StyleDataModule`. Files that a table names but that do not exist are left out; a warning counts them.
+        balance: As in `ShardDataModule`; a micro-batch is chosen from the tags of `WINDOW` images.
         validation: Makes a `RetrievalSpec` of `query=[...]`. If given, some images of each tag with at least four are
             held out of training; they are the queries and the gallery of the retrieval set "validation".
         validation_share: Share of the images of a tag, in [0, 1], that is held out.
@@ -240,17 +248,22 @@ class FolderDataModule(StyleDataModule):
         self,
         root: str | Sequence[str] | Mapping[str, float],
         *,
+        balance: str | None = None,
         validation: Callable[..., Any] | None = None,
         validation_share: float = 0.1,
         **options: Any,
     ):
         super().__init__(root, **options)
+        self.balance = balance
+        if balance:
+            parse_balance(balance, self.batch_size)
+            self.buffer = WINDOW
         self.held_out: list[Sample] = []
         self.validation, self.validation_share = validation, validation_share
 
     def open_root(self, root: Root) -> FileSource:
         """Find the image files of one root, and hold some of them out."""
-        samples = find_samples(root.location, root.name)
+        samples = _existing(find_samples(root.location, root.name), root)
         held_out = hold_out(samples, self.validation_share) if self.validation else set()
         self.held_out += [sample for sample in samples if sample.id in held_out]
         return FileSource(root, tuple(sample for sample in samples if sample.id not in held_out))
@@ -275,3 +288,22 @@ class FolderDataModule(StyleDataModule):
         # The ids of the table are the paths, as in every earlier version.
         write_image_table([s._replace(id=str(Path(str(s.image)).absolute())) for s in self.held_out], table)
         return {**self.probes, "validation": self.validation(query=[str(table)])}
+
+
+def _existing(samples: Sequence[Sample], root: Root) -> list[Sample]:
+    """Return the samples whose file exists, which those of a folder do; name the others in a warning."""
+    if root.folder is not None and root.folder.is_dir():
+        return list(samples)
+    present, missing = [], []
+    for sample in samples:
+        (present if os.path.isfile(str(sample.image)) else missing).append(sample)
+    if missing:
+        logger.warning(
+            "%s of the %s images that %s names do not exist, and are left out: %s%s.",
+            f"{len(missing):,}",
+            f"{len(samples):,}",
+            root.location,
+            ", ".join(printable(str(sample.image)) for sample in missing[:EXAMPLES]),
+            ", ..." if len(missing) > EXAMPLES else "",
+        )
+    return present

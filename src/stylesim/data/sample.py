@@ -27,11 +27,16 @@ class Sample(NamedTuple):
     """Why the sample cannot be read, or None; a long run counts such a sample and skips it."""
 
     def encoded(self) -> bytes:
-        """Return the encoded image of a sample that was read from a shard or a file.
+        """Return the encoded image; of a sample whose `image` is a path, the file is read.
 
         Raises:
             CorruptSampleError: If there is none, with the problem as its message.
         """
         if self.problem is None and isinstance(self.image, bytes):
             return self.image
+        if self.problem is None and isinstance(self.image, Path):
+            try:
+                return self.image.read_bytes()
+            except OSError as error:
+                raise CorruptSampleError(f"the file cannot be read ({error.strerror or error})") from error
         raise CorruptSampleError(self.problem or "no image")

@@ -127,7 +127,7 @@ class StyleEncoder(nn.Module):
         """
         if on_error not in ("raise", "skip"):
             raise ConfigError(f"on_error must be raise or skip, got {on_error!r}.")
-        if isinstance(images, str | Path) and (folder := Path(images)).is_dir():
+        if isinstance(images, str | Path) and (folder := Path(images).expanduser()).is_dir():
             images = image_files(folder)
             if not images:
                 raise DataError(f"There is no image in {folder.absolute()}: looked for {', '.join(EXTENSIONS)}.")

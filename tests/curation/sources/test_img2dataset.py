@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import tarfile
 from pathlib import Path
 
 import pyarrow as pa
@@ -83,8 +86,9 @@ def test_captions_come_from_text_files_and_broken_json_is_ignored(tmp_path: Path
     members: dict[str, bytes | dict] = {"0.jpg": picture(1), "0.txt": "Münch".encode("latin-1"), "0.json": b"{broken"}
     write_tar(tmp_path / "images/00000.tar", members | {"1.webp": picture(2), "1.json": {"aesthetic": "high"}})
     made = stage(tmp_path)
-    assert img2dataset(made, path=str(tmp_path / "images"))["images"] == 2
-    assert read_stage(made.folder)["caption"].to_pylist() == ["M�nch", None]
+    counts = img2dataset(made, path=str(tmp_path / "images"))
+    assert (counts["images"], counts["captions_not_utf8"]) == (2, 1)
+    assert read_stage(made.folder)["caption"].to_pylist() == ["Münch", None]
 
 
 def test_a_truncated_tar_keeps_the_images_before_the_end(tmp_path: Path):
@@ -114,3 +118,22 @@ def test_a_missing_or_empty_folder_is_refused(tmp_path: Path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(StylesimError, match="contains no tar and no folder of images"):
         img2dataset(stage(tmp_path), path=str(tmp_path / "empty"))
+
+
+def test_names_that_are_not_utf8_and_files_of_systems_in_tars(tmp_path: Path):
+    (tmp_path / "images").mkdir()
+    with tarfile.open(tmp_path / "images/00000.TAR", "w") as tar:
+        for name in ("\udce9.jpg", "\udce8.jpg", "._a.jpg", "__MACOSX/._b.jpg"):
+            info = tarfile.TarInfo(name)
+            info.size = len(picture(1))
+            tar.addfile(info, io.BytesIO(picture(1)))
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/images/\xe8/\xe7.jpg"))
+    odd.parent.mkdir()
+    odd.write_bytes(picture(2))
+    made = stage(tmp_path)
+    img2dataset(made, path=str(tmp_path / "images"))
+    rows = read_stage(made.folder).to_pylist()
+    assert sorted(row["id"] for row in rows) == [r"\xe7", r"\xe8", r"\xe9"]
+    assert sorted(len(read_image_bytes(row["image"])) for row in rows) == sorted(
+        [len(picture(1)), len(picture(1)), len(picture(2))]
+    )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import unicodedata
 from pathlib import Path
 
 import pandas as pd
@@ -77,3 +80,51 @@ def test_a_missing_or_empty_source_is_refused(tmp_path: Path):
     (tmp_path / "bad.csv").write_text("title\nx\n")
     with pytest.raises(StylesimError, match="no column that names the images"):
         folder(stage(tmp_path), path=str(tmp_path / "bad.csv"))
+
+
+def test_odd_names_captions_and_hidden_folders(tmp_path: Path):
+    root = tmp_path / "mine"
+    for name in (b"\xe9.jpg", b"\xe8.jpg", b"b.jfif", b".hidden/x.jpg", b"@eaDir/x.jpg", b"walk.gif/c.jpg", b"d.jpg"):
+        file = Path(os.fsdecode(os.fsencode(root) + b"/" + name))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(picture(1))
+    (root / "b.txt").write_text("by Cézanne", encoding="utf-16")
+    (root / "d.txt").write_bytes("Малевич, чёрный".encode("cp1251"))
+    (root / "walk.gif" / "c.txt").write_bytes("Paul Cézanne".encode("latin-1"))
+    made = stage(tmp_path)
+    assert folder(made, path=str(root)) == {
+        "images": 5,
+        "rows": 5,
+        "captions_not_utf8": 1,
+        "captions_unreadable": 1,
+    }
+    rows = read_stage(made.folder).to_pylist()
+    assert [(row["id"], row["caption"]) for row in rows] == [
+        ("b.jfif", "by Cézanne"),
+        ("d.jpg", None),
+        ("walk.gif/c.jpg", "Paul Cézanne"),
+        (r"\xe8.jpg", None),
+        (r"\xe9.jpg", None),
+    ]
+    assert all(read_image_bytes(row["image"]) == picture(1) for row in rows)
+
+
+@pytest.mark.parametrize("heading", ["tag", "Labels", " label "])
+def test_tags_are_read_under_their_usual_names(tmp_path: Path, heading: str):
+    write_folder(tmp_path / "mine")
+    names = [unicodedata.normalize("NFD", "artist:Cézanne"), "medium:oil; nan"]
+    frame = pd.DataFrame({"file name": ["b/2.jpg", "a.png"], heading: names, "artist": ["x", "y"]})
+    frame.to_csv(tmp_path / "mine/T.CSV", index=False)
+    made = stage(tmp_path)
+    folder(made, path=str(tmp_path / "mine/T.CSV"))
+    assert [row["tags"] for row in read_stage(made.folder).to_pylist()] == [["artist:Cézanne"], ["medium:oil"]]
+
+
+def test_other_labels_are_no_tags_but_it_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    write_folder(tmp_path / "mine")
+    pd.DataFrame({"path": ["a.png"], "artist": ["x"], "style": ["y"]}).to_csv(tmp_path / "mine/t.csv", index=False)
+    made = stage(tmp_path)
+    with caplog.at_level(logging.INFO):
+        folder(made, path=str(tmp_path / "mine/t.csv"))
+    assert read_stage(made.folder)["tags"].to_pylist() == [None]
+    assert "not read as tags: artist, style" in caplog.text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import logging
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -144,3 +145,16 @@ def test_two_means_finds_the_best_of_all_halves() -> None:
     assert scatter(two_means(points)) == pytest.approx(min(scatter(half) for half in halves))
     with pytest.raises(StylesimError, match="at least two vectors that differ"):
         two_means([[1.0, 2.0], [1.0, 2.0]])
+
+
+def test_names_that_are_not_utf8_and_hidden_folders_do_no_harm(root: Path, tmp_path: Path) -> None:
+    odd = Path(os.fsdecode(os.fsencode(root / "sketch") + b"/caf\xe9/\xe9.jpg"))
+    odd.parent.mkdir()
+    odd.write_bytes(picture(1))
+    (root / ".cache" / "cat").mkdir(parents=True)
+    (root / ".cache" / "cat" / "x.jpg").write_bytes(picture(1))
+    (tmp_path / "list.txt").write_text("cat\r\n cup\n", encoding="utf-16")
+    queries, gallery = sides(root, query_classes=str(tmp_path / "list.txt"))
+    assert {sample.content for sample in queries} == {"cat", "cup"}
+    assert [sample.image for sample in gallery if sample.content == r"caf\xe9"] == [odd]
+    assert not any("cache" in sample.id for sample in queries + gallery)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import unicodedata
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -69,7 +72,7 @@ def test_a_table_names_paths_tags_and_contents(folder: Path, suffix: str):
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"url": ["x"]}, "expected one of path, image, name, file, got url"),
+        ({"url": ["x"]}, "expected one of path, .*, name, got url"),
         ({"path": ["gone.jpg"]}, "Give paths relative to the table"),
     ],
 )
@@ -129,3 +132,88 @@ def test_at_least_two_images_of_a_tag_are_held_out_and_always_the_same(folder: P
     assert hold_out(items, 0.01) == hold_out(list(reversed(items)), 0.01)
     assert len(hold_out(items, 0.01)) == 4
     assert hold_out(items[:3], 0.5) == set()
+
+
+def test_labels_that_are_spelled_alike_are_one_label(tmp_path: Path):
+    for number, name in enumerate(("Cézanne", unicodedata.normalize("NFD", "Cézanne"), "Cézanne ")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{number}.jpg").write_bytes(picture(number))
+    assert {tuple(sample.tags) for sample in find_samples(tmp_path)} == {("Cézanne",)}
+    assert len({sample.id for sample in find_samples(tmp_path)}) == 3
+
+
+def test_files_of_a_windows_zip_keep_their_labels(tmp_path: Path):
+    for name in ("monet\\0.jpg", "monet/1.jpg", "top.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(picture(1))
+    assert {sample.id.partition("/")[2]: sample.tags for sample in find_samples(tmp_path)} == {
+        "monet\\0.jpg": ["monet"],
+        "monet/1.jpg": ["monet"],
+        "top.jpg": [],
+    }
+
+
+def test_names_that_are_not_utf8_train_under_ids_of_their_own(tmp_path: Path):
+    for label, name in ((b"\xe9", b"\xe9.jpg"), (b"\xe9", b"\xe8.jpg"), (b"\xe8", b"0.jpg"), (b"\xe8", b"1.jpg")):
+        file = Path(os.fsdecode(os.fsencode(tmp_path) + b"/mine/" + label + b"/" + name))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(picture(1))
+    module = module_of(str(tmp_path / "mine"))
+    [batch] = module.train_dataloader()
+    assert module.vocabulary == [r"\xe8", r"\xe9"]
+    assert sorted(batch.keys) == [r"mine/\xe8/0.jpg", r"mine/\xe8/1.jpg", r"mine/\xe9/\xe8.jpg", r"mine/\xe9/\xe9.jpg"]
+    assert batch.damaged == []
+
+
+def test_a_home_folder_is_found_by_its_sign(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", str(folder.parent))
+    assert [sample.id for sample in find_samples("~/mine")] == [sample.id for sample in find_samples(folder)]
+    assert len(module_of("~/mine").sources[0].counts) == 21
+
+
+def test_images_that_a_table_names_but_that_are_missing_are_left_out_of_training(
+    folder: Path, caplog: pytest.LogCaptureFixture
+):
+    table = folder / "t.csv"
+    table.write_text("path,tags\n" + "".join(f"gone{n}.jpg,x\n" for n in range(3)) + "klee/0.JPG,x\nklee/2.JPG,x\n")
+    [batch] = module_of(str(table), batch_size=2).train_dataloader()
+    assert sorted(batch.keys) == ["t.csv/klee/0.JPG", "t.csv/klee/2.JPG"]
+    assert "3 of the 5 images" in caplog.text
+    assert "do not exist, and are left out" in caplog.text
+
+
+def test_what_is_no_image_is_counted_by_suffix(folder: Path, caplog: pytest.LogCaptureFixture):
+    for name in ("a.heic", "b.heic", "c.mp4"):
+        (folder / "klee" / name).write_bytes(b"something else")
+    with caplog.at_level(logging.INFO):
+        assert len(find_samples(folder)) == 21
+    assert "21 images; 4 other files are left out (2 .heic, 1 .mp4, 1 .txt)" in caplog.text
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_balanced_batches_of_files_hold_several_images_of_a_tag_and_resume(folder: Path, workers: int):
+    for number in range(4):  # beside 10 + 10 images of frequent tags
+        (folder / "rare").mkdir(exist_ok=True)
+        (folder / "rare" / f"{number}.jpg").write_bytes(picture(50 + number))
+    whole = list(module_of(str(folder), balance="2x4", batch_size=8, workers=workers).train_dataloader())
+    assert len(whole) == 3
+    for batch in whole:
+        if workers == 0:  # a reader chooses from its own part of the images, which here is the half of 25
+            assert sorted(batch.tags.sum(0).tolist()) == [0, 4, 4]
+        assert len(set(batch.keys)) == 8
+    module = module_of(str(folder), balance="2x4", batch_size=8, workers=workers)
+    module.position = 1
+    assert [batch.keys for batch in module.train_dataloader()] == [batch.keys for batch in whole[1:]]
+
+
+def test_a_file_that_vanishes_from_a_balanced_batch_is_counted(folder: Path):
+    loader = module_of(str(folder), balance="inverse_frequency", batch_size=21).train_dataloader()
+    (folder / "klee" / "0.JPG").unlink()
+    [batch] = loader
+    assert [key for key, _ in batch.damaged] == ["mine/klee/0.JPG"]
+    assert len(batch.keys) == 20
+
+
+def test_a_balance_that_does_not_fit_the_batch_is_refused(folder: Path):
+    with pytest.raises(StylesimError, match="P x K must be the batch size"):
+        module_of(str(folder), balance="4x4")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -111,7 +112,7 @@ def test_the_command_evaluates_it_and_counts_the_damaged_file(
         (lambda root: (root / "wikiart.csv").unlink(), "the one there that the CSD repository publishes"),
         (lambda root: (root / "wikiart.csv").write_text("name,split\na,query\n"), "no column 'artist'"),
         (
-            lambda root: (root / "wikiart.csv").write_text("name,artist,split\nz.jpg,a,query\n"),
+            lambda root: (root / "wikiart.csv").write_text("name,artist,split\nz.jpg,a,query\nz.jpg,a,database\n"),
             "no query in common",
         ),
     ],
@@ -141,3 +142,17 @@ def test_matches_are_one_to_one_exact_first_and_never_ambiguous(wanted: list[str
             rivals = [f for f in files if f.replace("_", "-") == name.replace("_", "-") and f not in wanted]
             assert rivals == [found[row]]
     assert found == match(wanted, files[::-1])
+
+
+def test_names_of_another_unicode_form_and_of_windows_are_matched(tmp_path: Path) -> None:
+    names = [unicodedata.normalize("NFD", f"Cubism/josé_{number}.jpg") for number in range(2)]
+    (tmp_path / "Cubism").mkdir()
+    for number, name in enumerate(names):
+        (tmp_path / name).write_bytes(picture(number))
+    (tmp_path / "wikiart.csv").write_text(
+        "path,artist,split\nCubism\\josé_0.jpg,josé,Database\nCubism\\josé_1.jpg,josé,Query \n", encoding="utf-8"
+    )
+    module = WikiArt(str(tmp_path), spec=SimpleNamespace, tables=str(tmp_path / "run"))
+    (query,) = find_samples(module.retrieval_sets()["wikiart"].query[0])
+    assert (query.id, query.tags) == ("wikiart-query/Cubism/josé_1.jpg", ["artist:josé", "genre:Cubism"])
+    assert query.image == tmp_path / names[1]

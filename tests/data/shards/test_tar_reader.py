@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import tarfile
+import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stylesim.curation.tar_members import TarMembers
 from stylesim.data.sample import Sample
 from stylesim.data.shards import indexing, tar_reader
 from stylesim.data.shards.shard_index import Shard
-from stylesim.data.shards.tar_reader import read_positions
+from stylesim.data.shards.tar_reader import Members, read_positions
 
 SAMPLES = 30
 
@@ -151,9 +153,9 @@ def test_samples_between_the_wanted_ones_are_not_read(
 ) -> None:
     read = []
 
-    def counted(stream: Any) -> Iterator[dict]:
+    def counted(stream: Any) -> Iterator[Members]:
         for members in group_members(stream):
-            read.append(members["__key__"])
+            read.append(members.key)
             yield members
 
     group_members = tar_reader.group_members
@@ -161,3 +163,116 @@ def test_samples_between_the_wanted_ones_are_not_read(
     path, offsets = shards[kind]
     assert [sample.tags for sample in read_positions(str(path), "s", [3, 20, 29], offsets)] == [["3"], ["20"], ["29"]]
     assert len(read) == 3
+
+
+def read_one(path: Path, *members: tuple[tarfile.TarInfo, bytes]) -> list[Sample]:
+    """Return the samples of a shard of these members, as many as its index counts."""
+    written(path, list(members))
+    return list(read_positions(str(path), "s", range(indexing._examine(path)["count"])))
+
+
+LABELS = member("a.json", b'{"tags": ["x"]}')
+
+
+@pytest.mark.parametrize(
+    ("images", "expected"),
+    [
+        (("a.depth.png", "a.jpg"), b"a.jpg"),
+        (("a.jpg", "a.mask.png", "a.seg.png"), b"a.jpg"),
+        (("a.thumb.jpg",), b"a.thumb.jpg"),
+        (("a.JPG",), b"a.JPG"),
+        (("a.tif",), b"a.tif"),
+        (("a.tif", "a.png"), b"a.png"),
+    ],
+)
+def test_the_image_is_the_member_with_a_plain_suffix(tmp_path: Path, images: tuple[str, ...], expected: bytes) -> None:
+    (sample,) = read_one(tmp_path / "0.tar", *(member(name, name.encode()) for name in images), LABELS)
+    assert (sample.image, sample.tags, sample.problem) == (expected, ["x"], None)
+
+
+@pytest.mark.parametrize(
+    ("members", "problem"),
+    [
+        ([member("a.jpg", b"1"), member("a.png", b"2"), LABELS], "several images (.jpg, .png): one of them must have"),
+        (
+            [member("a.depth.png", b"1"), member("a.normal.png", b"2"), LABELS],
+            "several images (.depth.png, .normal.png)",
+        ),
+        ([member("a.jpg", b"1"), LABELS, member("a.jpg", b"2"), LABELS], "several samples in a row have its key (.jpg"),
+        ([member("a.1.jpg", b"1"), member("a.1.json", b"{}")], "no labels: the name a.1.json has a dot"),
+        ([member("v1.01.jpg", b"1"), member("v1.02.jpg", b"2")], "a key no dot, since WebDataset ends it there"),
+        (
+            [member("a.jpg", type=tarfile.LNKTYPE, linkname="b.jpg"), LABELS],
+            "its .jpg is a hard link to b.jpg, which cannot be followed in a stream: pack the shard again with tar"
+            " --hard-dereference",
+        ),
+        ([member("a.jpg", type=tarfile.SYMTYPE, linkname="/etc/passwd"), LABELS], "a symbolic link to /etc/passwd"),
+        (
+            [member("a.jpg", b"1"), member("a.json", type=tarfile.LNKTYPE, linkname="b.json")],
+            "its .json is a hard link",
+        ),
+        ([member("a.txt", b"1"), LABELS], "no image: none of its members ends in jpg"),
+    ],
+)
+def test_a_sample_that_is_ambiguous_or_incomplete_says_why(
+    tmp_path: Path, members: list[tuple[tarfile.TarInfo, bytes]], problem: str
+) -> None:
+    (sample,) = read_one(tmp_path / "0.tar", *members)
+    assert sample.image is None
+    assert problem in str(sample.problem)
+
+
+def test_a_member_that_is_there_twice_with_the_same_content_is_no_problem(tmp_path: Path) -> None:
+    (sample,) = read_one(tmp_path / "0.tar", member("a.jpg", b"1"), LABELS, member("a.jpg", b"1"), LABELS)
+    assert (sample.image, sample.problem) == (b"1", None)
+
+
+def test_a_member_that_is_too_large_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tar_reader, "MAX_MEMBER", 100)
+    (sample, after) = read_one(
+        tmp_path / "0.tar", member("a.jpg", bytes(101)), LABELS, member("b.jpg", b"1"), member("b.json", b"{}")
+    )
+    assert sample.problem == "its .jpg has 101 bytes, more than the 100 that are read"
+    assert after.image == b"1"
+
+
+def test_keys_that_are_not_utf8_stay_apart_and_printable(tmp_path: Path) -> None:
+    members = [member(f"{key}.{end}", b"{}") for key in ("\udce9", "\udce8") for end in ("jpg", "json")]
+    assert [sample.id for sample in read_one(tmp_path / "0.tar", *members)] == [r"s/\xe9", r"s/\xe8"]
+
+
+def test_labels_are_read_in_one_spelling(tmp_path: Path) -> None:
+    labels = {"tags": ["Cézanne", unicodedata.normalize("NFD", "Cézanne"), " oil ", ""], "content": " a\ud800"}
+    (sample,) = read_one(tmp_path / "0.tar", member("a.jpg", b"1"), member("a.json", json.dumps(labels).encode()))
+    assert sample.tags == ["Cézanne", "oil"]
+    assert sample.content == r"a\ud800"
+    assert indexing._examine(tmp_path / "0.tar")["tags"] == {"Cézanne": 1, "oil": 1}
+
+
+def huge(name: str, size: int, type: bytes = tarfile.REGTYPE) -> bytes:
+    """Return a header that claims `size` bytes, in the binary notation that has no limit."""
+    info, _ = member(name, type=type)
+    block = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    block[124:136] = (
+        (size & (1 << 95) - 1 | 1 << 95).to_bytes(12, "big")
+        if size >= 0
+        else b"\xff" * 4 + size.to_bytes(8, "big", signed=True)
+    )
+    block[148:156] = b"        "
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block)
+
+
+@pytest.mark.parametrize("size", [1 << 60, 1 << 40, -1, -(1 << 40)])
+@pytest.mark.parametrize("type", [tarfile.REGTYPE, b"Z", tarfile.DIRTYPE, tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_a_header_that_claims_any_size_neither_hangs_nor_fills_the_memory(
+    tmp_path: Path, size: int, type: bytes
+) -> None:
+    good = written(tmp_path / "good.tar", samples()[:4]).read_bytes()
+    end = good.index(b"\0" * 1024, 4 * 512)  # of its two samples
+    (tmp_path / "0.tar").write_bytes(good[: -(-end // 512) * 512] + huge("x.jpg", size, type) + good)
+    first, _, *others = read_positions(str(tmp_path / "0.tar"), "s", range(4))
+    assert first.problem is None
+    if type != tarfile.DIRTYPE or size < 0:  # tarfile ignores the size of a folder
+        assert all("cannot be read" in str(sample.problem) for sample in others)
+    assert TarMembers(tmp_path / "0.tar").names()[:4] == ["00000.jpg", "00000.json", "00001.jpg", "00001.json"]

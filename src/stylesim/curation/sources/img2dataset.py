@@ -19,8 +19,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from stylesim.core.errors import ConfigError
-from stylesim.core.image_folders import is_image_file, visible_files
+from stylesim.core.file_names import find_file, printable
+from stylesim.core.image_folders import is_image_file, is_visible, visible_files
 from stylesim.core.images import EXTENSIONS
+from stylesim.curation.sources.captions import read_caption
 from stylesim.curation.sources.standard_columns import standard_columns
 from stylesim.curation.stage import Part, Stage, listing_digest
 from stylesim.curation.tar_members import TarMembers
@@ -62,7 +64,7 @@ def read_downloads(stage: Stage, root: Path) -> Counter[str]:
         ConfigError: If there is no tar and no folder of images.
     """
     files = visible_files(root)
-    tars = [file for file in files if file.name.endswith((".tar", ".tar.gz"))]
+    tars = [file for file in files if file.name.lower().endswith((".tar", ".tar.gz"))]
     folders = {file.parent for file in files if is_image_file(file)}
     shards = sorted([*tars, *folders])
     if not shards:
@@ -75,22 +77,23 @@ def _read_shard(shard: Path, root: Path | None) -> Part:
     counts: Counter[str] = Counter()
     read: Callable[[str], bytes]
     if shard.is_dir():
-        visible = sorted(name for name in os.listdir(shard) if not name.startswith("."))
-        names, locate, read = visible, partial(os.path.join, shard), partial(_read_file, shard)
+        visible = sorted(printable(name) for name in os.listdir(shard) if is_visible(name))
+        names, locate, read = visible, partial(_locate_file, shard), partial(_read_file, shard)
     else:
         tar = TarMembers(shard)
-        names, locate, read = tar.names(), tar.locator, tar.read
+        names = [name for name in tar.names() if is_visible(name.rpartition("/")[2])]
+        locate, read = tar.locator, tar.read
         counts["damaged_tars"] = not tar.complete
     images = {name.rpartition(".")[0]: name for name in names if name.lower().endswith(EXTENSIONS)}
     table = _read_url_table(shard.parent / f"{shard.name.split('.')[0]}.parquet")
     if table is None:
-        table = _table_from_members(images, set(names), read)
+        table = _table_from_members(images, set(names), read, counts)
     table = table.sort_by("key")
     keys = table["key"].to_pylist()
     reasons = _failures(table, keys, images)
     rows = standard_columns(table)
     if root is not None:  # several downloads use the same keys
-        prefix = Path(os.path.relpath(shard.parent, root)).as_posix()
+        prefix = printable(Path(os.path.relpath(shard.parent, root)).as_posix())
         rows = rows.set_column(0, "id", pa.array([f"{prefix}/{id}" for id in rows["id"].to_pylist()]))
     locators = pa.array([locate(images[key]) if key in images else None for key in keys], pa.string())
     present = pa.array([reason is None for reason in reasons])
@@ -115,20 +118,22 @@ def _failures(table: pa.Table, keys: list[str], images: Iterable[str]) -> list[s
 def _read_url_table(path: Path) -> pa.Table | None:
     """Read the table that img2dataset writes next to a tar; None if it is missing or unfinished."""
     try:
-        table = pq.ParquetFile(path).read()
+        with path.open("rb") as file:  # pyarrow itself opens no path that is not UTF-8
+            table = pq.ParquetFile(file).read()
     except (pa.ArrowException, OSError):
         return None
     return table if "key" in table.column_names else None
 
 
-def _table_from_members(images: Iterable[str], names: set[str], read: Callable[[str], bytes]) -> pa.Table:
+def _table_from_members(
+    images: Iterable[str], names: set[str], read: Callable[[str], bytes], counts: Counter[str]
+) -> pa.Table:
     """Make such a table from the `.json` and `.txt` of each image."""
     rows = []
     for key in images:
         row: dict[str, Any] = {}
-        caption = None
-        with suppress(*_DAMAGE):  # the image itself is still usable
-            caption = read(f"{key}.txt").decode("utf-8", "replace").strip() if f"{key}.txt" in names else None
+        # Without its caption, the image itself is still usable.
+        caption = read_caption(partial(read, f"{key}.txt"), counts) if f"{key}.txt" in names else None
         with suppress(*_DAMAGE):
             row = json.loads(read(f"{key}.json")) if f"{key}.json" in names else {}
         rows.append({"caption": caption} | (row if isinstance(row, dict) else {}) | {"key": key})
@@ -144,5 +149,9 @@ def _make_column(name: str, values: list[Any]) -> pa.Array:
         return pa.array([None if value is None else str(value) for value in values], pa.string())
 
 
+def _locate_file(folder: Path, name: str) -> str:
+    return printable(folder / name)
+
+
 def _read_file(folder: Path, name: str) -> bytes:
-    return (folder / name).read_bytes()
+    return find_file(folder, name).read_bytes()

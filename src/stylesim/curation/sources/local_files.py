@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,21 +11,30 @@ from typing import Any
 import pyarrow as pa
 
 from stylesim.core.errors import ConfigError, CorruptSampleError
-from stylesim.core.image_folders import is_image_file, visible_files
+from stylesim.core.file_names import find_file, printable
+from stylesim.core.image_folders import describe_suffixes, select_images, visible_files
 from stylesim.core.images import EXTENSIONS, image_size
+from stylesim.curation.sources.captions import read_caption
 from stylesim.curation.sources.standard_columns import standard_columns
 from stylesim.curation.stage import Part, Stage, listing_digest, require_positive
-from stylesim.data.image_tables import TABLES, read_image_table, split_tags
+from stylesim.data.image_tables import LABEL_COLUMNS, TABLES, is_table, read_image_table
+from stylesim.data.labels import is_missing, split_tags, without_decimals
+
+TAG_COLUMNS = ("tags", "tag", "labels", "label")
+"""Columns that hold tags; the first one that a table has is used."""
 
 Row = dict[str, Any]
+
+logger = logging.getLogger(__name__)
 
 
 def folder(stage: Stage, *, path: str, rows: int = 10_000) -> dict[str, Any]:
     """Run stage 1 on a folder of images, or on a CSV, TSV or parquet file that names them.
 
     In a folder, the `.txt` file next to an image is its caption, and ids are relative paths. A table has a column
-    `path` (or `image`, `name`, `file`), relative to the table, and may have `caption` (or `text`), `url`, `content`,
-    `aesthetic`, `nsfw` and `tags` (a list, or text separated by `|` or `;`).
+    `path` (or another of `PATH_COLUMNS`), relative to the table, and may have `caption` (or `text`), `url`, `content`,
+    `aesthetic`, `nsfw` and `tags` (or another of `TAG_COLUMNS`: a list, or text separated by `|` or `;`). A caption in
+    Windows-1252 is counted as `captions_not_utf8`; one of unknown encoding as `captions_unreadable`, and is left out.
 
     Args:
         stage: The folder to write to.
@@ -41,13 +52,15 @@ def folder(stage: Stage, *, path: str, rows: int = 10_000) -> dict[str, Any]:
     root = Path(path).expanduser().absolute()
     if root.is_dir():
         files = visible_files(root)
-        images: list[Row] = [{"path": file.relative_to(root).as_posix()} for file in files if is_image_file(file)]
-    elif root.is_file() and root.suffix in TABLES:
+        names = [printable(file.relative_to(root).as_posix()) for file in select_images(files, root)]
+        images: list[Row] = [{"path": name} for name in names]
+    elif root.is_file() and is_table(root):
         files, images, root = [root], _table_rows(root), root.parent
     else:
         raise ConfigError(f"source.path={path}: there is no folder and no table ({', '.join(TABLES)}) at {root}.")
     if not images:
-        raise ConfigError(f"source.path={path} contains no image; looked for {', '.join(EXTENSIONS)}.")
+        found = f", found {describe_suffixes(files)}" if files else ""
+        raise ConfigError(f"source.path={path} contains no image; looked for {', '.join(EXTENSIONS)}{found}.")
     if (done := stage.begin(files=listing_digest(files, root))) is not None:
         return done
     pieces = [images[first : first + rows] for first in range(0, len(images), rows)]
@@ -55,28 +68,38 @@ def folder(stage: Stage, *, path: str, rows: int = 10_000) -> dict[str, Any]:
 
 
 def _table_rows(table: Path) -> list[Row]:
-    """Return the rows of a table with lower-case columns; of several rows with the same path, the first."""
+    """Return the rows of a table with lower-case columns; of several rows with the same path, the first.
+
+    Tags are a list where they are known. Columns such as `artist` are not tags here: what a caption names has a kind.
+    """
     frame = read_image_table(table).drop_duplicates("path").astype(object)
+    column, *others = [*(name for name in LABEL_COLUMNS if name in frame), None]
+    if column in TAG_COLUMNS:
+        cells = without_decimals(frame[column].tolist())
+        frame["tags"] = [split_tags(cell) if isinstance(cell, str) or not is_missing(cell) else None for cell in cells]
+    if unused := [name for name in (column, *others) if name and name not in TAG_COLUMNS]:
+        logger.info(
+            "%s: not read as tags: %s; the columns of tags are %s.", table, ", ".join(unused), ", ".join(TAG_COLUMNS)
+        )
     return frame.where(frame.notna().to_numpy(), None).to_dict("records")  # type: ignore[return-value]
 
 
 def _read_images(rows: list[Row], root: Path) -> Part:
     images: list[Row] = []
     dropped: list[Row] = []
+    counts: Counter[str] = Counter()
     for row in rows:
-        name, file = str(row["path"]), root / str(row["path"])
+        name, file = printable(str(row["path"])), find_file(root, str(row["path"]))
         try:
             width, height = image_size(file)
         except CorruptSampleError as error:
-            dropped.append({"id": name, "reason": f"not_an_image: {error}"})
+            dropped.append({"id": name, "reason": f"not_an_image: {printable(str(error))}"})
             continue
-        images.append(row | {"id": name, "image": str(file), "width": width, "height": height})
+        images.append(row | {"id": name, "image": printable(file), "width": width, "height": height})
         text_file = file.with_suffix(".txt")
         if not any(row.get(column) for column in ("caption", "text", "txt")) and text_file.is_file():
-            images[-1]["caption"] = text_file.read_text(encoding="utf-8", errors="replace").strip()
-        if isinstance(tags := row.get("tags"), str):
-            images[-1]["tags"] = split_tags(tags)
-    counts = {"rows": len(rows), "images": len(images), "not_an_image": len(dropped)}
+            images[-1]["caption"] = read_caption(text_file.read_bytes, counts)
+    counts.update(rows=len(rows), images=len(images), not_an_image=len(dropped))
     columns = {name: [row.get(name) for row in images] for name in sorted({name for row in images for name in row})}
     table = standard_columns(pa.table(columns)) if images else pa.table({})
     if images:

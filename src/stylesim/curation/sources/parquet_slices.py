@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stylesim.core.errors import ConfigError, DataError
+from stylesim.core.image_folders import visible_files
 from stylesim.curation.stage import SUMMARY, part_paths
 
 
@@ -35,7 +36,7 @@ def parquet_files(path: str | Path) -> list[Path]:
     if location.is_file():
         files = [location]
     else:
-        files = part_paths(location) if (location / SUMMARY).is_file() else sorted(location.rglob("*.parquet"))
+        files = part_paths(location) if (location / SUMMARY).is_file() else _parquets_below(location)
     if not files:
         raise ConfigError(f"source.path={path}: there is no parquet file at {location}.")
     for file in files:
@@ -44,6 +45,11 @@ def parquet_files(path: str | Path) -> list[Path]:
         except (pa.ArrowException, OSError) as error:
             raise DataError(f"{file} cannot be read as parquet ({error}): download it again.") from error
     return files
+
+
+def _parquets_below(folder: Path) -> list[Path]:
+    files = visible_files(folder) if folder.is_dir() else []
+    return sorted(file for file in files if file.suffix.lower() == ".parquet")
 
 
 def slices(files: Sequence[Path], rows: int) -> list[Slice]:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stylesim.curation.stage import SCHEMA
+from stylesim.data.labels import clean_labels
 
 # For each column of a stage, the names it may have elsewhere, in any case. The first one present is used.
 _OTHER_NAMES = {
@@ -34,7 +35,7 @@ def standard_columns(table: pa.Table) -> pa.Table:
     `nsfw` is text: a probability (`punsafe`) is written with four decimals. A value that cannot be converted to the
     type of its column becomes null.
     """
-    by_name = {name.lower(): name for name in reversed(table.column_names)}
+    by_name = {name.strip().casefold(): name for name in reversed(table.column_names)}
     columns = {}
     for name, other_names in _OTHER_NAMES.items():
         source = next((by_name[other] for other in other_names if other in by_name), None)
@@ -42,6 +43,8 @@ def standard_columns(table: pa.Table) -> pa.Table:
         # Tags as text are left to the sources, which know how they are written.
         if source is not None and (not pa.types.is_list(kind) or pa.types.is_list(table[source].type)):
             columns[name] = _convert_column(table[source], kind)
+    if "tags" in columns:
+        columns["tags"] = _clean_tags(columns["tags"])
     return pa.table(columns) if columns else table.select([])
 
 
@@ -63,6 +66,15 @@ def _convert(value: Any, kind: pa.DataType) -> str | float | None:
         return pa.scalar(int(number) if pa.types.is_integer(kind) else number, kind).as_py()
     except (TypeError, ValueError, OverflowError, pa.ArrowException):
         return None
+
+
+def _clean_tags(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return lists of tags in which all spellings of a label are the same."""
+    tags = pc.list_flatten(column)
+    if pc.all(pc.equal(pc.utf8_trim_whitespace(pc.utf8_normalize(tags, "NFC")), tags)).as_py() is not False:
+        return column  # nearly always, and fast
+    rows = [None if row is None else clean_labels(tag for tag in row if tag is not None) for row in column.to_pylist()]
+    return pa.chunked_array([rows], column.type)
 
 
 def with_ids(table: pa.Table, stem: str, first: int) -> pa.Table:

@@ -15,10 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from stylesim.core.errors import ConfigError, DataError
-from stylesim.core.image_folders import image_files
+from stylesim.core.file_names import parts_below, printable
+from stylesim.core.image_folders import image_files, is_visible
+from stylesim.core.text_files import read_text
 from stylesim.data.datasets.evaluation_sets import Census, summary
 from stylesim.data.datasets.word_vectors import mean_vectors, two_means
 from stylesim.data.image_tables import write_image_table
+from stylesim.data.labels import clean_label
 from stylesim.data.sample import Sample
 
 LEFT_OUT = "quickdraw"
@@ -140,12 +143,12 @@ def _find_samples(root: Path) -> list[Sample]:
         raise ConfigError(f"data.root must be the folder of DomainNet's domains, but there is no folder {root}.")
     samples = []
     for file in image_files(root):
-        domain, *classes, name = file.relative_to(root).parts
-        if len(classes) == 1 and domain.lower() != LEFT_OUT:
-            id, tags = f"{domain}/{classes[0]}/{name}", [f"domain:{domain}"]
-            samples.append(Sample(id, file, tags, classes[0], str(root / domain)))
+        parts = parts_below(file, root)
+        if len(parts) == 3 and parts[0].lower() != LEFT_OUT:
+            domain, name = clean_label(parts[0]), clean_label(parts[1])
+            samples.append(Sample("/".join(parts), file, [f"domain:{domain}"], name, printable(root / parts[0])))
     if len({sample.source for sample in samples}) < 2:
-        folders = sorted(child.name for child in root.iterdir() if child.is_dir())
+        folders = sorted(printable(child.name) for child in root.iterdir() if child.is_dir() and is_visible(child.name))
         raise DataError(
             f"{root} is not DomainNet: expected folders of domains (clipart, infograph, painting, real, sketch) with a"
             f" folder for each class, got {', '.join(folders) or 'no folder'}."
@@ -155,8 +158,8 @@ def _find_samples(root: Path) -> list[Sample]:
 
 def _read_list(file: Path, classes: Sequence[str]) -> set[str]:
     try:
-        listed = {line.strip() for line in file.read_text().splitlines()} - {""}
-    except (OSError, UnicodeDecodeError) as error:
+        listed = {clean_label(line) for line in read_text(file).splitlines()} - {""}
+    except (OSError, DataError) as error:
         raise ConfigError(f"data.query_classes={file} cannot be read as a list of classes ({error}).") from error
     if unknown := sorted(listed.difference(classes)):
         near = difflib.get_close_matches(unknown[0], classes, n=3, cutoff=0)

@@ -11,9 +11,11 @@ from functools import cached_property
 from pathlib import Path
 
 from stylesim.core.errors import DataError
-from stylesim.core.image_folders import image_files
+from stylesim.core.file_names import find_file, parts_below, printable
+from stylesim.core.image_folders import describe_suffixes, image_files, visible_files
 from stylesim.core.images import EXTENSIONS
-from stylesim.data.image_tables import LABEL_COLUMNS, TABLES, is_missing, read_image_table, split_tags
+from stylesim.data.image_tables import TABLES, is_table, label_cells, read_image_table
+from stylesim.data.labels import cell_text, clean_label, clean_labels, is_missing, split_tags, without_decimals
 from stylesim.data.roots import Root
 from stylesim.data.sample import Sample
 
@@ -22,9 +24,9 @@ def find_samples(source: str | Path, name: str | None = None) -> list[Sample]:
     """Find the images of a folder or a table; no image is opened.
 
     In a folder, the tag of an image is the first folder on its path; images at the top have none. A table (CSV, TSV or
-    Parquet) has a column `path` (or `image`, `name`, `file`), relative to the table, and may have `tags` (or `label`,
-    `artist`: a list, or text separated by `|` or `;`), `content`, and `key`, which replaces the path in the id. Rows
-    with the same path are one image, with the tags of all of them.
+    Parquet) has a column `path` (or another of `PATH_COLUMNS`), relative to the table, and may have `tags` (or another
+    of `LABEL_COLUMNS`: a list, or text separated by `|` or `;`), `content`, and `key`, which replaces the path in the
+    id. Rows with the same path are one image, with the tags of all of them.
 
     Args:
         source: The folder or the table.
@@ -38,46 +40,51 @@ def find_samples(source: str | Path, name: str | None = None) -> list[Sample]:
     """
     path = Path(source).expanduser()
     if path.is_dir():
-        samples = _samples_of_folder(path, name or path.absolute().name)
-    elif path.is_file() and path.suffix in TABLES:
-        samples = _samples_of_table(path, name or path.stem)
+        samples = _samples_of_folder(path, name or printable(path.absolute().name))
+    elif path.is_file() and is_table(path):
+        samples = _samples_of_table(path, name or printable(path.stem))
     else:
         raise DataError(
             f"There is no folder of images and no table ({', '.join(TABLES)}) at {path.absolute()}: check data.root."
         )
     if not samples:
-        raise DataError(f"There is no image in {path.absolute()}: looked for {', '.join(EXTENSIONS)}.")
+        others = visible_files(path) if path.is_dir() else []
+        found = f", found {describe_suffixes(others)}" if others else ""
+        raise DataError(f"There is no image in {path.absolute()}: looked for {', '.join(EXTENSIONS)}{found}.")
     return sorted(samples, key=lambda sample: sample.id)
 
 
 def _samples_of_folder(folder: Path, name: str) -> list[Sample]:
     samples = []
     for file in image_files(folder):
-        inside = os.fsencode(file.relative_to(folder).as_posix()).decode("utf-8", "replace")
-        label, separator, _ = inside.partition("/")
-        samples.append(Sample(f"{name}/{inside}", file, [label] if separator else [], None, str(folder)))
+        inside = printable(file.relative_to(folder).as_posix())
+        label, *others = parts_below(file, folder)
+        tags = clean_labels([label]) if others else []
+        samples.append(Sample(f"{name}/{inside}", file, tags, None, printable(folder)))
     return samples
 
 
 def _samples_of_table(table: Path, name: str) -> list[Sample]:
     frame = read_image_table(table)
-    label_column = next((column for column in LABEL_COLUMNS if column in frame), None)
-    columns = ([None] * len(frame) if c not in frame else frame[c] for c in (label_column, "content", "key"))
+    contents, keys = (
+        without_decimals(frame[column].tolist()) if column in frame else [None] * len(frame)
+        for column in ("content", "key")
+    )
     tags: dict[str, dict[str, None]] = defaultdict(dict)
-    contents: dict[str, str | None] = {}
-    keys: dict[str, str] = {}
-    for path, label, content, key in zip(frame["path"], *columns, strict=True):
+    content_of: dict[str, str | None] = {}
+    key_of: dict[str, str] = {}
+    for path, label, content, key in zip(frame["path"], label_cells(frame, table), contents, keys, strict=True):
         tags[path].update(dict.fromkeys(split_tags(label)))
-        contents[path] = None if is_missing(content) else str(content)
-        keys[path] = path if is_missing(key) else str(key)
-    files = {path: table.parent / path for path in tags}
-    if files and not any(file.is_file() for file in list(files.values())[:1000]):
+        content_of[path] = None if is_missing(content) else clean_label(cell_text(content))
+        key_of[path] = printable(path if is_missing(key) else cell_text(key))
+    files = {path: find_file(table.parent, path) for path in tags}
+    if files and not any(os.path.isfile(file) for file in files.values()):
         raise DataError(
-            f"None of the images that {table} names exists; the first would be {next(iter(files.values())).absolute()}."
-            " Give paths relative to the table, or absolute ones."
+            f"None of the {len(files):,} images that {table} names exists; the first would be"
+            f" {next(iter(files.values())).absolute()}. Give paths relative to the table, or absolute ones."
         )
     return [
-        Sample(f"{name}/{keys[path]}", file, list(tags[path]), contents[path], str(table))
+        Sample(f"{name}/{key_of[path]}", file, list(tags[path]), content_of[path], printable(table))
         for path, file in files.items()
     ]
 
@@ -100,14 +107,8 @@ class FileSource:
         return dict(sorted(Counter(tag for sample in self.samples for tag in sample.tags).items()))
 
     def read(self, number: int, positions: Sequence[int]) -> Iterator[Sample]:
-        """Yield the one sample of shard `number`, with the bytes of its file, for each of the positions."""
-        sample = self.samples[number]
-        assert isinstance(sample.image, Path)
-        for _ in positions:
-            try:
-                yield sample._replace(image=sample.image.read_bytes())
-            except OSError as error:
-                yield sample._replace(image=None, problem=f"the file cannot be read ({error})")
+        """Yield the one sample of shard `number` for each of the positions; its file is read when it is decoded."""
+        yield from [self.samples[number]] * len(positions)
 
 
 def hold_out(samples: Sequence[Sample], share: float) -> set[str]:

@@ -10,9 +10,11 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from stylesim.core.errors import ConfigError, DataError
+from stylesim.core.file_names import parts_below, printable
 from stylesim.core.image_folders import image_files
 from stylesim.data.datasets.evaluation_sets import Census, summary
 from stylesim.data.image_tables import read_image_table, write_image_table
+from stylesim.data.labels import cell_text, clean_label, without_decimals
 from stylesim.data.sample import Sample
 
 if TYPE_CHECKING:
@@ -60,17 +62,17 @@ class WikiArt:
 
         Raises:
             ConfigError: If the folder or the table does not exist.
-            DataError: If the table lacks a column, or leaves no query.
+            DataError: If the table lacks a column or a split, or leaves no query.
         """
         frame = self._frame()
-        files = [file.relative_to(self.root).as_posix() for file in image_files(self.root)]
-        found = match(frame["file"].tolist(), files)
+        files = {clean_label("/".join(parts_below(file, self.root))): file for file in image_files(self.root)}
+        found = match(frame["file"].tolist(), list(files))
         sides: dict[str, list[Sample]] = {"query": [], "database": []}
         for row, (artist, split) in enumerate(zip(frame["artist"], frame["split"], strict=True)):
             if row in found:
                 genre = PurePosixPath(found[row]).parent.name
                 tags = [f"artist:{artist}", *([f"genre:{genre}"] if genre else [])]
-                sides[split].append(Sample(found[row], self.root / found[row], tags, None, str(self.table)))
+                sides[split].append(Sample(found[row], files[found[row]], tags, None, printable(self.table)))
         artists = {sample.tags[0] for sample in sides["database"]}
         queries = [sample for sample in sides["query"] if sample.tags[0] in artists]
         without_artist = [sample for sample in sides["query"] if sample.tags[0] not in artists]
@@ -102,8 +104,18 @@ class WikiArt:
         frame = read_image_table(self.table)
         if missing := [column for column in ("artist", "split") if column not in frame]:
             raise DataError(f"{self.table} has no column {missing[0]!r}; its columns are {', '.join(frame)}.")
-        frame = frame[frame["split"].isin(["query", "database"])]
-        frame = frame.assign(file=["/".join(PurePosixPath(path).parts[-2:]) for path in frame["path"]])
+        frame = frame.assign(split=frame["split"].map(cell_text).str.strip().str.casefold())
+        splits, wanted = frame["split"], frame["split"].isin(["query", "database"])
+        if len(splits[wanted].unique()) < 2:
+            found = ", ".join(f"{split or 'none'} ({count:,} rows)" for split, count in splits.value_counts().items())
+            raise DataError(
+                f"{self.table} must have rows whose split is database, and rows whose split is query; found:"
+                f" {found or 'no row'}."
+            )
+        frame = frame[wanted]
+        names = ["/".join(path.replace("\\", "/").strip("/").split("/")[-2:]) for path in frame["path"]]
+        artists = [clean_label(cell_text(artist)) for artist in without_decimals(frame["artist"].tolist())]
+        frame = frame.assign(file=[clean_label(name) for name in names], artist=artists)
         return frame.drop_duplicates(["file", "artist", "split"]).reset_index(drop=True)
 
 

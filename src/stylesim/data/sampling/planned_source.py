@@ -9,7 +9,6 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from jaxtyping import Int
 
-from stylesim.core.errors import CorruptSampleError
 from stylesim.data.sample import Sample
 from stylesim.data.sampling.balance import Strategy
 from stylesim.data.sampling.plan import Plan, Segment
@@ -95,11 +94,10 @@ def read_balanced(
         unreadable = []
         held = {position: sample for position, sample in held.items() if position in window}
         for position, sample in islice(reading, window.stop - first):
-            try:
-                sample.encoded()
+            if sample.problem is None:
                 held[position] = sample, columns_of(sample)
-            except CorruptSampleError:
-                unreadable += [sample] if position >= reached else []
+            elif position >= reached:
+                unreadable.append(sample)
         first = reached = window.stop
         samples, tags = [sample for sample, _ in held.values()], [columns for _, columns in held.values()]
         rng = np.random.default_rng([3, plan.seed, micro_batch, rank])

@@ -17,8 +17,11 @@ from stylesim.core.errors import DataError
 from stylesim.core.files import sha256_of_file, write_text
 from stylesim.core.progress import progress
 from stylesim.data.roots import open_url
-from stylesim.data.shards.shard_index import BLOCK, INDEX, Shard, shard_files, stem
+from stylesim.data.shards.shard_index import BLOCK, INDEX, Shard, describe_misnamed, shard_files, stem
 from stylesim.data.shards.tar_reader import as_sample, group_members
+
+EXAMPLES = 20
+"""Problems that the index holds; all are returned."""
 
 
 def index_shards(folder: str | Path, *, processes: int | None = None, show: bool = True) -> list[str]:
@@ -37,11 +40,12 @@ def index_shards(folder: str | Path, *, processes: int | None = None, show: bool
     Raises:
         DataError: If there is no shard.
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     paths = shard_files(folder) if folder.is_dir() else []
     if not paths:
         raise DataError(
             f"There is no shard (.tar, .tar.gz) in {folder.absolute()}: give the folder that holds the shards."
+            f"{describe_misnamed(folder)}"
         )
     journal = folder / f".{INDEX}.part"
     known = _read_journal(journal)
@@ -63,6 +67,8 @@ def index_shards(folder: str | Path, *, processes: int | None = None, show: bool
         "shards": entries,
         "tags": dict(sorted(tags.items())),
     }
+    if problems:
+        index["problems"] = problems[:EXAMPLES]
     write_text(folder / INDEX, json.dumps(index, ensure_ascii=False, indent=1) + "\n")
     journal.unlink()
     return problems
@@ -70,14 +76,14 @@ def index_shards(folder: str | Path, *, processes: int | None = None, show: bool
 
 def _examine_all(paths: list[Path], processes: int | None) -> Iterator[tuple[Path, dict]]:
     """Yield the entry of each shard as soon as it is done."""
-    # Starting a process takes seconds (WebDataset imports torch), which a few small shards do not repay.
+    # Starting a process takes a second, which a few small shards do not repay.
     useful = 1 + sum(path.stat().st_size for path in paths) // (64 << 20)
     processes = processes or min(os.cpu_count() or 1, len(paths), useful)
     if processes <= 1:
         yield from ((path, _examine(path)) for path in paths)
         return
     context = get_context("forkserver")  # forking a process that has threads (torch, rich) can deadlock
-    context.set_forkserver_preload([__name__, "webdataset.tariterators"])
+    context.set_forkserver_preload([__name__])
     with ProcessPoolExecutor(processes, context) as pool:
         tasks = {pool.submit(_examine, path): path for path in paths}
         yield from ((tasks[task], task.result()) for task in as_completed(tasks))
@@ -112,7 +118,7 @@ def _examine(path: Path) -> dict:
             for members in group_members(stream):
                 sample = as_sample(members, stem(path.name))
                 ids[sample.id] += 1
-                offsets.append(members["__url__"])
+                offsets.append(members.start)
                 if sample.problem:
                     unreadable[sample.problem] += 1
                 tags.update(set(sample.tags))

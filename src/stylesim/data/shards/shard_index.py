@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +14,12 @@ import numpy as np
 from jaxtyping import Int
 
 from stylesim.core.errors import DataError
+from stylesim.core.file_names import printable
 from stylesim.core.files import sha256_of_file
+from stylesim.core.image_folders import is_visible
+from stylesim.core.log_once import log_once
 from stylesim.core.progress import progress
+from stylesim.data.labels import clean_label
 from stylesim.data.roots import Root, open_url
 from stylesim.data.sample import Sample
 from stylesim.data.shards.tar_reader import read_positions
@@ -21,6 +27,7 @@ from stylesim.data.shards.tar_reader import read_positions
 INDEX = "index.json"
 SHARD = re.compile(r"[\w+=,-][\w.+=,-]*\.tar(\.gz)?")
 """A plain file name, so that an index from elsewhere cannot point outside its folder."""
+_LIKE_SHARD = re.compile(r"\.(tar|tgz)\b", re.IGNORECASE)
 BLOCK = 512
 """Bytes of a block of a tar; every member begins at a multiple of it."""
 
@@ -98,10 +105,13 @@ def load_index(root: Root) -> Index:
         if not root.folder.is_dir():
             raise DataError(f"There is no folder {root.folder.absolute()}: set data.root to a folder of shards.")
         if not (root.folder / INDEX).is_file():
-            found = "is empty" if not shard_files(root.folder) else f"holds shards, but no {INDEX}"
+            command = f"`python -m stylesim.index folder={root.folder}`"
+            if shard_files(root.folder):
+                raise DataError(f"{root.folder} holds shards, but no {INDEX}: run {command}.")
+            found = "holds no shard" if any(root.folder.iterdir()) else "is empty"
             raise DataError(
-                f"{root.folder} {found}: put shards (.tar, .tar.gz) there and run "
-                f"`python -m stylesim.index folder={root.folder}`."
+                f"{root.folder} {found}: put shards (.tar, .tar.gz) there and run {command}."
+                f"{describe_misnamed(root.folder)}"
             )
     try:
         with open_url(root.url(INDEX)) as stream:
@@ -110,14 +120,23 @@ def load_index(root: Root) -> Index:
             Shard(s["name"], int(s["count"]), int(s["bytes"]), s["sha256"], str(s.get("starts", "")))
             for s in raw["shards"]
         )
-        index = Index(root, shards, {str(tag): int(count) for tag, count in raw["tags"].items()})
+        tags: Counter[str] = Counter()
+        for tag, count in raw["tags"].items():
+            tags[clean_label(str(tag))] += int(count)  # as `as_sample` reads it; an earlier version did not
+        tags.pop("", None)
+        index = Index(root, shards, dict(tags))
+        problems = [str(problem) for problem in raw.get("problems", [])]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"{root.url(INDEX)} cannot be read ({type(error).__name__}: {error}): check the address, or make "
             f"the index with `python -m stylesim.index folder=FOLDER` where the shards are."
         ) from error
     if not index.count:
-        raise DataError(f"{root.location} is empty: its {INDEX} lists no image.")
+        broken = f"{'; '.join(problems[:5])}." if problems else "Index it again to see what is broken."
+        raise DataError(
+            f"{root.location} has no image: its {INDEX} lists {len(index.shards)} shards in which none was found."
+            f" {broken}"
+        )
     for shard in index.shards:
         if not SHARD.fullmatch(shard.name) or shard.count < 0:
             raise DataError(
@@ -149,8 +168,27 @@ def _compare(index: Index, folder: Path) -> None:
 
 
 def shard_files(folder: Path) -> list[Path]:
-    """List the shards of a folder, ordered by name."""
+    """List the shards of a folder, ordered by name. Files that look like shards under another name are warned of."""
+    if message := describe_misnamed(folder):
+        log_once(logging.WARNING, f"{printable(folder)}:{message}")
     return sorted(path for path in folder.iterdir() if SHARD.fullmatch(path.name) and path.is_file())
+
+
+def describe_misnamed(folder: Path) -> str:
+    """Return a sentence on the tars that their names keep from being read (`00001 (1).tar`); "" without any."""
+    names = sorted(
+        printable(file.name)
+        for file in (folder.iterdir() if folder.is_dir() else ())
+        if _LIKE_SHARD.search(file.name) and not SHARD.fullmatch(file.name) and is_visible(file.name) and file.is_file()
+    )
+    if not names:
+        return ""
+    more = ", ..." if len(names) > 5 else ""
+    return (
+        f" {len(names):,} files look like shards and are not read because of their names"
+        f" ({', '.join(names[:5])}{more}): rename them to letters, digits and any of _ - + = , . that end in .tar or"
+        " .tar.gz, or remove them."
+    )
 
 
 def verify_digests(index: Index, *, show: bool = True) -> None:

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import json
+import re
 import tarfile
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
-from typing import BinaryIO, Self
+from typing import Any, BinaryIO, NamedTuple, Self
 
+from stylesim.core.errors import CorruptSampleError
+from stylesim.core.file_names import printable
+from stylesim.core.images import EXTENSIONS
+from stylesim.data.labels import clean_label, clean_labels
 from stylesim.data.roots import open_url
 from stylesim.data.sample import Sample
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 MAX_MEMBER = 1 << 28
 """Largest member in bytes; a larger one is skipped unread, since no image or label file of a shard is that big."""
+MAX_HEADER = 1 << 20
+"""Largest extended header in bytes; it holds names and times, and is read at once."""
 MIN_GAP = 8
 """Unwanted samples between two wanted ones above which seeking is used; fewer are read through."""
 
@@ -71,22 +79,62 @@ def _end_of_run(positions: Sequence[int], start: int, known: int) -> int:
     return len(positions)
 
 
-def group_members(stream: BinaryIO) -> Iterator[dict]:
-    """Yield the samples of a tar as WebDataset groups its members.
+def group_members(stream: BinaryIO) -> Iterator[Members]:
+    """Yield the samples of a tar: members that follow each other and have the same key, as WebDataset groups them."""
+    group: Members | None = None
+    for member, content in _members(stream):
+        parts = _NAME.match(member.name)
+        if not parts:  # a name without a suffix, or hidden
+            continue
+        key, suffix = parts[1], parts[2].lower()
+        if group is None or group.key != key:
+            if group is not None:
+                yield group
+            group = Members(key, member.offset, {}, {}, [])
+        group.add(suffix, content)
+    if group is not None:
+        yield group
 
-    Each is a dict of the members' bytes by their extension, with the key as `__key__` and the byte offset at which the
-    first member begins as `__url__` (None if the member depends on a header somewhere before it).
+
+_NAME = re.compile(r"((?:.*/|)[^.]+)[.]([^/]*)$")
+"""WebDataset's division of a name into key and suffix, at the first dot of the file name."""
+
+
+@dataclass
+class Members:
+    """The members of one sample."""
+
+    key: str
+    start: int | None
+    """Byte offset at which the first member begins; None if it depends on a header somewhere before it."""
+    files: dict[str, bytes]
+    """Contents by suffix, in lower case and without the dot."""
+    unread: dict[str, str]
+    """Suffixes of members without a content, and why they have none."""
+    repeated: list[str]
+    """Suffixes that came again with another content."""
+
+    def add(self, suffix: str, content: bytes | str) -> None:
+        """Add one member: its content, or as text the reason why it has none."""
+        if isinstance(content, str):
+            self.unread.setdefault(suffix, content)
+        elif self.files.setdefault(suffix, content) != content:
+            self.repeated.append(suffix)
+
+
+class SafeHeader(tarfile.TarInfo):
+    """A header that is refused where tarfile would end silently, loop for ever or fill the memory.
+
+    It must be followed by another one or by the end mark: tarfile itself takes anything else behind the first member,
+    also nothing, for the end.
     """
-    from webdataset.tariterators import group_by_keys  # imports torch
 
-    return group_by_keys(_members(stream), handler=lambda error: True)  # of members with one name the first is taken
-
-
-class _StrictHeader(tarfile.TarInfo):
-    """A header that must be followed by another one or by the end mark.
-
-    tarfile itself takes anything else behind the first member, also nothing, for the end.
-    """
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        header = super().frombuf(buf, encoding, errors)
+        if header.size < 0 or (header.type in _EXTENSIONS and header.size > MAX_HEADER):
+            raise _HeaderError(f"a header claims {header.size:,} bytes")
+        return header
 
     @classmethod
     def fromtarfile(cls, tarfile_: tarfile.TarFile) -> Self:
@@ -98,42 +146,109 @@ class _StrictHeader(tarfile.TarInfo):
             raise tarfile.ReadError(f"{error}, and no end mark") from error
 
 
-def _members(stream: BinaryIO) -> Iterator[dict]:
-    """Yield the regular members as `group_by_keys` takes them; WebDataset's own loop does not limit their size."""
-    with tarfile.open(fileobj=stream, mode="r|*", bufsize=1 << 16, tarinfo=_StrictHeader, errors="replace") as archive:
+_EXTENSIONS = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
+_EXTENSIONS += (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
+_HeaderError: type[tarfile.HeaderError] = tarfile.InvalidHeaderError  # pyright: ignore[reportAttributeAccessIssue]
+
+
+class _Member(NamedTuple):
+    name: str
+    offset: int | None
+
+
+def _members(stream: BinaryIO) -> Iterator[tuple[_Member, bytes | str]]:
+    """Yield the files and links of a tar with their content, or as text the reason why it cannot be had."""
+    with tarfile.open(fileobj=stream, mode="r|*", bufsize=1 << 16, tarinfo=SafeHeader) as archive:
         for member in archive:
-            if member.isreg() and member.size <= MAX_MEMBER:
-                file = archive.extractfile(member)
+            if member.size < 0:  # said by an extended header
+                raise tarfile.ReadError(f"a header claims {member.size:,} bytes")
+            if member.isreg() or member.islnk() or member.issym():
                 offset = None if archive.pax_headers else member.offset
-                yield {"fname": member.name, "data": file.read() if file else b"", "__url__": offset}
+                yield _Member(printable(member.name), offset), _read(archive, member)
             archive.members = []  # pyright: ignore[reportAttributeAccessIssue]  # or the list grows with the shard
+            _skip_to(archive.offset, archive.fileobj)  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def as_sample(members: dict, shard: str) -> Sample:
+def _read(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes | str:
+    if member.islnk() or member.issym():
+        kind, option = ("hard", "--hard-dereference") if member.islnk() else ("symbolic", "--dereference")
+        return (
+            f"is a {kind} link to {printable(member.linkname)}, which cannot be followed in a stream: pack the shard"
+            f" again with tar {option}"
+        )
+    if member.issparse():
+        return "is stored as a sparse file: pack the shard again without tar --sparse"
+    if member.size > MAX_MEMBER:
+        return f"has {member.size:,} bytes, more than the {MAX_MEMBER:,} that are read"
+    file = archive.extractfile(member)
+    return file.read() if file else b""
+
+
+def _skip_to(offset: int, stream: Any) -> None:
+    """Read on to an offset. tarfile does not notice that a stream has ended, however much of it a header claims."""
+    while (gap := offset - stream.tell()) > 0:
+        if not stream.read(min(gap, 1 << 20)):
+            raise tarfile.ReadError("unexpected end of data")
+
+
+def as_sample(members: Members, shard: str) -> Sample:
     """Check the members of one sample and parse its labels; the image stays encoded.
 
     Args:
         members: One item of `group_members`.
         shard: `<root>/<name of the shard>`, the first part of the id.
     """
-    id = f"{shard}/{members['__key__']}"
-
-    def unreadable(problem: str) -> Sample:
-        return Sample(id, None, source=shard, problem=problem)
-
-    image = next((data for name, data in members.items() if name.rpartition(".")[2] in IMAGE_EXTENSIONS), None)
-    if image is None:
-        return unreadable(f"no image: none of its members ends in {', '.join(IMAGE_EXTENSIONS)}")
-    if "json" not in members:
-        return unreadable("no labels: there is no .json beside the image")
+    id = f"{shard}/{members.key}"
     try:
-        labels = json.loads(members["json"])
+        image = _find_image(members)
+        tags, content = _read_labels(members)
+    except CorruptSampleError as error:
+        return Sample(id, None, source=shard, problem=str(error))
+    return Sample(id, image, tags, content, shard)
+
+
+def _find_image(members: Members) -> bytes:
+    """Return the image of a sample: the one with a plain suffix (`a.jpg`, not `a.depth.png`)."""
+    suffixes = [*members.files, *members.unread]
+    images = [suffix for suffix in suffixes if suffix.rpartition(".")[2] in IMAGE_EXTENSIONS]
+    images = images or [suffix for suffix in suffixes if f".{suffix}" in EXTENSIONS]
+    candidates = [suffix for suffix in images if "." not in suffix] or images
+    if members.repeated:
+        raise CorruptSampleError(
+            f"several samples in a row have its key ({', '.join(f'.{suffix}' for suffix in members.repeated[:4])} came"
+            " again), and WebDataset reads them as one: give each a key of its own, without a dot"
+        )
+    if len(candidates) > 1:
+        raise CorruptSampleError(
+            f"several images ({', '.join(f'.{suffix}' for suffix in candidates[:4])}): one of them must have a plain"
+            " suffix (.jpg beside .depth.png), and a key no dot, since WebDataset ends it there"
+        )
+    if not candidates:
+        raise CorruptSampleError(f"no image: none of its members ends in {', '.join(IMAGE_EXTENSIONS)}")
+    [image] = candidates
+    if image in members.unread:
+        raise CorruptSampleError(f"its .{image} {members.unread[image]}")
+    return members.files[image]
+
+
+def _read_labels(members: Members) -> tuple[list[str], str | None]:
+    if "json" in members.unread:
+        raise CorruptSampleError(f"its .json {members.unread['json']}")
+    if "json" not in members.files:
+        dotted = next((suffix for suffix in members.files if suffix.endswith(".json")), None)
+        if dotted is not None:
+            raise CorruptSampleError(
+                f"no labels: the name {members.key}.{dotted} has a dot, and WebDataset ends the key there"
+            )
+        raise CorruptSampleError("no labels: there is no .json beside the image")
+    try:
+        labels = json.loads(members.files["json"])
         tags, content = labels.get("tags") or [], labels.get("content")  # img2dataset writes no tags
     except (ValueError, AttributeError, RecursionError) as error:
-        return unreadable(f"its .json cannot be read ({_first_line(error)})")
+        raise CorruptSampleError(f"its .json cannot be read ({_first_line(error)})") from error
     if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
-        return unreadable(f"`tags` in its .json must be a list of strings, got {str(tags)[:60]}")
-    return Sample(id, image, tags, None if content is None else str(content), shard)
+        raise CorruptSampleError(f"`tags` in its .json must be a list of strings, got {str(tags)[:60]}")
+    return clean_labels(tags), None if content is None else clean_label(str(content))
 
 
 def _first_line(error: Exception) -> str:
