@@ -98,7 +98,10 @@ def test_content_decides_where_the_suffix_does_not(tmp_path: Path, caplog: pytes
     (tmp_path / "g.jpg").write_text("damaged, which whoever opens it counts")
     os.mkfifo(tmp_path / "pipe")  # opening it would wait for ever
     assert names(image_files(tmp_path), tmp_path) == ["a.jfif", "b.ppm", "c.jp2", "d", "e.bin", "g.jpg"]
-    assert f"{tmp_path}: 6 images; 3 other files are left out (1 .svg, 1 .heic (pip install pillow-heif reads" in caplog.text
+    assert (
+        f"{tmp_path}: 6 images; 3 other files are left out (1 .svg, 1 .heic (pip install pillow-heif reads"
+        in caplog.text
+    )
 
 
 def test_text_files_beside_images_are_no_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

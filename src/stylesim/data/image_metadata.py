@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stylesim.core.errors import DataError
-from stylesim.data.image_tables import is_missing, read_image_table, read_table
+from stylesim.data.image_tables import image_keys, read_image_table, read_table
+from stylesim.data.labels import is_missing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,8 +28,7 @@ def metadata_of_image_table(table: Path, name: str) -> pd.DataFrame:
         name: First part of the ids.
     """
     frame = read_image_table(table).drop_duplicates("path")
-    keys = frame["key"] if "key" in frame else frame["path"]
-    ids = [f"{name}/{path if is_missing(key) else key}" for key, path in zip(keys, frame["path"], strict=True)]
+    ids = [f"{name}/{key}" for key in image_keys(frame)]
     further = [column for column in frame.columns if column not in SAMPLE_COLUMNS]
     return _tidy(frame[further].assign(id=ids))
 

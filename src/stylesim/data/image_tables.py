@@ -14,7 +14,7 @@ from stylesim.core.errors import DataError
 from stylesim.core.file_names import printable
 from stylesim.core.files import atomic_path
 from stylesim.core.text_files import read_text
-from stylesim.data.labels import cell_text, is_missing, without_decimals
+from stylesim.data.labels import cell_text, is_no_label, without_decimals
 from stylesim.data.sample import Sample
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def read_image_table(table: Path) -> pd.DataFrame:
             f"{table} has no column that names the images: expected one of {', '.join(PATH_COLUMNS)}, got "
             f"{', '.join(frame)}."
         )
-    missing = frame[column].map(is_missing).astype(bool)
+    missing = frame[column].map(is_no_label).astype(bool)
     if missing.any():
         logger.warning("%s: %s rows have no %s, and are left out.", table, f"{missing.sum():,}", column)
         frame = frame[~missing].reset_index(drop=True)
@@ -109,6 +109,13 @@ def label_cells(frame: pd.DataFrame, table: Path) -> Sequence[Any]:
     if len(columns) > 1:
         logger.info("%s: the labels are those of %s; not used: %s.", table, columns[0], ", ".join(columns[1:]))
     return without_decimals(frame[columns[0]].tolist())
+
+
+def image_keys(frame: pd.DataFrame) -> list[str]:
+    """Return what the ids of the images of `read_image_table` end with: the column `key`, or else the path."""
+    keys = without_decimals(frame["key"].tolist()) if "key" in frame else [None] * len(frame)
+    cells = zip(frame["path"], keys, strict=True)
+    return [printable(path if is_no_label(key) else cell_text(key)) for path, key in cells]
 
 
 def write_image_table(samples: Sequence[Sample], table: Path) -> str:

@@ -13,7 +13,7 @@ from stylesim.core.file_names import printable
 MISSING = frozenset(
     ("", "nan", "NaN", "NAN", "<NA>", "NA", "N/A", "n/a", "#N/A", "None", "none", "NULL", "null", "NaT")
 )
-"""What pandas, R, databases and spreadsheets write where there is no value."""
+"""What pandas, R, databases and spreadsheets write into text where there is no value."""
 
 
 def clean_label(text: str) -> str:
@@ -31,7 +31,7 @@ def clean_labels(labels: Iterable[str]) -> list[str]:
 def split_tags(cell: Any) -> list[str]:
     """Return the tags of one cell: a list, text separated by `|` or `;`, or the number of a class."""
     if isinstance(cell, str):
-        parts = [tag for part in cell.split("|") for tag in part.split(";") if not is_missing(tag)]
+        parts = [tag for part in cell.split("|") for tag in part.split(";") if not is_no_label(tag)]
     elif isinstance(cell, Iterable) and not isinstance(cell, bytes):  # a list says what is missing with None
         parts = [tag if isinstance(tag, str) else cell_text(tag) for tag in cell]
     else:
@@ -51,12 +51,15 @@ def cell_text(cell: Any) -> str:
 
 
 def is_missing(cell: Any) -> bool:
-    """Return whether a cell holds no value: None, NaN, pandas' NA and NaT, or text that means them (see `MISSING`)."""
-    if isinstance(cell, str):
-        return cell.strip() in MISSING
-    if cell is None or isinstance(cell, Iterable):
-        return cell is None
+    """Return whether a cell holds nothing: None, "", NaN, or NA and NaT of pandas."""
+    if cell is None or isinstance(cell, str | Iterable):
+        return cell is None or (isinstance(cell, str) and not cell.strip())
     return type(cell).__name__ in ("NAType", "NaTType") or bool(cell != cell)
+
+
+def is_no_label(cell: Any) -> bool:
+    """Return whether a cell is missing, or is text that says so (see `MISSING`)."""
+    return is_missing(cell) or (isinstance(cell, str) and cell.strip() in MISSING)
 
 
 def without_decimals(cells: Sequence[Any]) -> Sequence[Any]:
@@ -64,7 +67,7 @@ def without_decimals(cells: Sequence[Any]) -> Sequence[Any]:
 
     That is how pandas writes a column of integers with a gap into a CSV file.
     """
-    values = [cell for cell in cells if not is_missing(cell)]
+    values = [cell for cell in cells if not is_no_label(cell)]
     if not all(isinstance(v, str) and v.endswith(".0") and v[:-2].removeprefix("-").isdecimal() for v in values):
         return cells
-    return [cell if is_missing(cell) else cell[:-2] for cell in cells]
+    return [cell if is_no_label(cell) else cell[:-2] for cell in cells]

@@ -183,11 +183,11 @@ def test_images_that_a_table_names_but_that_are_missing_are_left_out_of_training
 
 
 def test_what_is_no_image_is_counted_by_suffix(folder: Path, caplog: pytest.LogCaptureFixture):
-    for name in ("a.heic", "b.heic", "c.mp4"):
+    for name in ("a.xcf", "b.xcf", "c.mp4"):
         (folder / "klee" / name).write_bytes(b"something else")
     with caplog.at_level(logging.INFO):
         assert len(find_samples(folder)) == 21
-    assert "21 images; 4 other files are left out (2 .heic, 1 .mp4, 1 .txt)" in caplog.text
+    assert "21 images; 4 other files are left out (2 .xcf, 1 .mp4, 1 .txt)" in caplog.text
 
 
 @pytest.mark.parametrize("workers", [0, 2])

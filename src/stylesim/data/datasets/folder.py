@@ -14,8 +14,8 @@ from stylesim.core.errors import DataError
 from stylesim.core.file_names import find_file, parts_below, printable
 from stylesim.core.image_folders import describe_suffixes, image_files, visible_files
 from stylesim.core.images import EXTENSIONS
-from stylesim.data.image_tables import TABLES, is_table, label_cells, read_image_table
-from stylesim.data.labels import cell_text, clean_label, clean_labels, is_missing, split_tags, without_decimals
+from stylesim.data.image_tables import TABLES, image_keys, is_table, label_cells, read_image_table
+from stylesim.data.labels import cell_text, clean_label, clean_labels, is_no_label, split_tags, without_decimals
 from stylesim.data.roots import Root
 from stylesim.data.sample import Sample
 
@@ -66,17 +66,15 @@ def _samples_of_folder(folder: Path, name: str) -> list[Sample]:
 
 def _samples_of_table(table: Path, name: str) -> list[Sample]:
     frame = read_image_table(table)
-    contents, keys = (
-        without_decimals(frame[column].tolist()) if column in frame else [None] * len(frame)
-        for column in ("content", "key")
-    )
+    contents = without_decimals(frame["content"].tolist()) if "content" in frame else [None] * len(frame)
+    rows = zip(frame["path"], image_keys(frame), label_cells(frame, table), contents, strict=True)
     tags: dict[str, dict[str, None]] = defaultdict(dict)
     content_of: dict[str, str | None] = {}
     key_of: dict[str, str] = {}
-    for path, label, content, key in zip(frame["path"], label_cells(frame, table), contents, keys, strict=True):
+    for path, key, label, content in rows:
         tags[path].update(dict.fromkeys(split_tags(label)))
-        content_of[path] = None if is_missing(content) else clean_label(cell_text(content))
-        key_of[path] = printable(path if is_missing(key) else cell_text(key))
+        content_of[path] = None if is_no_label(content) else clean_label(cell_text(content))
+        key_of[path] = key
     files = {path: find_file(table.parent, path) for path in tags}
     if files and not any(os.path.isfile(file) for file in files.values()):
         raise DataError(
