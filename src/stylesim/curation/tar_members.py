@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 from stylesim.core.file_names import printable
-from stylesim.data.shards.tar_reader import SafeHeader
+from stylesim.data.shards.tar_reader import MAX_MEMBER, SafeHeader
 
 
 class TarMembers:
@@ -32,7 +32,7 @@ class TarMembers:
                 for member in tar:
                     if member.size < 0:  # said by an extended header; it would lead tarfile back
                         raise tarfile.ReadError("a member of negative size")
-                    if member.isfile() and not member.issparse():
+                    if member.isfile() and not member.issparse() and member.size <= MAX_MEMBER:
                         self._ranges.setdefault(printable(member.name), (member.offset_data, member.size))
         except Exception:  # tarfile raises errors of many kinds for a damaged tar
             self.complete = False

@@ -283,10 +283,12 @@ class FolderDataModule(StyleDataModule):
                 " validation: add images, or set data.validation=null."
             )
         folder = Path(self.trainer.default_root_dir if self.trainer else tempfile.gettempdir())
-        digest = hashlib.sha256("\n".join(str(sample.image) for sample in self.held_out).encode()).hexdigest()[:8]
+        digest = hashlib.sha256(
+            "\n".join(printable(str(sample.image)) for sample in self.held_out).encode()
+        ).hexdigest()[:8]
         table = folder / f"validation-{digest}.parquet"
         # The ids of the table are the paths, as in every earlier version.
-        write_image_table([s._replace(id=str(Path(str(s.image)).absolute())) for s in self.held_out], table)
+        write_image_table([s._replace(id=printable(Path(str(s.image)).absolute())) for s in self.held_out], table)
         return {**self.probes, "validation": self.validation(query=[str(table)])}
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from stylesim.core.errors import StylesimError
-from stylesim.data.datasets.folder import find_samples
-from stylesim.data.image_tables import TABLES, is_missing, read_image_table
+from stylesim.data.image_tables import image_keys, is_table, read_image_table
+from stylesim.data.labels import is_no_label
 from stylesim.data.roots import Root
+from stylesim.data.shards.tar_reader import SafeHeader
 
 FACTS = {
     "title": ("title",),
@@ -39,7 +40,7 @@ def find_work_facts(roots: Sequence[Root], ids: Collection[str]) -> dict[str, di
         if not wanted or root.folder is None:
             continue
         with suppress(StylesimError):  # it has been moved, or is no table: nothing is known
-            of_table = root.folder.is_file() and root.folder.suffix in TABLES
+            of_table = root.folder.is_file() and is_table(root.folder)
             facts |= _from_table(root, wanted) if of_table else _from_shards(root, wanted)
     return {id: known for id, known in facts.items() if known}
 
@@ -48,7 +49,7 @@ def known_facts(values: Mapping[str, Any]) -> dict[str, str]:
     """Return the facts among the columns of a row, or the keys of a JSON object."""
     facts = {}
     for fact, names in FACTS.items():
-        found = [values[name] for name in names if isinstance(values.get(name), str) and not is_missing(values[name])]
+        found = [values[name] for name in names if isinstance(values.get(name), str) and not is_no_label(values[name])]
         facts |= {fact: found[0]} if found else {}
     return facts
 
@@ -56,9 +57,9 @@ def known_facts(values: Mapping[str, Any]) -> dict[str, str]:
 def _from_table(root: Root, wanted: Collection[str]) -> dict[str, dict[str, str]]:
     assert root.folder is not None
     frame = read_image_table(root.folder)
-    rows = {str(root.folder.parent / row["path"]): known_facts(row) for row in frame.to_dict("records")}
-    samples = find_samples(root.folder, root.name)
-    return {sample.id: rows.get(str(sample.image), {}) for sample in samples if sample.id in wanted}
+    ids = [f"{root.name}/{key}" for key in image_keys(frame)]
+    rows = zip(ids, frame.to_dict("records"), strict=True)
+    return {id: known_facts(row) for id, row in rows if id in wanted}
 
 
 def _from_shards(root: Root, wanted: Collection[str]) -> dict[str, dict[str, str]]:
@@ -71,7 +72,7 @@ def _from_shards(root: Root, wanted: Collection[str]) -> dict[str, dict[str, str
     facts: dict[str, dict[str, str]] = {}
     for shard, of_shard in keys.items():
         for file in sorted(Path(root.folder).glob(f"{shard}.tar*")):
-            with suppress(tarfile.TarError, OSError, EOFError, ValueError), tarfile.open(file) as tar:
+            with suppress(Exception), tarfile.open(file, tarinfo=SafeHeader) as tar:  # damaged in some way
                 for member in tar:
                     name = member.name.removeprefix("./")
                     key = name.removesuffix(".json")

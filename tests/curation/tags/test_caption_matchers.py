@@ -64,6 +64,9 @@ def find(caption: str) -> list[str]:
         ("John Frederick Herring, Jr., horses", ["artist:john frederick herring, jr."]),
         ("John Frederick Herring Jr", ["artist:john frederick herring, jr."]),
         ("Pieter Bruegel, the Elder", ["artist:pieter bruegel the elder"]),
+        ("Foto con mucha gente en la playa", []),  # Spanish for "many people"
+        ("había mucha luz, mucha alegría", []),
+        ("Mucha gente in the style of Mucha", ["artist:alphonse mucha"]),
         ("", []),
         ("\0by Mucha\0", ["artist:alphonse mucha"]),
     ],

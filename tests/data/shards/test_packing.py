@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -95,3 +96,26 @@ def test_several_processes_make_the_same_shards(folder: Path, tmp_path: Path):
     assert [file.read_bytes() for file in sorted((tmp_path / "one").iterdir())] == [
         file.read_bytes() for file in sorted((tmp_path / "two").iterdir())
     ]
+
+
+def test_the_content_decides_how_an_image_is_packed(tmp_path: Path):
+    (tmp_path / "mine" / "x").mkdir(parents=True)
+    image = Image.new("RGB", (8, 8), "red")
+    for name, kind in {"a.jfif": "JPEG", "b.bin": "PNG", "c.ppm": "PPM"}.items():
+        image.save(tmp_path / "mine" / "x" / name, kind)
+    pack(tmp_path / "mine", tmp_path / "out", processes=1, show=False)
+    with tarfile.open(tmp_path / "out" / "00000.tar") as tar:
+        names = {name for name in tar.getnames() if not name.endswith(".json")}
+        assert {name.rpartition("_")[2] for name in names} == {"a.jpg", "b.png", "c.png"}
+        [jpeg] = [name for name in names if name.endswith("jpg")]
+        assert tar.extractfile(jpeg).read() == (tmp_path / "mine" / "x" / "a.jfif").read_bytes()  # type: ignore[union-attr]
+
+
+def test_packing_without_any_tag_says_so(folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    pack(folder, tmp_path / "a", processes=1, show=False)
+    assert "has a tag" not in caplog.text
+    pack(folder, tmp_path / "b", processes=1, tags=["artist:*"], show=False)
+    assert f"No image in {tmp_path / 'b'} has a tag" in caplog.text
+    assert "of which tags=artist:* are kept" in caplog.text
+    pack(folder / "klee", tmp_path / "c", processes=1, show=False)
+    assert "labels are the sub-folders of a folder, or a column such as tags of a table." in caplog.text

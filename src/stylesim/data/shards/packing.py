@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import logging
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,7 @@ from typing import Any
 from PIL import Image
 
 from stylesim.core.errors import CorruptSampleError, DataError
+from stylesim.core.file_names import printable
 from stylesim.core.files import write_text
 from stylesim.core.images import open_image
 from stylesim.core.progress import progress
@@ -27,10 +29,14 @@ from stylesim.data.shards.indexing import index_shards
 from stylesim.data.shards.shard_writer import ShardWriter
 from stylesim.data.shards.tar_reader import IMAGE_EXTENSIONS
 
+_STARTS = {rb"\xff\xd8\xff": "jpg", rb"\x89PNG\r\n\x1a\n": "png", rb"RIFF....WEBP": "webp"}
+
 PLAN = "pack.json"
 """File that says what the shards of an unfinished folder are made of; removed when all is packed."""
 DAMAGED = "damaged-"
 """Prefix of the files that list the images each shard had to leave out; removed when all is packed."""
+
+logger = logging.getLogger(__name__)
 
 
 def pack(source: str | Path, out: str | Path, **options: Any) -> list[tuple[str, str]]:
@@ -47,7 +53,7 @@ def read_file(path: str) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        raise CorruptSampleError(f"{path} cannot be read: {error.strerror or error}.") from error
+        raise CorruptSampleError(f"{printable(path)} cannot be read: {error.strerror or error}.") from error
 
 
 def pack_samples(
@@ -85,7 +91,8 @@ def pack_samples(
     Raises:
         DataError: If `out` holds anything else, or no image can be packed.
     """
-    samples, out = sorted(samples, key=lambda sample: hashlib.sha1(sample.id.encode()).digest()), Path(out)
+    samples = sorted(samples, key=lambda sample: hashlib.sha1(sample.id.encode()).digest())
+    out = Path(out).expanduser()
     plan = {
         "images": _digest(samples),
         "size": shard_size,
@@ -109,6 +116,12 @@ def pack_samples(
         first = f"; the first is {': '.join(damaged[0])}" if damaged else ""
         raise DataError(f"None of the {len(samples)} images for {out} can be packed{first}.")
     index_shards(out, show=show)
+    if not any(fnmatchcase(tag, glob) for sample in samples for tag in sample.tags for glob in tags):
+        logger.warning(
+            "No image in %s has a tag: labels are the sub-folders of a folder, or a column such as tags of a table%s.",
+            out,
+            "" if list(tags) == ["*"] else f", of which tags={', '.join(tags)} are kept",
+        )
     for note in (*notes, out / PLAN):
         note.unlink()
     return damaged
@@ -185,6 +198,8 @@ def _encode(data: bytes, suffix: str, max_size: int | None) -> tuple[bytes, str]
     """Return the bytes and the extension with which an image is packed; it is decoded once, to be sure of it."""
     image = open_image(data)
     extension = suffix.lower().removeprefix(".")
+    if extension not in IMAGE_EXTENSIONS:  # the content decides, as for a JPEG that is called .jfif
+        extension = next((name for start, name in _STARTS.items() if re.match(start, data, re.DOTALL)), extension)
     if max_size and min(image.size) > max_size:
         scale = max_size / min(image.size)
         image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS)

@@ -1,0 +1,79 @@
+"""Every command with names that are not UTF-8, in other Unicode forms, and with folders that are links."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import draw
+from omegaconf import DictConfig
+
+from stylesim import curate, embed, evaluate, pack, score
+from stylesim.data.shards.shard_samples import read_shards
+from stylesim.retrieval.descriptor_set import DescriptorSet
+
+HISTOGRAM = ("model=color_histogram", "model.image_size=48", "device=cpu")
+LABELS = {b"caf\xe9": "red", b"caf\xe8": "green", unicodedata.normalize("NFD", "Cézanne").encode(): "blue"}
+TAGS = {r"caf\xe9", r"caf\xe8", "Cézanne"}
+
+
+@pytest.fixture
+def works(tmp_path: Path) -> Path:
+    """Return a folder of three labels with five images each, one of them damaged; the last label is a link."""
+    folder = tmp_path / "works"
+    folder.mkdir()
+    for label, style in LABELS.items():
+        target = (tmp_path if style == "blue" else folder) / os.fsdecode(label)
+        target.mkdir()
+        for number in range(5):
+            (target / os.fsdecode(b"\xff%d.png" % number)).write_bytes(draw(style, number))
+        (target / "._0.png").write_bytes(b"of macOS")
+        if style == "blue":
+            (folder / target.name).symlink_to(target)
+    (folder / os.fsdecode(b"caf\xe9/\xfe.png")).write_bytes(b"damaged")
+    return folder
+
+
+def test_embed(works: Path, composed: Callable[..., DictConfig], tmp_path: Path) -> None:
+    metrics = embed.main(composed(f"images={works}", f"out={tmp_path / 'set'}", *HISTOGRAM, config="embed"))
+    assert (metrics["images"], metrics["damaged"]) == (15, 1)
+    made = DescriptorSet.load(tmp_path / "set")
+    assert {tag for tags in made.items["tags"] for tag in tags} == TAGS
+    assert [id for id, _ in made.damaged] == [r"works/caf\xe9/\xfe.png"]
+
+
+def test_score(works: Path, composed: Callable[..., DictConfig]) -> None:
+    metrics = score.main(composed(f"generated={works}", f"reference={works}", *HISTOGRAM, config="score"))
+    assert {f"label/{tag}/gss" for tag in TAGS} <= metrics.keys()
+
+
+def test_evaluate(works: Path, composed: Callable[..., DictConfig]) -> None:
+    cfg = composed("data=shards", f"data.root={works}", "data.spec.ks=[1]", *HISTOGRAM, config="evaluate")
+    assert evaluate.main(cfg)["all/queries"] == 15
+
+
+def test_evaluate_held_out_images(works: Path, composed: Callable[..., DictConfig]) -> None:
+    cfg = composed("data=folder", f"data.root={works}", "data.validation_share=0.5", *HISTOGRAM, config="evaluate")
+    assert evaluate.main(cfg)["validation/queries"] >= 6
+
+
+def test_pack(works: Path, composed: Callable[..., DictConfig], tmp_path: Path) -> None:
+    metrics = pack.main(composed(f"source={works}", f"out={tmp_path / 'shards'}", "processes=1", config="pack"))
+    assert (metrics["images"], metrics["damaged"]) == (15, 1)
+    assert {tag for sample in read_shards(tmp_path / "shards") for tag in sample.tags} == TAGS
+
+
+def test_curate(works: Path, composed: Callable[..., DictConfig], tmp_path: Path) -> None:
+    for file in works.glob("*/*.png"):
+        file.with_suffix(".txt").write_text("by Claude Monet", encoding="utf-16")
+    cfg = composed(
+        *("source=folder", f"source.path={works}", f"out={tmp_path / 'work'}", "processes=1"),
+        "stages=[sources,tags]",
+        config="curate",
+    )
+    metrics = curate.main(cfg)
+    assert metrics["sources/images"] == metrics["tags/images"] == 15
+    assert "tags/untagged" not in metrics
