@@ -21,6 +21,9 @@ from stylesim.retrieval.readouts import Readout
 FEW_QUERIES = 8
 """Queries that are searched one by one where a server ranks; more of them share one scan."""
 
+QUERY_BLOCK = 256
+"""Queries that are compared with a piece at once."""
+
 Ranked = list[tuple[float, str]]
 """Similarities and ids of a query's neighbours, the nearest first."""
 
@@ -106,16 +109,19 @@ def rank_by_scan(
         query_ids: If given, a query never finds the item with its own id.
     """
     best: list[Ranked] = [[] for _ in queries]
-    for piece in pieces:
-        if not piece.ids:
-            continue
-        # Sorted by id, so that ties within the piece go to the lower id.
-        order = sorted(range(len(piece.ids)), key=piece.ids.__getitem__)
-        ids, descriptors = [piece.ids[row] for row in order], piece.descriptors[order]
-        found = search(queries, descriptors, min(k, len(ids)), query_ids=query_ids, gallery_ids=ids).indices.numpy()
-        for number, rows in enumerate(found):
-            rows = rows[rows >= 0]
-            best[number] = _merge(best[number], _scores(queries[number], descriptors[rows]), [ids[i] for i in rows], k)
+    margin = 2 * _error_bound(queries.shape[1])
+    for ids, descriptors in pieces:
+        for start in range(0, len(queries), QUERY_BLOCK):
+            products = queries[start : start + QUERY_BLOCK] @ descriptors.T
+            for number, values in enumerate(products, start):
+                ranked = best[number]
+                least = ranked[-1][0] if len(ranked) == k else _nth_largest(values, k + 1)  # one may be its own
+                rows = np.flatnonzero(values >= least - margin)
+                if query_ids is not None:
+                    rows = [row for row in rows if ids[row] != query_ids[number]]
+                if len(rows):
+                    scores = _scores(queries[number], descriptors[rows])
+                    best[number] = _merge(ranked, scores, [ids[row] for row in rows], k)
     return best
 
 
@@ -137,8 +143,6 @@ def rank_proposals(
         is_exact: Whether the proposals come from a comparison with every item. Then more are asked for until no other
             item can be among the k nearest.
     """
-    # An inner product in float32 of unit vectors (within 1 %) is wrong by at most this much.
-    error_bound = 1.02 * (len(query) + 2) * np.finfo(np.float32).eps
     count = k + MARGIN
     while True:
         ids, descriptors = propose(count)
@@ -146,9 +150,19 @@ def rank_proposals(
         kept = [row for row, id in enumerate(ids) if id != own_id]
         ranked = _merge([], scores[kept], [ids[row] for row in kept], k)
         complete = len(ids) < count
-        if not is_exact or complete or ranked[-1][0] > scores.min() + 2 * error_bound:
+        if not is_exact or complete or ranked[-1][0] > scores.min() + 2 * _error_bound(len(query)):
             return ranked
         count *= 4
+
+
+def _error_bound(dim: int) -> float:
+    """Return by how much an inner product in float32 of unit vectors (within 1 %) can be wrong."""
+    return 1.03 * (dim + 2) * float(np.finfo(np.float32).eps)
+
+
+def _nth_largest(values: Float[np.ndarray, " m"], n: int) -> float:
+    """Return the n-th largest value, or -inf if there are fewer."""
+    return float(np.partition(values, -n)[-n]) if len(values) >= n else -np.inf
 
 
 def _scores(query: Float[np.ndarray, " d"], descriptors: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " n"]:
