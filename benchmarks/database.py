@@ -9,9 +9,9 @@ and measures each way in a process of its own:
 
 Columns: `ingest_s` and `index_s` (compaction, index and the measurement of its recall), then for one query at a time
 and k = 10 the median and the 99th percentile in milliseconds: `exact_*` (50 queries), `index_*`, and with a filter that
-admits a tenth (`tenth_*`) or a hundredth (`hundredth_*`) of the items. `recall` is the share of the true 10 nearest that
-were found. `client_mib` is the peak memory of the process, `server_mib` that of the server after the searches (shared
-pages divided among its processes), `disk_mib` what the folder takes.
+admits a tenth (`tenth_*`) or a hundredth (`hundredth_*`) of the items. `recall` is the share of the true 10 nearest
+that were found. `client_mib` is the peak memory of the process, `server_mib` that of the server after the searches
+(shared pages divided among its processes), `disk_mib` what the folder takes.
 """
 
 from __future__ import annotations
