@@ -140,3 +140,38 @@ def test_summary_names_the_nearest_label_of_unlabelled_images(
     content = json.loads((Path(cfg.run_dir) / "score.json").read_text())
     assert content["labels"][0]["label"] == "blue"
     assert not content["matched_labels"]
+
+
+def test_images_on_both_sides_are_found_told_and_left_out(
+    sides: tuple[Path, Path], composed: Callable[..., DictConfig], caplog: pytest.LogCaptureFixture
+) -> None:
+    works = sides[1]
+    copy = works.parent / "others"
+    for file in works.glob("*/*.png"):  # the same files under other names
+        (copy / file.parent.name).mkdir(parents=True, exist_ok=True)
+        (copy / file.parent.name / f"x{file.name}").write_bytes(file.read_bytes())
+    cfg = composed(f"generated={copy}", f"reference={works}", *HISTOGRAM, config="score")
+    metrics = score.main(cfg)
+    assert metrics["gss"] == pytest.approx(metrics["works/same"], abs=1e-6)
+    content = json.loads((Path(cfg.run_dir) / "score.json").read_text())
+    assert not content["copies"]["counted"]
+    pairs = {(pair["generated"], pair["reference"]) for pair in content["copies"]["pairs"]}
+    assert pairs == {(f"others/{s}/x{i}.png", f"images/{s}/{i}.png") for s in STYLES for i in range(4, 10)}
+    told = "18 generated images are also among the works, and compared with the other works only"
+    assert told in caplog.text
+    assert told in (Path(cfg.run_dir) / "score.html").read_text()
+    cfg.keep_copies = True
+    assert score.main(cfg)["gss"] > metrics["gss"], "the score has started over in its folder"
+    assert "as well, which raises the score" in (Path(cfg.run_dir) / "score.html").read_text()
+
+
+def test_one_work_per_label_gives_a_page(tmp_path: Path, composed: Callable[..., DictConfig]) -> None:
+    generated = write_images(tmp_path / "made", range(3), list(STYLES))
+    works = write_images(tmp_path / "real", range(3, 4), list(STYLES))
+    cfg = composed(f"generated={generated}", f"reference={works}", *HISTOGRAM, config="score")
+    metrics = score.main(cfg)
+    assert "works/same" not in metrics, "there are no two works of one label"
+    assert metrics["discrimination"] > 0
+    page = (Path(cfg.run_dir) / "score.html").read_text()
+    assert "own works" not in page
+    assert page.count("data:image/webp") >= 9

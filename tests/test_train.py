@@ -226,6 +226,7 @@ def test_running_out_of_memory_names_a_batch_size(
         ("data.tags=['artist:*']", "artist:"),
         ("data.batch_size=500", "500"),
         ("model.image_size=30", "30"),
+        ("trainer.max_steps=0", "trainer.max_steps must be a positive integer, got 0."),
     ],
 )
 def test_impossible_settings_are_refused_in_a_sentence(
@@ -260,12 +261,39 @@ def test_evaluation_sets_are_refused_as_training_data(shards: Path, composed: Ca
         ["learning.grad_checkpointing=true", "trainer.precision=bf16-mixed"],
         ["debug=overfit", "trainer.max_steps=4"],
         ["debug=fast_dev_run"],
-        ["debug=profiler", "trainer.max_steps=2"],
     ],
     ids=lambda o: o[0],
 )
 def test_every_way_of_training_runs(overrides: list[str], composed: Callable[..., DictConfig]) -> None:
     assert train.main(composed(*overrides))["validation/queries"] == 18
+
+
+def test_profiler_prints_and_writes_its_table(
+    composed: Callable[..., DictConfig], capsys: pytest.CaptureFixture[str]
+) -> None:
+    cfg = composed("debug=profiler", "trainer.max_steps=2")
+    train.main(cfg)
+    assert "run_training_epoch" in capsys.readouterr().out
+    assert "run_training_epoch" in (Path(cfg.run_dir) / "fit-profile.txt").read_text()
+
+
+def test_new_run_refuses_the_folder_of_another_one(composed: Callable[..., DictConfig]) -> None:
+    cfg = composed("trainer.max_steps=2")
+    train.main(cfg)
+    run = Path(cfg.run_dir)
+    before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
+    with pytest.raises(StylesimError, match=r"run holds the results of another run .*best|checkpoints") as error:
+        train.main(composed("trainer.max_steps=4", "seed=1", "~data.probes.validation"))
+    assert "hydra.run.dir=PATH" in str(error.value)
+    assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before
+
+
+def test_resuming_warns_of_no_deleted_files(
+    composed: Callable[..., DictConfig], recwarn: pytest.WarningsRecorder
+) -> None:
+    train.main(composed("trainer.max_steps=2"))
+    train.main(composed("trainer.max_steps=4", "resume=true"))
+    assert not [str(w.message) for w in recwarn if "log files" in str(w.message)]
 
 
 def test_training_without_a_retrieval_set_keeps_the_last_weights(
@@ -277,9 +305,28 @@ def test_training_without_a_retrieval_set_keeps_the_last_weights(
     assert all(torch.equal(best[name], last[name]) for name in last)
 
 
-def test_wandb_offline_leaves_one_finished_run(composed: Callable[..., DictConfig]) -> None:
-    cfg = composed("logger=wandb", "logger.wandb.offline=true")
-    train.main(cfg)
-    runs = list((Path(cfg.run_dir) / "wandb").glob("offline-run-*"))
-    assert len(runs) == 1
-    assert any(f.stat().st_size > 0 for f in runs[0].glob("*.wandb"))
+def test_wandb_run_has_an_id_of_its_own_which_a_resumed_run_keeps(composed: Callable[..., DictConfig]) -> None:
+    cfg = composed("logger=wandb", "logger.wandb.offline=true", "trainer.max_steps=2")
+    ids = []
+    for steps, resume in ((2, False), (4, True), (2, False)):
+        if not resume:
+            shutil.rmtree(cfg.run_dir, ignore_errors=True)
+        cfg.trainer.max_steps, cfg.resume = steps, resume
+        train.main(cfg)
+        runs = list((Path(cfg.run_dir) / "wandb").glob("offline-run-*"))
+        assert len(runs) == (2 if resume else 1)
+        assert all(any(f.stat().st_size > 0 for f in run.glob("*.wandb")) for run in runs)
+        assert len({run.name.rpartition("-")[2] for run in runs}) == 1
+        ids.append(runs[0].name.rpartition("-")[2])
+    assert ids[0] == ids[1] != ids[2], "another run in the same path is another run"
+
+
+def test_wandb_without_a_key_is_refused_in_a_sentence(
+    composed: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.setenv("HOME", str(tmp_path))  # no ~/.netrc
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    with pytest.raises(StylesimError, match=r"logger.wandb.offline=true"):
+        train.main(composed("logger=wandb"))

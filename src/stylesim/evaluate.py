@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from pydantic import Field
 from stylesim.core.errors import ConfigError
 from stylesim.core.files import write_json
 from stylesim.core.ranks import is_main_process
+from stylesim.core.run_folder import RESULTS_OF_EVALUATION, remove_results
 from stylesim.runtime.evaluation_run import evaluate_and_report
 from stylesim.runtime.existence_checks import check_encoders
 from stylesim.runtime.launch import run
@@ -67,17 +67,15 @@ def main(cfg: DictConfig) -> dict[str, float]:
         log.info("%s has finished with this configuration already, so nothing is done.", run_dir)
         return metrics
     if is_main_process():
-        from stylesim.report.run_folders import METRICS, PER_QUERY
-
-        for name in (FINISHED, METRICS, PER_QUERY):  # left by another configuration
-            (run_dir / name).unlink(missing_ok=True)
+        # Of another configuration, or of an attempt that did not finish; descriptors that are evaluated again stay.
+        remove_results(
+            run_dir, [name for name in RESULTS_OF_EVALUATION if name != "descriptors" or not cfg.descriptors]
+        )
     if not cfg.descriptors:
         check_encoders(cfg)
     specs = instantiate(cfg.data).retrieval_sets()
     if not specs:
         raise ConfigError("data must name at least one retrieval set, got none: add entries to data.probes.")
-    if not cfg.descriptors:
-        shutil.rmtree(run_dir / "descriptors", ignore_errors=True)  # left by an attempt that did not finish
     metrics = evaluate_and_report(
         cfg,
         run_dir,

@@ -9,6 +9,7 @@ the same names, each generated image is compared with the works of its own label
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from pathlib import Path
 
@@ -16,10 +17,13 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from pydantic import Field, PositiveInt
 
-from stylesim.runtime.embedding_run import descriptor_folders, find_images, is_descriptor_set
+from stylesim.core.run_folder import RESULTS_OF_SCORE, remove_results
+from stylesim.runtime.embedding_run import descriptor_folders, find_digests, find_images, is_descriptor_set
 from stylesim.runtime.existence_checks import check_encoders, check_images
 from stylesim.runtime.launch import run
 from stylesim.runtime.settings import EmbeddingSettings
+
+log = logging.getLogger(__name__)
 
 SIDES = ("generated", "reference")
 
@@ -35,6 +39,9 @@ class Settings(EmbeddingSettings):
         "*", description="Which tags are labels: a glob such as artist:*. In a folder, sub-folders are the tags."
     )
     neighbours: PositiveInt = Field(10, description="Nearest works listed for each generated image.")
+    keep_copies: bool = Field(
+        False, description="Compare a generated image also with its own copy, if that is among the works."
+    )
     seed: int = Field(0, description="Seed of the bootstrap.")
 
 
@@ -47,21 +54,25 @@ def main(cfg: DictConfig) -> dict[str, float]:
     Raises:
         ConfigError: If images are missing.
         WeightsError: If weights are missing, or the encoder's head is untrained.
-        DataError: If the two sets of descriptors were made by different encoders.
+        DataError: If the two sets of descriptors were made by different encoders, or there is nothing to compare.
     """
     roots = {side: check_images(cfg, side) for side in SIDES}
     if not all(map(is_descriptor_set, roots.values())):
         check_encoders(cfg)
-    from stylesim.report.score_report import summary, write_score_report
+    from stylesim.report.score_report import copies_note, summary, write_score_report
     from stylesim.report.score_tables import flat_metrics, write_score_tables
     from stylesim.retrieval.descriptor_set import DescriptorSet
     from stylesim.retrieval.readouts import Csls
+    from stylesim.scoring.shared_images import find_copies
     from stylesim.scoring.style_score import score_sets
 
-    run_dir, folders = Path(cfg.run_dir), descriptor_folders(cfg, roots)
+    run_dir = Path(cfg.run_dir)
+    remove_results(run_dir, RESULTS_OF_SCORE)
+    folders = descriptor_folders(cfg, roots)
     sets = {side: DescriptorSet.load(folder) for side, folder in folders.items()}
     readout = instantiate(cfg.readout)
     csls = readout if isinstance(readout, Csls) else None  # it changes no descriptors, but adds a metric
+    copies = find_copies(sets["generated"], sets["reference"], {s: partial(find_digests, folders[s]) for s in SIDES})
     style_score = score_sets(
         sets["generated"],
         sets["reference"],
@@ -70,7 +81,11 @@ def main(cfg: DictConfig) -> dict[str, float]:
         csls_k=(csls or Csls()).k,
         neighbours=cfg.neighbours,
         seed=cfg.seed,
+        copies=copies,
+        keep_copies=cfg.keep_copies,
     )
+    if note := copies_note(style_score):
+        log.warning("%s", note)
     write_score_tables(run_dir, style_score, sets)
     page = write_score_report(run_dir, style_score, sets, {side: partial(find_images, folders[side]) for side in SIDES})
     print(f"{summary(style_score, sets)}\nreport: {page}", flush=True)

@@ -26,11 +26,18 @@ from pydantic import Field
 from stylesim.core.errors import ConfigError
 from stylesim.core.files import atomic_path
 from stylesim.core.ranks import is_main_process
-from stylesim.core.run_folder import BEST_WEIGHTS, LAST_CHECKPOINT, LAST_WEIGHTS
+from stylesim.core.run_folder import (
+    BEST_WEIGHTS,
+    LAST_CHECKPOINT,
+    LAST_WEIGHTS,
+    RESULTS_OF_EVALUATION,
+    remove_results,
+)
 from stylesim.runtime.evaluation_run import evaluate_and_report
 from stylesim.runtime.existence_checks import check_encoders, check_training_data
 from stylesim.runtime.launch import run
 from stylesim.runtime.rank_monitor import stop_watching, watch_started_ranks
+from stylesim.runtime.resume import refuse_used_folder
 from stylesim.runtime.settings import CommandSettings
 
 if TYPE_CHECKING:
@@ -60,10 +67,13 @@ def main(cfg: DictConfig) -> dict[str, float]:
     Raises:
         StylesimError: For whatever the user can correct: data, weights, devices, a loss that is not finite.
     """
+    if not cfg.resume and is_main_process():
+        refuse_used_folder(Path(cfg.run_dir))
     check_training_data(cfg)
     check_encoders(cfg)
     from stylesim.learning.loggers import build_loggers, finish_loggers
     from stylesim.learning.out_of_memory import advise_on_out_of_memory
+    from stylesim.learning.trainer import PROFILES
 
     module, datamodule = build(cfg)
     run_dir, resumes = Path(cfg.run_dir), bool(cfg.resume)
@@ -76,12 +86,14 @@ def main(cfg: DictConfig) -> dict[str, float]:
         )
         with advise_on_out_of_memory(datamodule.batch_size, module.grad_cache):
             trainer.fit(module, datamodule, ckpt_path=checkpoint, weights_only=True)
+        if cfg.trainer.profiler and trainer.is_global_zero:
+            print(min(run_dir.glob(PROFILES)).read_text(encoding="utf-8"), flush=True)
         _leave_if_stopped(trainer, run_dir)
         # Under torchrun every rank has composed a run folder; rank 0's is that of the run.
         run_dir = Path(trainer.strategy.broadcast(str(run_dir)))
         if trainer.is_global_zero:
             _choose_best_weights(run_dir, by_probe=cfg.callbacks.checkpoints.monitor is not None)
-            shutil.rmtree(run_dir / "descriptors", ignore_errors=True)  # of the weights before the run was resumed
+            remove_results(run_dir, RESULTS_OF_EVALUATION)  # of the weights before the run was resumed
         trainer.strategy.barrier()
         metrics = _evaluate(cfg, run_dir, trainer, datamodule.retrieval_sets(), loggers)
     except BaseException:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -128,6 +129,29 @@ def test_rows_are_named_by_the_overrides_that_differ(tmp_path: Path) -> None:
         read_benchmark(tmp_path, ["recall@7"])
     with pytest.raises(ConfigError, match="against='x' is not a row; the rows are ink_box"):
         read_benchmark(tmp_path, against="x")
+
+
+def test_rows_of_checkpoints_and_descriptors_are_named_by_their_encoders(tmp_path: Path) -> None:
+    # Hydra's choice of `model` is csd_vitl in each run, although none has evaluated it.
+    for number, (key, encoder) in enumerate(
+        [("descriptors", "ink box"), ("descriptors", "palette 3 x 8"), ("checkpoint", "CSD lite0")]
+    ):
+        folder = write_run(tmp_path / str(number), "csd_vitl", "wikiart", 0.5, f"{key}=/{number}")
+        (folder / "encoders.json").write_text(json.dumps({"model": {"name": encoder}, "control": {"name": "x"}}))
+    old = write_run(tmp_path / "3", "csd_vitl", "wikiart", 0.5, "checkpoint=/3")
+    (old / "descriptors" / "model" / "images").mkdir(parents=True)
+    (old / "descriptors" / "model" / "images" / "meta.json").write_text('{"encoder": {"name": "CSD ViT-B-16"}}')
+    rows = {row.name: row for row in read_benchmark(tmp_path).rows}
+    names = {"ink box descriptors=/0", "palette 3 x 8 descriptors=/1", "CSD lite0 checkpoint=/2"}
+    assert set(rows) - set(paper_metrics()) == names | {"CSD ViT-B-16 checkpoint=/3"}
+    assert rows["csd_vitl"].cells["wikiart", "recall@1"].ours is None, "not the paper's encoder"
+
+
+def test_row_is_named_by_the_run_that_left_its_metrics(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "0", "palette", "shards", 0.5)  # Hydra has written the files of a refused command
+    provenance = {"choices": {"model": "ink_box", "data": "shards"}, "overrides": ["model=ink_box"]}
+    (folder / "provenance.json").write_text(json.dumps(provenance))
+    assert [row.name for row in read_benchmark(tmp_path).rows] == ["ink_box"]
 
 
 def test_runs_on_different_images_are_different_rows(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 from stylesim.core.errors import StylesimError
 from stylesim.retrieval.descriptor_set import DescriptorSet, item_table
 from stylesim.retrieval.readouts import Csls, Whitened
+from stylesim.scoring.shared_images import find_copies
 from stylesim.scoring.style_score import METRICS, score_sets
 
 STYLES = np.eye(4)
@@ -127,3 +128,60 @@ def test_sets_with_and_without_colour_are_refused() -> None:
     grey.meta["greyscale"] = True
     with pytest.raises(StylesimError, match="same value of greyscale"):
         score_sets(grey, make_set(1, "ab"))
+
+
+def same_rows(count: int) -> np.ndarray:
+    """Return the copies of a set that is compared with itself."""
+    return np.stack([np.arange(count)] * 2, axis=1)
+
+
+@pytest.mark.parametrize(("labels", "scale"), [("-" * 10, "others"), ("aaaabbbbbcc", "same")])
+def test_works_compared_with_themselves_score_as_they_do_among_each_other(labels: str, scale: str) -> None:
+    works = make_set(0, labels)
+    found = score_sets(works, works, copies=same_rows(len(works)))
+    expected = getattr(found.reference_similarities, scale).mean()
+    assert found.metrics["gss"] == found.metrics["gss_of_means"] == pytest.approx(expected, abs=1e-6)
+    if scale == "same":
+        np.testing.assert_allclose(found.per_label["gss"], found.per_label["own_works"], atol=1e-6)
+    assert (found.pairs["generated"] != found.pairs["reference"]).all(), "no image is its own neighbour"
+    kept = score_sets(works, works, copies=same_rows(len(works)), keep_copies=True)
+    assert kept.metrics == score_sets(works, works).metrics
+    assert kept.metrics["gss"] > found.metrics["gss"]
+    assert len(kept.copies) == len(found.copies) == len(works)
+
+
+def test_scores_without_copies_equal_scores_of_each_image_with_the_other_works() -> None:
+    works, generated = make_set(1, "-" * 8), make_set(0, "-" * 6)
+    generated.descriptors[2] = works.descriptors[5]
+    found = score_sets(generated, works, copies=np.array([[2, 5]]), csls_k=3)
+    rest = [row for row in range(8) if row != 5]
+    alone = score_sets(generated.select([2]), works.select(rest), csls_k=3).metrics
+    other = score_sets(generated.select([0, 1, 3, 4, 5]), works, csls_k=3).metrics
+    for name in ("gss", "gss_unit_prototype"):
+        assert found.metrics[name] == pytest.approx((alone[name] + 5 * other[name]) / 6, abs=1e-6)
+    image = found.per_image.set_index("id").loc["0/2"]
+    table = generated.descriptors.astype(float) @ works.descriptors.T
+    table[2, 5] = np.nan
+    near = [np.nanmean(-np.sort(-side, axis=1)[:, :3], axis=1) for side in (table, table.T)]
+    csls = np.nanmean((2 * table - near[0][:, None] - near[1])[2])
+    assert image["csls"] == pytest.approx(csls, abs=1e-6)
+
+
+def test_image_whose_only_work_is_its_copy_has_no_score() -> None:
+    works = make_set(0, "aab")
+    found = score_sets(works, works, copies=same_rows(3))
+    assert found.per_image["label"].tolist() == ["a", "a"]
+    with pytest.raises(StylesimError, match="keep_copies=true"):
+        score_sets(works.select([0, 2]), works.select([0, 2]), copies=same_rows(2))
+
+
+def test_copies_are_found_by_content_and_by_descriptor_where_the_files_are_gone() -> None:
+    works, generated = make_set(0, "aaab"), make_set(1, "bb")
+    generated.descriptors[0] = works.descriptors[3] * np.float32(2)
+    works.descriptors[1] = works.descriptors[0] + np.float32(1e-4)
+    sets = (works.select([0, 3]), works)
+    near = {"0/0": "x", "0/3": "z", "0/1": "y"}
+    found = find_copies(*sets, {name: lambda ids: near for name in ("generated", "reference")})
+    assert found.tolist() == [[0, 0], [1, 3]], "not the near-duplicate, whose file differs"
+    gone = {name: lambda ids: {} for name in ("generated", "reference")}
+    assert find_copies(generated, works, gone).tolist() == [[0, 3]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -29,11 +30,21 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     try:
         yield partial
         partial.replace(path)
-    except BaseException:
+    except BaseException as error:
         if partial.is_dir():
             shutil.rmtree(partial)
-        partial.unlink(missing_ok=True)
+        else:
+            partial.unlink(missing_ok=True)
+        _name_place(error, path)
         raise
+
+
+def _name_place(error: BaseException, path: Path) -> None:
+    """Name the file in an error that a full disk has caused: `write` does not, and libraries have their own classes."""
+    if isinstance(error, OSError) and error.filename is None:
+        error.filename = str(path)
+    elif isinstance(error, Exception) and not isinstance(error, OSError) and "No space left" in str(error):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
 
 
 def write_text(path: Path | str, text: str) -> None:

@@ -19,7 +19,7 @@ from stylesim.core.conf import PACKAGE
 from stylesim.core.errors import ConfigError
 from stylesim.core.wording import suggest
 
-_LIGHT_MODULES = ("builtins", "collections.abc", "pathlib", "typing")
+_LIGHT_MODULES = ("builtins", "collections.abc", "pathlib", "pydantic", "typing")
 """Modules that may be imported to resolve the names in an annotation."""
 
 

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import csv
+import secrets
 from pathlib import Path
 from typing import Any
 
 import torch
+import wandb
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from omegaconf import DictConfig, OmegaConf
 
-from stylesim.core.files import sha256_of_text
+from stylesim.core.errors import ConfigError
+from stylesim.core.files import sha256_of_text, write_text
 from stylesim.core.ranks import is_main_process
 from stylesim.core.run_folder import LAST_CHECKPOINT
+from stylesim.learning.trainer import silence_lightning
+
+WANDB_ID = "wandb_id.txt"
+"""The file of a run folder that holds the id of its W&B run."""
 
 
 def build_loggers(cfg: DictConfig, run_dir: Path, resumes: bool) -> list[Logger]:
@@ -23,9 +30,10 @@ def build_loggers(cfg: DictConfig, run_dir: Path, resumes: bool) -> list[Logger]
         run_dir: The run folder, into which the loggers write.
         resumes: Whether the run is resumed; the loggers then continue from its last checkpoint.
     """
+    silence_lightning()
     loggers: list[Logger] = [_csv_logger(run_dir, resumes)]
     if "wandb" in cfg.logger:
-        loggers.append(_wandb_logger(cfg, run_dir))
+        loggers.append(_wandb_logger(cfg, run_dir, resumes))
     return loggers
 
 
@@ -51,16 +59,42 @@ def _rows_until_checkpoint(run_dir: Path) -> list[dict[str, Any]]:
     return [row for row in rows if int(row["step"]) < step]
 
 
-def _wandb_logger(cfg: DictConfig, run_dir: Path) -> WandbLogger:
-    """Return a logger whose W&B run id is derived from the run folder, so that a resumed job continues its W&B run."""
-    identity = sha256_of_text(str(run_dir.resolve()))[:12]
+def _wandb_logger(cfg: DictConfig, run_dir: Path, resumes: bool) -> WandbLogger:
+    """Return a logger with a W&B run of its own, which a resumed run continues.
+
+    Raises:
+        ConfigError: If W&B does not accept the run, mostly because there is no API key.
+    """
     options = OmegaConf.to_container(cfg.logger.wandb, resolve=True)
-    logger = WandbLogger(save_dir=run_dir, id=identity, resume="allow", **options)  # type: ignore[arg-type]
+    logger = WandbLogger(save_dir=run_dir, id=_wandb_id(run_dir, resumes), resume="allow", **options)  # type: ignore[arg-type]
     if is_main_process():
-        logger.experiment.config.update(OmegaConf.to_container(cfg, resolve=True), allow_val_change=True)
-        logger.experiment.define_metric("samples_seen")
-        logger.experiment.define_metric("*", step_metric="samples_seen")
+        try:
+            experiment = logger.experiment
+        except wandb.errors.Error as error:
+            raise ConfigError(
+                f"logger=wandb cannot start a run: {str(error).splitlines()[0]} Log in with `wandb login`, set"
+                " WANDB_API_KEY, or add logger.wandb.offline=true, which needs neither an account nor a network."
+            ) from error
+        experiment.config.update(OmegaConf.to_container(cfg, resolve=True), allow_val_change=True)
+        experiment.define_metric("samples_seen")
+        experiment.define_metric("*", step_metric="samples_seen")
     return logger
+
+
+def _wandb_id(run_dir: Path, resumes: bool) -> str:
+    """Return the id of a run's W&B run: a random one for a new run, kept in its folder for a resumed one.
+
+    A path would not do as an id: several machines or containers may write to the same one.
+    """
+    file = run_dir / WANDB_ID
+    if resumes and file.is_file():
+        return file.read_text(encoding="utf-8").strip()
+    if resumes and (run_dir / "wandb").is_dir():  # begun by version 0.1.0
+        return sha256_of_text(str(run_dir.resolve()))[:12]
+    identity = secrets.token_hex(6)
+    if is_main_process():
+        write_text(file, identity + "\n")
+    return identity
 
 
 def finish_loggers(loggers: list[Logger], *, failed: bool) -> None:

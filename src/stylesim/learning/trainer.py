@@ -14,11 +14,16 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ProgressBar, WeightAveraging
+from lightning.pytorch.profilers import AdvancedProfiler, Profiler, PyTorchProfiler, SimpleProfiler
 from lightning.pytorch.strategies import DDPStrategy
+from pydantic import PositiveInt
 
 from stylesim.core.errors import ConfigError
 from stylesim.core.files import atomic_path
 from stylesim.learning.fsdp import ShardedStrategy
+
+PROFILES = "fit-profile*.txt"
+"""The files of a run folder that hold the report of each rank's profiler; rank 0's comes first in their order."""
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -38,9 +43,16 @@ _STRATEGIES: dict[str, Callable[[], Any]] = {
 }
 
 
+_PROFILERS: dict[str, Callable[..., Profiler]] = {
+    "simple": SimpleProfiler,
+    "advanced": AdvancedProfiler,
+    "pytorch": PyTorchProfiler,
+}
+
+
 def build_trainer(
     *,
-    max_steps: int,
+    max_steps: PositiveInt,
     accelerator: str = "auto",
     devices: int | str | list[int] = 1,
     num_nodes: int = 1,
@@ -78,9 +90,12 @@ def build_trainer(
         The Trainer.
 
     Raises:
-        ConfigError: If the devices are not available, or `callbacks=ema` is combined with `strategy="fsdp"`.
+        ConfigError: If there is no step, the devices are not available, or `callbacks=ema` is combined with
+            `strategy="fsdp"`.
     """
-    _silence_lightning()
+    silence_lightning()
+    if max_steps < 1:
+        raise ConfigError(f"trainer.max_steps must be a positive integer, got {max_steps}.")
     if strategy == "fsdp" and any(isinstance(callback, WeightAveraging) for callback in callbacks or ()):
         raise ConfigError(
             "callbacks=ema cannot average weights that are sharded by trainer.strategy=fsdp. Use only one of the two."
@@ -101,7 +116,7 @@ def build_trainer(
             log_every_n_steps=log_every_n_steps,
             enable_progress_bar=any(isinstance(c, ProgressBar) for c in callbacks or ()),
             enable_model_summary=False,
-            profiler=profiler,
+            profiler=_profiler(profiler, run_dir),
             limit_val_batches=0,
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
@@ -114,8 +129,17 @@ def build_trainer(
         raise ConfigError(f"The trainer cannot be built as configured (trainer.*): {error}") from error
 
 
-def _silence_lightning() -> None:
-    """Turn off the messages that Lightning logs for every run, and its warnings about what is intended here."""
+def _profiler(name: str | None, run_dir: str | None) -> Profiler | None:
+    if name is None:
+        return None
+    return _PROFILERS[name](dirpath=run_dir, filename="profile")
+
+
+def silence_lightning() -> None:
+    """Turn off the messages that Lightning prints for every run, and its warnings about what is intended here.
+
+    Call before the loggers are built, since they warn about the run folder.
+    """
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for pattern in (

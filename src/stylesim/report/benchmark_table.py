@@ -132,9 +132,10 @@ def read_benchmark(folder: Path, metrics: Sequence[str] = (MAIN_METRIC,), agains
     if against is not None and against not in runs.rows:
         raise ConfigError(f"against={against!r} is not a row; the rows are {', '.join(runs.rows)}.")
     shared_sets = [name for name in sets if name in paper_sets]
-    not_run = [model for model in paper if shared_sets and model not in map(_model, runs.rows)]
-    rows = [_build_row(name, paper.get(_model(name)), columns, runs) for name in (*not_run, *runs.rows)]
-    rows.sort(key=lambda row: _sort_key(row, list(paper) if shared_sets else []))
+    not_run = [model for model in paper if shared_sets and model not in runs.models.values()]
+    models = {name: name for name in not_run} | runs.models
+    rows = [_build_row(name, model, paper.get(model), columns, runs) for name, model in models.items()]
+    rows.sort(key=lambda row: _sort_key(row, models[row.name], list(paper) if shared_sets else []))
     comparisons = [comparison for name in sets for comparison in _compare(name, runs, against)]
     missing = runs.missing(shared_sets) + ([f"not run: {', '.join(not_run)}"] if not_run else [])
     return BenchmarkTable(columns, rows, comparisons, missing, name_rows(runs.runs)[1])
@@ -176,6 +177,11 @@ class _RunsByRow:
         return list(dict.fromkeys(name for name, _ in self.named))
 
     @cached_property
+    def models(self) -> dict[str, str]:
+        """The model of each row."""
+        return {name: run.model for name, run in self.named}
+
+    @cached_property
     def finished(self) -> dict[tuple[str, str], RunFolder]:
         """The run that has the metrics of a row and a retrieval set; of several, the latest."""
         return {(row, name): run for row, run in self.named for name in run.metrics}
@@ -214,11 +220,11 @@ class _RunsByRow:
 
 
 def _build_row(
-    name: str, paper: tuple[str, dict[Column, float]] | None, columns: Sequence[Column], runs: _RunsByRow
+    name: str, model: str, paper: tuple[str, dict[Column, float]] | None, columns: Sequence[Column], runs: _RunsByRow
 ) -> BenchmarkRow:
     from stylesim.evaluation.statistics import bootstrap_interval
 
-    title = name if paper is None else paper[0] + name.removeprefix(_model(name))
+    title = name if paper is None else paper[0] + name.removeprefix(model)
     cells = {}
     for column in columns:
         retrieval_set, metric = column
@@ -232,14 +238,9 @@ def _build_row(
     return BenchmarkRow(name, title, cells)
 
 
-def _model(row: str) -> str:
-    """Return the model of a row, whose name may also contain overrides."""
-    return row.partition(" ")[0]
-
-
-def _sort_key(row: BenchmarkRow, paper: Sequence[str]) -> tuple[int, float, str]:
+def _sort_key(row: BenchmarkRow, model: str, paper: Sequence[str]) -> tuple[int, float, str]:
     """Sort the paper's encoders in its order, then the others by their first metric, the best first."""
-    if (model := _model(row.name)) in paper:
+    if model in paper:
         return paper.index(model), 0.0, row.name
     first = next((cell.ours for cell in row.cells.values() if cell.ours is not None), -1.0)
     return len(paper), -first, row.name

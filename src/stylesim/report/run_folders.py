@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stylesim.core.errors import ConfigError
-from stylesim.core.files import atomic_path
+from stylesim.core.files import atomic_path, write_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,8 +18,12 @@ if TYPE_CHECKING:
     from stylesim.evaluation.evaluate_descriptors import RetrievalResult
 
 METRICS, PER_QUERY, ERROR = "metrics.json", "per_query.parquet", "error.txt"
+ENCODERS = "encoders.json"
+"""What a run has evaluated: name in the run -> the encoder's provenance and preprocessing."""
 MODEL = "model"
 """Name of the evaluated encoder in the results of a run; controls have other names."""
+_INSTEAD_OF_MODEL = ("checkpoint", "descriptors")
+"""Keys that take the place of `model`."""
 _NOT_OF_THE_ENCODER = ("data", "hydra", "launcher", "sweep", "device", "batch_size", "cache", "movements")
 """Overrides that do not change the encoder, only the images or how the run is executed."""
 
@@ -29,7 +34,8 @@ class RunFolder:
 
     Attributes:
         path: The folder.
-        model: Option of the config group `model`.
+        model: Option of the config group `model`; the encoder's own name if `checkpoint` or `descriptors` took the place
+            of `model`, or "" if such a run has not come far enough to tell.
         data: Option of the config group `data`.
         encoder_overrides: Overrides of the command that change the encoder, without `model=...`.
         data_overrides: Overrides that change the images or their labels, such as `data.root=...`.
@@ -77,7 +83,7 @@ def name_rows(runs: Sequence[RunFolder]) -> tuple[list[str], list[str]]:
     """Name the encoder of each run so that different encoders have different names.
 
     Returns:
-        For each run, its model followed by those of its overrides that not all runs have; and the overrides that all
+        For each run, its encoder followed by those of its overrides that not all runs have; and the overrides that all
         runs have. An override of the data set counts as common if all runs on the same data set have it.
     """
     common = set.intersection(*(set(run.encoder_overrides) for run in runs))
@@ -89,8 +95,14 @@ def name_rows(runs: Sequence[RunFolder]) -> tuple[list[str], list[str]]:
     for run in runs:
         own = sorted(set(run.encoder_overrides) - common)
         own_data = sorted(set(run.data_overrides) - common_by_data[run.data])
-        names.append(" ".join([run.model, *own, *own_data]))
+        names.append(" ".join(filter(None, [run.model, *own, *own_data])) or "checkpoint")
     return names, sorted(common.union(*common_by_data.values()))
+
+
+def write_encoders(folder: Path, results: Mapping[str, Mapping[str, RetrievalResult]]) -> None:
+    """Write which encoders a run has evaluated to `encoders.json`; arguments as for `write_per_query`."""
+    sets = {name: next(iter(retrievals.values())) for name, retrievals in results.items() if retrievals}
+    write_json(folder / ENCODERS, {name: retrieval.queries.meta.get("encoder") for name, retrieval in sets.items()})
 
 
 def write_per_query(folder: Path, results: Mapping[str, Mapping[str, RetrievalResult]]) -> None:
@@ -119,20 +131,37 @@ def _read_run_folder(folder: Path) -> RunFolder | None:
 
     hydra = OmegaConf.load(folder / ".hydra" / "hydra.yaml").hydra
     choices, overrides = hydra.runtime.choices, list(hydra.overrides.task)
+    with suppress(OSError, ValueError, KeyError):  # Hydra overwrites its files even for a command that is then refused
+        provenance = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+        choices, overrides = provenance["choices"], provenance["overrides"]
     if "model" not in choices or "data" not in choices:
         return None
     keys = {override: override.lstrip("+~").partition("=")[0] for override in overrides}
+    instead = {keys[o]: o.partition("=")[2] for o in overrides if keys[o] in _INSTEAD_OF_MODEL}
+    model = _encoder_name(folder, instead.get("descriptors")) if instead else str(choices["model"])
     of_encoder = [o for o in overrides if keys[o].split(".")[0] not in (*_NOT_OF_THE_ENCODER, MODEL)]
     of_encoder += [o for o in overrides if keys[o].startswith(f"{MODEL}.")]
     of_data = [o for o in overrides if keys[o].startswith("data.")]
     metrics, reason = _read_metrics(folder)
-    return RunFolder(folder, str(choices.model), str(choices.data), tuple(of_encoder), tuple(of_data), metrics, reason)
+    return RunFolder(folder, model, str(choices["data"]), tuple(of_encoder), tuple(of_data), metrics, reason)
+
+
+def _encoder_name(folder: Path, descriptors: str | None) -> str:
+    """Return the name of the encoder that a run has evaluated instead of `model`; "" if it has left none."""
+    with suppress(OSError, ValueError, LookupError, TypeError):
+        return json.loads((folder / ENCODERS).read_text(encoding="utf-8"))[MODEL]["name"]
+    # Runs of earlier versions have no such file.
+    sets = Path(descriptors.strip("'\"") if descriptors else folder / "descriptors") / MODEL
+    for meta in sorted(sets.glob("*/meta.json")):
+        with suppress(OSError, ValueError, LookupError, TypeError):
+            return json.loads(meta.read_text(encoding="utf-8"))["encoder"]["name"]
+    return ""
 
 
 def _read_metrics(folder: Path) -> tuple[dict[str, dict[str, float]], str]:
     """Return the metrics of the evaluated encoder, or the reason why there are none."""
     if (error := folder / ERROR).is_file():
-        return {}, error.read_text().strip()
+        return {}, error.read_text(encoding="utf-8").strip()
     try:
         flat = json.loads((folder / METRICS).read_text())
     except FileNotFoundError:

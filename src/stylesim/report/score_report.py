@@ -27,6 +27,9 @@ SHOWN = 36
 NEIGHBOURS = 10
 """The number of most similar reference works beside each generated image."""
 
+COPIES = 100
+"""Images on both sides that the page lists; score.json has all."""
+
 VARIANTS = {
     "gss": ("mean of ⟨g, r̄⟩", "General Style Similarity: each image with the prototype r̄, the mean of the works"),
     "gss_of_means": ("⟨ḡ, r̄⟩", "the two mean descriptors; equals gss, since neither mean is renormalised"),
@@ -72,6 +75,9 @@ def write_score_report(
     sections = [Section("Score", _scale(score) + _readings(score))]
     if len(score.per_label):
         sections.append(Section("Labels", _labels(score)))
+    if len(score.copies):
+        rows, note = score.copies.head(COPIES).to_dict("records"), copies_note(score)
+        sections.append(Section("Images on both sides", render("score_copies.html", note=note, rows=rows)))
     sections.append(Section("Images and their most similar works", _gallery(score, find)))
     encoder = next(iter(sets.values())).meta.get("encoder", {})
     damaged = [pair for images in sets.values() for pair in images.damaged]
@@ -99,7 +105,21 @@ def summary(score: StyleScore, sets: Mapping[str, DescriptorSet]) -> str:
         text += f" and {format_number(different.mean())} to works of other labels." if len(different) else "."
     if score.unmatched_labels:
         text += f" Not scored, because no work has their label: {', '.join(score.unmatched_labels[:8])}."
-    return text + _summarise_labels(score)
+    return f"{text}{_summarise_labels(score)} {copies_note(score)}".strip()
+
+
+def copies_note(score: StyleScore) -> str:
+    """Return in a sentence how many images stand on both sides, and what was done about it; "" if none does."""
+    count = score.copies["generated"].nunique()
+    if not count:
+        return ""
+    images = "1 generated image is" if count == 1 else f"{count:,} generated images are"
+    if score.copies_counted:
+        return f"{images} also among the works, and compared with their own copies as well, which raises the score."
+    return (
+        f"{images} also among the works, and compared with the other works only; keep_copies=true compares them with"
+        " their own copies as well."
+    )
 
 
 def _summarise_labels(score: StyleScore) -> str:

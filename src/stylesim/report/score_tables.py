@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from stylesim.core.files import write_json
+from stylesim.core.files import write_json, write_text
 
 if TYPE_CHECKING:
     from stylesim.retrieval.descriptor_set import DescriptorSet
@@ -25,10 +25,10 @@ def write_score_tables(run_dir: Path, style_score: StyleScore, sets: Mapping[str
         style_score: The scores.
         sets: The compared descriptors, `generated` and `reference`.
     """
-    style_score.per_image.to_csv(run_dir / "per_image.csv", index=False)
-    style_score.pairs.to_csv(run_dir / "pairs.csv", index=False)
-    if len(style_score.per_label):
-        style_score.per_label.to_csv(run_dir / "labels.csv", index=False)
+    tables = {"per_image": style_score.per_image, "pairs": style_score.pairs, "labels": style_score.per_label}
+    for name, table in tables.items():
+        if len(table):
+            write_text(run_dir / f"{name}.csv", table.to_csv(index=False, lineterminator="\n"))
     content = {
         "metrics": _without_nan([style_score.metrics])[0],
         "intervals": style_score.intervals,
@@ -36,6 +36,7 @@ def write_score_tables(run_dir: Path, style_score: StyleScore, sets: Mapping[str
         "matched_labels": style_score.labels_matched,
         "labels": _without_nan(style_score.per_label.to_dict("records")),
         "labels_left_out": style_score.unmatched_labels,
+        "copies": {"counted": style_score.copies_counted, "pairs": style_score.copies.to_dict("records")},
         "works_of_reference": {
             name: _spread(values) for name, values in style_score.reference_similarities._asdict().items()
         },

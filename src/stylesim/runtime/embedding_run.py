@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +14,8 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from stylesim.core.errors import StylesimError
-from stylesim.core.files import write_json
+from stylesim.core.files import sha256_of_file, write_json
+from stylesim.core.run_folder import remove_results
 from stylesim.data.roots import Root
 
 if TYPE_CHECKING:
@@ -83,6 +86,7 @@ def descriptor_folders(cfg: DictConfig, roots: Mapping[str, list[Root]]) -> dict
     encoder = load_model(cfg) if to_embed else None
     for side in to_embed:
         assert encoder is not None
+        remove_results(folders[side].parent, [side])  # of an earlier run in this folder
         embed_roots(encoder, roots[side], folders[side], cfg)
     return folders
 
@@ -91,7 +95,22 @@ def image_roots(folder: Path) -> list[Root]:
     """Return where the images of a descriptor set are; empty if it does not say so."""
     if not (folder / ROOTS).is_file():
         return []
-    return [Root(location, name) for name, location in json.loads((folder / ROOTS).read_text()).items()]
+    return [Root(location, name) for name, location in json.loads((folder / ROOTS).read_text(encoding="utf-8")).items()]
+
+
+def find_digests(folder: Path, ids: Collection[str]) -> dict[str, str]:
+    """Return the SHA-256 of the files of some images of a descriptor set by their ids, as far as they can be read."""
+    from stylesim.data.open_samples import open_samples
+
+    digests = {}
+    with suppress(StylesimError):
+        for sample in open_samples(image_roots(folder)):
+            if sample.id in ids and isinstance(sample.image, Path):
+                with suppress(OSError):
+                    digests[sample.id] = sha256_of_file(sample.image)
+            elif sample.id in ids and isinstance(sample.image, bytes):
+                digests[sample.id] = hashlib.sha256(sample.image).hexdigest()
+    return digests
 
 
 def find_images(folder: Path, ids: Collection[str]) -> dict[str, ImageLike]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 
 from hydra.errors import HydraException, InstantiationException, MissingConfigException, OverrideParseException
@@ -11,9 +13,22 @@ from omegaconf.errors import OmegaConfBaseException
 from stylesim.core.errors import StylesimError
 from stylesim.core.legacy_configs import suggest_key
 from stylesim.core.wording import nearest_first
+from stylesim.runtime.arguments import quoted_override
 
-USER_ERRORS = (StylesimError, HydraException, OmegaConfBaseException)
+USER_ERRORS = (StylesimError, HydraException, OmegaConfBaseException, OSError)
 """Classes of errors that may be the user's."""
+_PLACE_ERRORS = {
+    errno.EACCES,
+    errno.EDQUOT,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.ENOSPC,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+}
+"""Errors of the operating system that say of a place that it cannot be used."""
 _EXTRAS = {
     "hydra/launcher": "The launcher is an extra: pip install 'stylesim[launchers]', or 'stylesim[ray]'.",
     "hydra/sweeper": "The sweeper is an extra: pip install 'stylesim[optuna]'.",
@@ -33,15 +48,35 @@ def explain(error: BaseException, command: str = "COMMAND") -> str | None:
     for link in chain:
         if isinstance(link, StylesimError):
             return str(link)
-    if isinstance(error, InstantiationException):
+        if isinstance(link, OSError) and link.errno in _PLACE_ERRORS:
+            return _unusable_place(link)
+    if isinstance(error, InstantiationException) or not isinstance(error, HydraException | OmegaConfBaseException):
         return None
     if isinstance(error, MissingConfigException) and error.missing_cfg_file is not None:
         return _unknown_option(error)
     if isinstance(error, OverrideParseException):
-        return f"The override {error.override} cannot be read: {_first_line(error)}. Quote it: 'key=\"value\"'."
+        override = str(error.override)
+        return f"The override {override} cannot be read. If its value is one text, type {quoted_override(override)}."
+    if match := re.match(r"\s*Ambiguous value for argument '(.+)'\n|Sweep parameters '(.+)' requires", str(error)):
+        return _several_values(match[1] or match[2])
     if match := re.match(r"Could not override '([^']+)'", str(error)):
         return _unknown_key(match[1], chain, command)
     return " ".join(_first_line(link) for link in chain[:2])
+
+
+def _unusable_place(error: OSError) -> str:
+    """Name the file or folder that cannot be used, and why."""
+    reason = error.strerror or os.strerror(error.errno or 0)
+    hint = "Free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Change its permissions"
+    return f"{error.filename} cannot be used: {reason}. {hint}, or choose another place."
+
+
+def _several_values(override: str) -> str:
+    key, _, value = override.partition("=")
+    return (
+        f"{override} has several values. For a list, type '{key}=[{value}]'; for one text, {quoted_override(override)};"
+        " for a sweep over them, add -m."
+    )
 
 
 def _unknown_option(error: MissingConfigException) -> str:

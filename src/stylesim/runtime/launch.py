@@ -30,9 +30,10 @@ from stylesim.core.errors import ConfigError
 from stylesim.core.files import atomic_path, write_json
 from stylesim.core.ranks import is_main_process
 from stylesim.core.wording import suggest
+from stylesim.runtime.arguments import expand_home, quote, quote_for_lightning, readable_arguments
 from stylesim.runtime.hydra_errors import USER_ERRORS, explain
 from stylesim.runtime.rank_monitor import RANK_ZERO, Watch, follow_rank_zero, lost_rank
-from stylesim.runtime.resume import find_run, remove_unused_folder, was_used
+from stylesim.runtime.resume import find_run, refuse_used_folder, remove_unused_folder, was_used
 from stylesim.runtime.settings import check_config, quote_plain_text, register_settings
 
 
@@ -46,8 +47,11 @@ def run(command: str) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports nothing about a sweep
     JobReturn.return_value = JobReturn.return_value.getter(_return_value)  # type: ignore[attr-defined]
     register_settings(command)
-    sys.argv[1:] = quote_plain_text(command, sys.argv[1:])
+    # File names need not be UTF-8, and a disk that is full has one error already.
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    logging.raiseExceptions = False
     try:
+        sys.argv[1:] = readable_arguments(quote_plain_text(command, sys.argv[1:]))
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=command)(Job(command))()
     except USER_ERRORS as error:
         sentence = explain(error, command)
@@ -80,13 +84,18 @@ class Job:
         run_dir = Path(HydraConfig.get().runtime.output_dir)
         is_fresh = not was_used(run_dir)
         try:
+            expand_home(cfg)
             check_config(cfg, self.command)
             if cfg.get("resume"):
                 run_dir = find_run(cfg, run_dir)
                 _log_into(run_dir)
+            elif is_main_process():
+                refuse_used_folder(run_dir, self.command)
             cfg.run_dir = str(run_dir)
             metrics = self._run(cfg, run_dir)
         except Exception as error:
+            if isinstance(error, OSError) and error.filename is None:
+                error.filename = str(run_dir)  # a full disk, as `write` reports it
             sentence = explain(error, self.command)
             if sentence and is_fresh and is_main_process() and HydraConfig.get().mode is not RunMode.MULTIRUN:
                 remove_unused_folder(run_dir)
@@ -154,9 +163,13 @@ def provenance(command: str) -> dict[str, Any]:
     from importlib.metadata import version
 
     packages = ("stylesim", "torch", "lightning", "webdataset", "open_clip_torch", "timm", "numpy", "pillow")
-    overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    hydra_config = HydraConfig.get() if HydraConfig.initialized() else None
+    overrides = hydra_config.overrides.task if hydra_config else []
+    choices = OmegaConf.to_container(hydra_config.runtime.choices) if hydra_config else {}
     return {
         "command": " ".join(["stylesim", command, *overrides]),
+        "overrides": list(overrides),
+        "choices": choices,
         "commit": commit(),
         "versions": {name: version(name) for name in packages} | {"python": platform.python_version()},
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
@@ -216,14 +229,14 @@ def _arguments_of_a_rank(resumed: Path | None) -> list[str]:
     search = [o for o in config.overrides.hydra if o.startswith("hydra.searchpath=")]
     overrides = [o for o in config.overrides.task if not o.startswith("resume=")]
     # Rank 0 alone decides which run is resumed.
-    resume = [f"resume='{resumed}'"] if resumed else []
+    resume = [f"resume={quote(str(resumed))}"] if resumed else []
     return [*flags, *overrides, *search, "hydra.mode=RUN", *resume]
 
 
 def _set_run_dir(state: Any, path: str) -> None:
     """Set `hydra.run.dir`, which Lightning passes on to its children; in a sweep it is not the job's folder."""
     OmegaConf.set_readonly(state.hydra, False)
-    state.hydra.run.dir = path
+    state.hydra.run.dir = quote_for_lightning(path)
     OmegaConf.set_readonly(state.hydra, True)
 
 

@@ -1,7 +1,8 @@
-"""Find the run folder that `resume=...` means, and compare the configurations of runs."""
+"""Find the run folder that `resume=...` means, refuse one that is in use, and compare the configurations of runs."""
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -15,9 +16,10 @@ from yaml import YAMLError
 from stylesim.core.errors import ConfigError
 from stylesim.core.legacy_configs import current_config
 from stylesim.core.ranks import launched_world_size
-from stylesim.core.run_folder import LAST_CHECKPOINT
+from stylesim.core.run_folder import LAST_CHECKPOINT, RESULTS
 
 _NOT_COMPARED = ("resume", "run_dir")
+_STARTS_OVER = ("evaluate", "score")
 _UNUSED = (".hydra", "config.yaml", "provenance.json")
 
 
@@ -53,6 +55,33 @@ def find_run(cfg: DictConfig, fresh: Path) -> Path:
     if fresh.resolve() != found.resolve() and not was_used(fresh):
         remove_unused_folder(fresh)
     return found
+
+
+def refuse_used_folder(run_dir: Path, command: str = "train") -> None:
+    """Refuse to start a new run in the folder of another one, whose results it would mix with its own.
+
+    `evaluate` and `score` may use the folder of an earlier evaluation or score again: they delete its results first.
+
+    Raises:
+        ConfigError: If the folder holds results of another run.
+    """
+    found = [name for name in RESULTS if (run_dir / name).exists()]
+    former = _former_command(run_dir)
+    if not found or (former == command and command in _STARTS_OVER):
+        return
+    resume = "add resume=true to continue it, or " if command == former == "train" else ""
+    raise ConfigError(
+        f"{run_dir} holds the results of another run{f' of stylesim {former}' if former else ''} ({', '.join(found)}):"
+        f" {resume}name another folder with hydra.run.dir=PATH (in a sweep: hydra.sweep.dir=PATH)."
+    )
+
+
+def _former_command(run_dir: Path) -> str | None:
+    """Return the command that has last run in a folder, as its provenance says."""
+    try:
+        return json.loads((run_dir / "provenance.json").read_text(encoding="utf-8"))["command"].split()[1]
+    except (OSError, ValueError, LookupError):
+        return None
 
 
 def remove_unused_folder(folder: Path) -> None:

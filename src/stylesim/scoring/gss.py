@@ -7,16 +7,23 @@ means over the two sets, and r̄ is called the prototype of the works. A hat mea
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int
 
 from stylesim.retrieval.exact_search import search
+from stylesim.retrieval.groups import Groups
 
 MAX_DIFFERENT = 1_000_000
 """The most similarities of works to prototypes of other labels that `reference_similarities` returns."""
+
+
+NO_COPIES: Int[np.ndarray, "0 2"] = np.empty((0, 2), dtype=np.int64)
+"""The rows of no image that stands on both sides."""
 
 
 def mean_scores(generated: Any, reference: Any) -> dict[str, Any]:
@@ -48,6 +55,7 @@ def image_scores(
     reference: Float[np.ndarray, "m d"],
     near_generated: Float[np.ndarray, " n"],
     near_reference: Float[np.ndarray, " m"],
+    copies: Int[np.ndarray, "c 2"] = NO_COPIES,
 ) -> dict[str, Float[np.ndarray, " n"]]:
     """Compute one value of each score per generated image, so that intervals can be bootstrapped over images.
 
@@ -64,25 +72,46 @@ def image_scores(
         reference: Descriptors of the works.
         near_generated: near(g) for each generated image, from `neighbourhood_similarities`.
         near_reference: near(r) for each work, from `neighbourhood_similarities`.
+        copies: Rows of generated images and of works that are the same image. r̄ and near(r) of such a generated image
+            are means over the other works, and θ is the mean of <g, r̂> / |ḡ|. Its values are NaN if there is no other.
 
     Returns:
         The values by the name of the score, float64.
     """
     mean_g, mean_r = (side.mean(0, dtype=np.float64) for side in (generated, reference))
-    length, cosine = np.linalg.norm(mean_g), mean_scores(mean_g, mean_r)["gss_renormalised"]
+    length, count = np.linalg.norm(mean_g), len(reference)
     to_prototype = _products(generated, mean_r)
-    to_unit_prototype = to_prototype / np.linalg.norm(mean_r)
+    prototype_length = np.full(len(generated), np.linalg.norm(mean_r))
+    near_prototype = np.full(len(generated), near_reference.mean())
+    rows, group = np.unique(copies[:, 0], return_inverse=True)
+    if len(rows):
+        own = np.zeros((len(rows), generated.shape[1]))
+        np.add.at(own, group, reference[copies[:, 1]])
+        others = count - np.bincount(group).astype(float)
+        others[others == 0] = np.nan
+        to_prototype[rows] = (to_prototype[rows] * count - np.vecdot(generated[rows], own)) / others
+        prototype_length[rows] = np.linalg.norm(mean_r * count - own, axis=1) / others
+        near_own = np.bincount(group, near_reference[copies[:, 1]])
+        near_prototype[rows] = (near_reference.sum() - near_own) / others
+    to_unit_prototype = to_prototype / prototype_length
+    cosine = mean_scores(mean_g, mean_r)["gss_renormalised"]
+    if len(rows):
+        scored = to_unit_prototype[~np.isnan(to_unit_prototype)]
+        cosine = scored.mean() / length if len(scored) else np.nan
     to_own_mean = _products(generated, mean_g / length)
     return {
         "gss": to_prototype,
         "gss_unit_prototype": to_unit_prototype,
         "gss_renormalised": cosine + (to_unit_prototype - cosine * to_own_mean) / length,
-        "csls": 2 * to_prototype - near_generated - near_reference.mean(),
+        "csls": 2 * to_prototype - near_generated - near_prototype,
     }
 
 
 def neighbourhood_similarities(
-    generated: Float[np.ndarray, "n d"], reference: Float[np.ndarray, "m d"], k: int = 10
+    generated: Float[np.ndarray, "n d"],
+    reference: Float[np.ndarray, "m d"],
+    k: int = 10,
+    copies: Int[np.ndarray, "c 2"] = NO_COPIES,
 ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " m"]]:
     """Compute near(x) of CSLS: the mean similarity of each image to its k nearest images on the other side.
 
@@ -93,13 +122,34 @@ def neighbourhood_similarities(
         generated: Descriptors of the generated images.
         reference: Descriptors of the works.
         k: The number of neighbours. If the other side has fewer images, all of them are used.
+        copies: Rows of generated images and of works that are the same image, and so no neighbours.
 
     Returns:
-        The values for the generated images and for the works.
+        The values for the generated images and for the works; NaN for an image without a neighbour.
     """
-    of_generated = search(generated, reference, min(k, len(reference))).similarities
-    of_reference = search(reference, generated, min(k, len(generated))).similarities
-    return of_generated.double().mean(1).numpy(), of_reference.double().mean(1).numpy()
+    groups = copy_groups(copies, len(generated), len(reference))
+    sides = [(generated, reference, *groups), (reference, generated, *groups[::-1])]
+    of_generated, of_reference = (
+        search(a, b, min(k, len(b)), query_groups=a_groups, gallery_groups=b_groups).similarities.double()
+        for a, b, a_groups, b_groups in sides
+    )
+    near = [np.where(np.isfinite(values), values, np.nan) for values in (of_generated.numpy(), of_reference.numpy())]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of a row without a value
+        return np.nanmean(near[0], axis=1), np.nanmean(near[1], axis=1)
+
+
+def copy_groups(
+    copies: Int[np.ndarray, "c 2"], generated: int, reference: int
+) -> tuple[Groups, Groups] | tuple[None, None]:
+    """Return the generated images and the works as groups of the same image, for `search` to leave out."""
+    if not len(copies):
+        return None, None
+    of_generated, of_reference = torch.full((generated,), -1), torch.full((reference,), -1)
+    for row, work in copies.tolist():
+        code = next((int(c) for c in (of_generated[row], of_reference[work]) if c >= 0), row)
+        of_generated[row] = of_reference[work] = code
+    return of_generated, of_reference
 
 
 class ReferenceSimilarities(NamedTuple):
@@ -158,7 +208,7 @@ def gap_to_best_other(similarities: Float[np.ndarray, " l"], own: int) -> tuple[
     """Compute the similarity to the own label minus that to the most similar other label (CSD+, arXiv 2605.09030).
 
     Args:
-        similarities: Similarity of the generated images to the works of each label.
+        similarities: Similarity of the generated images to the works of each label; NaN where there is none.
         own: Index of their own label.
 
     Returns:
@@ -167,8 +217,10 @@ def gap_to_best_other(similarities: Float[np.ndarray, " l"], own: int) -> tuple[
     """
     if len(similarities) < 2:
         return float("nan"), None
-    others = np.where(np.arange(len(similarities)) == own, -np.inf, similarities)
+    others = np.where((np.arange(len(similarities)) == own) | np.isnan(similarities), -np.inf, similarities)
     best = int(others.argmax())
+    if not np.isfinite(others[best]):
+        return float("nan"), None
     return float(similarities[own] - similarities[best]), best
 
 

@@ -18,7 +18,9 @@ from stylesim.retrieval.exact_search import search
 from stylesim.retrieval.readouts import Pca, Readout, Whitened
 from stylesim.scoring.comparable_sets import check_comparable
 from stylesim.scoring.gss import (
+    NO_COPIES,
     ReferenceSimilarities,
+    copy_groups,
     gap_to_best_other,
     image_scores,
     leave_one_out_similarities,
@@ -65,6 +67,10 @@ class StyleScore:
     unmatched_labels: list[str]
     """Labels of generated images that no work has, and `(none)` for images without a label. Such images have no
     score."""
+    copies: pd.DataFrame
+    """Images that stand on both sides: their ids, `generated, reference`."""
+    copies_counted: bool
+    """Whether a generated image was also compared with its own copy among the works."""
 
 
 class _Side(NamedTuple):
@@ -87,6 +93,8 @@ def score_sets(
     csls_k: int = 10,
     neighbours: int = 10,
     seed: int = 0,
+    copies: Int[np.ndarray, "c 2"] = NO_COPIES,
+    keep_copies: bool = False,
 ) -> StyleScore:
     """Score generated images against reference works.
 
@@ -103,18 +111,23 @@ def score_sets(
         csls_k: Images in a neighbourhood of CSLS.
         neighbours: The number of nearest works listed for each generated image.
         seed: Seed of the bootstrap.
+        copies: Rows of generated images and of works that are the same image (`find_copies`).
+        keep_copies: Compare a generated image with its own copy as well, which makes every score higher. By default it
+            is compared with the other works only, so that works score as they do among themselves.
 
     Returns:
         The scores.
 
     Raises:
-        DataError: If the sets were embedded by different encoders, or only one of them in greyscale.
+        DataError: If the sets were embedded by different encoders, only one of them without colour, or no generated
+            image has a work other than its own copy to be compared with.
         ConfigError: If `readout` centres the works and the sets have no label in common.
     """
     check_comparable(generated, reference, name="generated images")
     vectors = tuple(_unit(images.descriptors) for images in (generated, reference))
     vectors = readout(*vectors) if readout else vectors
-    near = neighbourhood_similarities(vectors[0], vectors[1], csls_k)
+    left_out = NO_COPIES if keep_copies else copies
+    near = neighbourhood_similarities(vectors[0], vectors[1], csls_k, left_out)
     sides = zip((generated, reference), vectors, near, strict=True)
     gen, ref = (_Side(images, v, _rows_by_label(images, label), n) for images, v, n in sides)
     common = [name for name in gen.rows_of if name in ref.rows_of]
@@ -126,17 +139,32 @@ def score_sets(
         )
     if not common:
         matches = {ALL_IMAGES: (np.arange(len(generated)), np.arange(len(reference)))}
-    values = pd.concat([_image_values(name, rows, gen, ref) for name, rows in matches.items()], ignore_index=True)
-    pairs = _with_names(_nearest_works(np.unique(values["row"]), gen, ref, neighbours), gen, ref, label)
+    values = pd.concat(
+        [_image_values(name, rows, gen, ref, left_out) for name, rows in matches.items()], ignore_index=True
+    )
+    if values.empty:
+        raise DataError(
+            "Every generated image is itself the only work that it could be compared with. Give other works, or set"
+            " keep_copies=true."
+        )
+    nearest = _nearest_works(np.unique(values["row"]), gen, ref, neighbours, left_out)
+    pairs = _with_names(nearest, gen, ref, label)
     return StyleScore(
         metrics={name: float(np.mean(values[name])) for name in METRICS},
         intervals={name: _interval(values, name, seed) for name in MEANS} if len(set(values["row"])) > 1 else {},
         per_image=_image_table(values, pairs, gen),
         pairs=_descending(pairs, "similarity"),
-        per_label=_label_table(matches, gen, ref, values, seed),
+        per_label=_label_table(matches, gen, ref, values, seed, left_out),
         reference_similarities=reference_similarities(ref.vectors, ref.rows_of),
         labels_matched=bool(common),
         unmatched_labels=_unmatched_labels(gen, ref, label) if common else [],
+        copies=pd.DataFrame(
+            {
+                "generated": generated.items["id"].to_numpy()[copies[:, 0]],
+                "reference": reference.items["id"].to_numpy()[copies[:, 1]],
+            }
+        ),
+        copies_counted=keep_copies,
     )
 
 
@@ -157,12 +185,22 @@ def _rows_by_label(images: DescriptorSet, label: str) -> LabelRows:
     return {name: np.array(rows) for name, rows in sorted(rows_of.items())}
 
 
-def _image_values(label: str, rows: tuple[np.ndarray, np.ndarray], gen: _Side, ref: _Side) -> pd.DataFrame:
+def _image_values(
+    label: str, rows: tuple[np.ndarray, np.ndarray], gen: _Side, ref: _Side, copies: Int[np.ndarray, "c 2"]
+) -> pd.DataFrame:
     """Return a row per generated image of a label, with the values whose means are its metrics."""
-    g, r = gen.vectors[rows[0]], ref.vectors[rows[1]]
-    values = image_scores(g, r, gen.near[rows[0]], ref.near[rows[1]])
+    g, r, own = gen.vectors[rows[0]], ref.vectors[rows[1]], _copies_within(copies, *rows)
+    values = image_scores(g, r, gen.near[rows[0]], ref.near[rows[1]], own)
     means = mean_scores(g.mean(0, dtype=np.float64), r.mean(0, dtype=np.float64))
-    return pd.DataFrame({"row": rows[0], "label": label, **values, "gss_of_means": means["gss"]})
+    of_means = values["gss"] if len(own) else means["gss"]
+    table = pd.DataFrame({"row": rows[0], "label": label, **values, "gss_of_means": of_means})
+    return table[table["gss"].notna()]  # an image whose only work is its own copy has no score
+
+
+def _copies_within(copies: Int[np.ndarray, "c 2"], rows: np.ndarray, works: np.ndarray) -> Int[np.ndarray, "e 2"]:
+    """Return the copies among some of the rows of both sides, as positions within these (rows are ascending)."""
+    inside = copies[np.isin(copies[:, 0], rows) & np.isin(copies[:, 1], works)]
+    return np.stack([np.searchsorted(rows, inside[:, 0]), np.searchsorted(works, inside[:, 1])], axis=1)
 
 
 def _interval(values: pd.DataFrame, name: str, seed: int) -> tuple[float, float]:
@@ -170,10 +208,14 @@ def _interval(values: pd.DataFrame, name: str, seed: int) -> tuple[float, float]
     return bootstrap_interval(np.asarray(values.groupby("row")[name].mean()), seed=seed)
 
 
-def _nearest_works(rows: Int[np.ndarray, " n"], gen: _Side, ref: _Side, neighbours: int) -> pd.DataFrame:
+def _nearest_works(
+    rows: Int[np.ndarray, " n"], gen: _Side, ref: _Side, neighbours: int, copies: Int[np.ndarray, "c 2"]
+) -> pd.DataFrame:
     """Return pairs of a generated image and one of its nearest works, the pairs of one image after each other."""
     k = min(neighbours, len(ref.vectors))
-    nearest = search(gen.vectors[rows], ref.vectors, k)
+    groups = copy_groups(copies, len(gen.vectors), len(ref.vectors))
+    of_rows = None if groups[0] is None else groups[0][rows]
+    nearest = search(gen.vectors[rows], ref.vectors, k, query_groups=of_rows, gallery_groups=groups[1])
     pairs = pd.DataFrame(
         {
             "row": np.repeat(rows, k),
@@ -182,6 +224,7 @@ def _nearest_works(rows: Int[np.ndarray, " n"], gen: _Side, ref: _Side, neighbou
             "similarity": nearest.similarities.double().numpy().ravel(),
         }
     )
+    pairs = pairs[pairs["work"] >= 0]  # fewer than k works are left beside its own copy
     near = gen.near[pairs["row"]] + ref.near[pairs["work"]]
     return pairs.assign(csls=2 * pairs["similarity"] - near)
 
@@ -220,7 +263,9 @@ def _descending(table: pd.DataFrame, column: str) -> pd.DataFrame:
     return table.iloc[order].reset_index(drop=True)
 
 
-def _label_table(matches: Matches, gen: _Side, ref: _Side, values: pd.DataFrame, seed: int) -> pd.DataFrame:
+def _label_table(
+    matches: Matches, gen: _Side, ref: _Side, values: pd.DataFrame, seed: int, copies: Int[np.ndarray, "c 2"]
+) -> pd.DataFrame:
     names, rows_of = list(ref.rows_of), list(ref.rows_of.values())
     table = pd.DataFrame({"label": names, "works": [len(rows) for rows in rows_of]})
     if table.empty:
@@ -232,11 +277,20 @@ def _label_table(matches: Matches, gen: _Side, ref: _Side, values: pd.DataFrame,
     gss = np.array([prototypes @ gen.vectors[rows].mean(0, dtype=np.float64) for rows, _ in matches.values()])
     near_generated = np.array([gen.near[rows].mean() for rows, _ in matches.values()])
     csls = 2 * gss - near_generated[:, None] - np.array([ref.near[rows].mean() for rows in rows_of])
+    for i, (rows, _) in enumerate(matches.values()):
+        for j, works in enumerate(rows_of):
+            if len(own := _copies_within(copies, rows, works)):
+                scores = image_scores(gen.vectors[rows], ref.vectors[works], gen.near[rows], ref.near[works], own)
+                scored = ~np.isnan(scores["gss"])
+                for table_of, name in ((gss, "gss"), (csls, "csls")):
+                    table_of[i, j] = scores[name][scored].mean() if scored.any() else np.nan
     if ALL_IMAGES in matches:
         return _descending(table.assign(gss=gss[0], csls=csls[0]), "gss")
     records = []
     for name, gss_of_label, csls_of_label in zip(matches, gss, csls, strict=True):
         own = pd.DataFrame(values[values["label"] == name])
+        if own.empty:  # its images are their own only works
+            continue
         gap, other = gap_to_best_other(gss_of_label, names.index(name))
         record = {"label": name, "generated": len(own), **own[["gss", "gss_renormalised", "csls"]].mean()}
         if len(own) > 1:
