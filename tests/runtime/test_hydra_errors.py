@@ -38,11 +38,15 @@ def test_place_that_cannot_be_written_is_named() -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a device that is always full")
 @pytest.mark.parametrize("library", [False, True])
 def test_full_disk_is_told_with_the_file(library: bool, tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="No space left") as error, atomic_path(tmp_path / "out" / "weights") as partial:
-        if library:
-            raise RuntimeError("PytorchStreamWriter failed: No space left on device")
-        partial.symlink_to("/dev/full")
-        partial.write_text("x")
+    def write() -> None:
+        with atomic_path(tmp_path / "out" / "weights") as partial:
+            if library:
+                raise RuntimeError("PytorchStreamWriter failed: No space left on device")
+            partial.symlink_to("/dev/full")
+            partial.write_text("x")
+
+    with pytest.raises(OSError, match="No space left") as error:
+        write()
     assert explain(error.value) == (
         f"{tmp_path}/out/weights cannot be used: No space left on device. Free some space, or choose another place."
     )

@@ -34,8 +34,8 @@ class RunFolder:
 
     Attributes:
         path: The folder.
-        model: Option of the config group `model`; the encoder's own name if `checkpoint` or `descriptors` took the place
-            of `model`, or "" if such a run has not come far enough to tell.
+        model: Option of the config group `model`. If `checkpoint` or `descriptors` took its place, the encoder's
+            own name, or "" if such a run has not come far enough to tell.
         data: Option of the config group `data`.
         encoder_overrides: Overrides of the command that change the encoder, without `model=...`.
         data_overrides: Overrides that change the images or their labels, such as `data.root=...`.

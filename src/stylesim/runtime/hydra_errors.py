@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import traceback
 
 from hydra.errors import HydraException, InstantiationException, MissingConfigException, OverrideParseException
 from omegaconf import OmegaConf
@@ -48,7 +49,7 @@ def explain(error: BaseException, command: str = "COMMAND") -> str | None:
     for link in chain:
         if isinstance(link, StylesimError):
             return str(link)
-        if isinstance(link, OSError) and link.errno in _PLACE_ERRORS:
+        if isinstance(link, OSError) and (link.errno in _PLACE_ERRORS or _raised_by_mkdir(link)):
             return _unusable_place(link)
     if isinstance(error, InstantiationException) or not isinstance(error, HydraException | OmegaConfBaseException):
         return None
@@ -62,6 +63,12 @@ def explain(error: BaseException, command: str = "COMMAND") -> str | None:
     if match := re.match(r"Could not override '([^']+)'", str(error)):
         return _unknown_key(match[1], chain, command)
     return " ".join(_first_line(link) for link in chain[:2])
+
+
+def _raised_by_mkdir(error: OSError) -> bool:
+    """Return whether a folder could not be made, which some file systems report as one that does not exist."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and frames[-1].name in ("mkdir", "makedirs")
 
 
 def _unusable_place(error: OSError) -> str:

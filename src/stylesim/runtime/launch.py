@@ -35,6 +35,7 @@ from stylesim.runtime.hydra_errors import USER_ERRORS, explain
 from stylesim.runtime.rank_monitor import RANK_ZERO, Watch, follow_rank_zero, lost_rank
 from stylesim.runtime.resume import find_run, refuse_used_folder, remove_unused_folder, was_used
 from stylesim.runtime.settings import check_config, quote_plain_text, register_settings
+from stylesim.runtime.sweep_table import write_sweep_tables
 
 
 def run(command: str) -> None:
@@ -52,7 +53,10 @@ def run(command: str) -> None:
     logging.raiseExceptions = False
     try:
         sys.argv[1:] = readable_arguments(quote_plain_text(command, sys.argv[1:]))
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=command)(Job(command))()
+        try:
+            hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=command)(Job(command))()
+        finally:
+            write_sweep_tables()
     except USER_ERRORS as error:
         sentence = explain(error, command)
         if sentence is None:

@@ -19,7 +19,6 @@ from stylesim.core.ranks import launched_world_size
 from stylesim.core.run_folder import LAST_CHECKPOINT, RESULTS
 
 _NOT_COMPARED = ("resume", "run_dir")
-_STARTS_OVER = ("evaluate", "score")
 _UNUSED = (".hydra", "config.yaml", "provenance.json")
 
 
@@ -60,14 +59,14 @@ def find_run(cfg: DictConfig, fresh: Path) -> Path:
 def refuse_used_folder(run_dir: Path, command: str = "train") -> None:
     """Refuse to start a new run in the folder of another one, whose results it would mix with its own.
 
-    `evaluate` and `score` may use the folder of an earlier evaluation or score again: they delete its results first.
+    A command other than `train` may use its own folder again: it continues there, or deletes its results first.
 
     Raises:
         ConfigError: If the folder holds results of another run.
     """
     found = [name for name in RESULTS if (run_dir / name).exists()]
     former = _former_command(run_dir)
-    if not found or (former == command and command in _STARTS_OVER):
+    if not found or former == command != "train":
         return
     resume = "add resume=true to continue it, or " if command == former == "train" else ""
     raise ConfigError(
@@ -93,8 +92,10 @@ def remove_unused_folder(folder: Path) -> None:
         return
     if all(file.name in _UNUSED or file.suffix == ".log" for file in folder.iterdir()):
         shutil.rmtree(folder, ignore_errors=True)
-        with suppress(OSError):  # the folder of the day, if nothing else is in it
+        with suppress(OSError):  # the folder of the day and outputs/, if nothing else is in them
             folder.parent.rmdir()
+            if folder.parents[1].name == "outputs":
+                folder.parents[1].rmdir()
 
 
 def comparable_config(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:

@@ -56,8 +56,13 @@ def chance(queries: Census, gallery: Census | None, glob: str) -> float:
     return min(1.0, pairs / max(1, queries.images * candidates))
 
 
-def summary(title: str, queries: Census, gallery: Census | None, relevant: Mapping[str, str]) -> str:
-    """Describe what was found: images, queries and gallery; for each retrieval set its labels and the chance level."""
+def summary(
+    title: str, queries: Census, gallery: Census | None, relevant: Mapping[str, str], *, show_chance: bool = True
+) -> str:
+    """Describe what was found: images, queries and gallery; for each retrieval set its labels and the chance level.
+
+    Leave out the chance level where images may have several tags, or some are not searched: counts cannot tell it.
+    """
     if gallery is None:
         lines = [f"{title}: {queries.images:,} images, each a query to all the others"]
     else:
@@ -66,7 +71,8 @@ def summary(title: str, queries: Census, gallery: Census | None, relevant: Mappi
     for name, glob in relevant.items():
         labels = queries.counts(glob).keys() | (gallery.counts(glob).keys() if gallery else set())
         by_label = f" ({1 / len(labels):.2%} by the number of labels)" if labels else ""
-        lines.append(f"  {name}: {len(labels):,} x {glob}, chance {chance(queries, gallery, glob):.2%}{by_label}")
+        level = f", chance {chance(queries, gallery, glob):.2%}{by_label}" if show_chance else ""
+        lines.append(f"  {name}: {len(labels):,} x {glob}{level}")
     return "\n".join(lines)
 
 
@@ -100,7 +106,8 @@ class TaggedSets:
             DataError: If a location is missing or empty.
         """
         gallery = _census(self.gallery) if self.gallery else None
-        logger.info(summary(", ".join(self.query), _census(self.query), gallery, self.relevant))
+        queries = _census(self.query)
+        logger.info(summary(", ".join(self.query), queries, gallery, self.relevant, show_chance=False))
         return {
             name: self.spec(query=self.query, gallery=self.gallery, relevant=glob)
             for name, glob in self.relevant.items()
