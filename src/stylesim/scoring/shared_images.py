@@ -9,7 +9,7 @@ from jaxtyping import Int
 
 from stylesim.retrieval.descriptor_set import DescriptorSet
 from stylesim.retrieval.exact_search import search
-from stylesim.scoring.style_score import check_comparable
+from stylesim.scoring.comparable_sets import check_comparable
 
 CANDIDATE = 0.999
 """Cosine above which two descriptors may be of one file: half precision and other batches change a few digits."""
@@ -40,7 +40,7 @@ def find_copies(
     Raises:
         DataError: If the two sets were embedded in different ways.
     """
-    check_comparable(generated, reference)
+    check_comparable(generated, reference, name="generated images")
     sides = {"generated": generated, "reference": reference}
     g, r = (s.descriptors / np.linalg.norm(s.descriptors, axis=1, keepdims=True) for s in sides.values())
     nearest = search(g, r, min(MOST_COPIES, len(r)))

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from stylesim.core.errors import ConfigError
+from stylesim.core.errors import ConfigError, DataError
 from stylesim.evaluation.labels import label_values
 from stylesim.evaluation.statistics import bootstrap_interval
 from stylesim.retrieval.descriptor_set import DescriptorSet
