@@ -121,7 +121,8 @@ def _add_images(
     if done.damaged:
         table = Path(cfg.run_dir) / "damaged.csv"
         with atomic_path(table) as partial:
-            pd.DataFrame(done.damaged, columns=["id", "reason"]).to_csv(partial, index=False)
+            damaged = pd.DataFrame(done.damaged, columns=["id", "reason"])
+            damaged.to_csv(partial, index=False, errors="backslashreplace")
         for name, reason in done.damaged[:DAMAGED_SHOWN]:
             log.warning("left out %s: %s", name, reason)
         log.warning("%s images were left out; %s names all of them", f"{len(done.damaged):,}", table)

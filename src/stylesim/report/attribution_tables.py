@@ -119,7 +119,7 @@ def _with_facts(table: pd.DataFrame, facts: Facts) -> pd.DataFrame:
 
 def _write_csv(path: Path, table: pd.DataFrame) -> None:
     with atomic_path(path) as partial:
-        table.to_csv(partial, index=False)
+        table.to_csv(partial, index=False, errors="backslashreplace")
 
 
 def _without_nan(value: Any) -> Any:

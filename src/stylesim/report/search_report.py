@@ -33,7 +33,7 @@ def write_search_tables(run_dir: Path, found: DatabaseNeighbours, query_ids: lis
     """Write `neighbours.csv`, one row per neighbour, and `neighbours.json`, one entry per query."""
     table = found.table(query_ids)
     with atomic_path(run_dir / "neighbours.csv") as partial:
-        table.assign(tags=table["tags"].map("|".join)).to_csv(partial, index=False)
+        table.assign(tags=table["tags"].map("|".join)).to_csv(partial, index=False, errors="backslashreplace")
     neighbours: dict[str, list[dict[str, Any]]] = {query: [] for query in query_ids}
     for row in table.to_dict("records"):
         known = {str(name): value for name, value in row.items() if value is not None and value == value}

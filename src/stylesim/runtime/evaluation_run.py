@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from stylesim.core.files import write_text
 from stylesim.core.ranks import is_main_process
 from stylesim.runtime.rank_monitor import stop_watching
 
@@ -113,8 +114,7 @@ def _write_gaps(run_dir: Path, results: Results, readout: Readout | None) -> Non
             separation = label_separation(retrieval.gallery, retrieval.spec.relevant, readout)
             retrieval.metrics.update(separation.metrics)
             tables.append(separation.labels.assign(encoder=encoder, set=name))
-    run_dir.mkdir(parents=True, exist_ok=True)
-    pd.concat(tables, ignore_index=True).to_csv(run_dir / "gaps.csv", index=False)
+    write_text(run_dir / "gaps.csv", pd.concat(tables, ignore_index=True).to_csv(index=False, lineterminator="\n"))
 
 
 def _flat_metrics(results: Results) -> dict[str, float]:

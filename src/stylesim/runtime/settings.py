@@ -178,7 +178,8 @@ def help_text(command: str) -> str:
     lines += ["", "Keys (change a value with KEY=VALUE; the keys of the groups are shown by --cfg job):"]
     keys = [key for key in describe_keys(command) if key.name != "run_dir"]
     lines += [f"  {key.name}={key.default}    {key.type}. {key.description}".rstrip() for key in keys]
-    lines += ["", "Flags: --cfg job shows the composed configuration, -m runs a sweep; all of them: --hydra-help"]
+    lines += ["", "Remove a key with ~KEY (~data.probes): an empty value merges with the present one (data.probes={})."]
+    lines += ["Flags: --cfg job shows the composed configuration, -m runs a sweep; all of them: --hydra-help"]
     return "\n".join(lines)
 
 

@@ -49,4 +49,4 @@ def test_shards_are_counted_by_their_index_and_evaluated_by_group(
     }
     said = caplog.text
     assert "61 images, 30 queries and a gallery of 31" in said
-    assert f"sets: 3 x set:*, chance {31 / 93:.2%}" in said
+    assert "sets: 3 x set:*\n" in said, "no chance level: the table has the one that counts what is searched"
