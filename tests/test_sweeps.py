@@ -43,6 +43,8 @@ def test_grid_over_device_counts_with_failing_jobs(shards: Path, tmp_path: Path)
     done, jobs = sweep(shards, tmp_path, "trainer.devices=1,2", "optim.head_lr=0.003,1e38")
     assert done.returncode != 0, "a failed job fails the sweep"
     assert "not finite" in done.stderr, "the probe after the first step sees it"
+    assert "Error executing job" not in done.stderr
+    assert "Traceback" not in done.stderr
     assert len(jobs) == 4
     assert [is_complete(job) for job in jobs] == [True, False, True, False]
     # Two ranks of three images see twice as many as one does.
@@ -71,4 +73,5 @@ def test_launchers_that_start_jobs_in_other_processes(launcher: str, shards: Pat
     assert done.returncode == 0, done.stderr
     assert [is_complete(job) for job in jobs] == [True, True]
     assert [OmegaConf.load(job / "config.yaml").loss.temperature for job in jobs] == [0.05, 0.1]
+    assert all(f"| csd_vitb loss.temperature={value} |" in " ".join(done.stdout.split()) for value in (0.05, 0.1))
     assert all(samples_seen(job)[-1] == 24 for job in jobs)

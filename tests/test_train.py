@@ -120,11 +120,11 @@ def test_run_continues_with_another_strategy(
 ) -> None:
     whole = ["trainer=ddp_cpu", *LEARNING]
     before, after = (SHARDED, whole) if fsdp_first else (whole, SHARDED)
-    half = ["hydra.run.dir=run", "trainer.max_steps=4"]
+    half = ["hydra.run.dir=it's [run]", "trainer.max_steps=4"]
     subprocess.run(command(shards, *before, *half), cwd=tmp_path, check=True, timeout=300)
-    rest = [*after, f"trainer.max_steps={STEPS}", "resume=run", "hydra.run.dir=unused"]
+    rest = [*after, f"trainer.max_steps={STEPS}", "resume=it's [run]", "hydra.run.dir=unused"]
     subprocess.run(command(shards, *rest), cwd=tmp_path, check=True, timeout=300)
-    resumed = load_file(tmp_path / "run" / "checkpoints" / "last.safetensors")
+    resumed = load_file(tmp_path / "it's [run]" / "checkpoints" / "last.safetensors")
     expected = load_file(uninterrupted(*whole) / "checkpoints" / "last.safetensors")
     torch.testing.assert_close(resumed, expected, atol=1e-5, rtol=1e-5)
 

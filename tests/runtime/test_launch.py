@@ -32,6 +32,30 @@ def test_run_folder_holds_configuration_metrics_provenance_and_messages(tmp_path
     assert json.loads((run / "provenance.json").read_text())["command"].startswith("stylesim embed images=mine")
 
 
+def test_refused_command_leaves_nothing_behind(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "stylesim.evaluate", "data=shards", "data.root=nowhere", "model=ink_box"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("stylesim: ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_place_that_cannot_be_written_is_named_without_a_traceback(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "good.png").write_bytes(draw("red", 0))
+    for override, place in (("hydra.run.dir=file/run", "file"), ("out=file/out", "file")):
+        done = embed("model=ink_box", override, cwd=tmp_path)
+        assert done.returncode == 2
+        assert "Traceback" not in done.stderr
+        assert place in done.stderr.splitlines()[-1]
+
+
 def test_error_is_told_once_and_in_the_log_of_a_folder_that_is_kept(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "good.png").write_bytes(draw("red", 0))

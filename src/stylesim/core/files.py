@@ -67,3 +67,21 @@ def sha256_of_file(path: Path | str) -> str:
 def sha256_of_text(text: str) -> str:
     """Return the SHA-256 of a text's UTF-8 bytes as 64 hex digits."""
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def reserve_space(path: Path | str) -> None:
+    """Reserve the disk space of a file that is written through a memory map, where the system can.
+
+    Without it, a full disk would end the process with a bus error instead of an exception.
+
+    Raises:
+        OSError: If there is not enough space.
+    """
+    if not hasattr(os, "posix_fallocate"):  # macOS
+        return
+    with Path(path).open("r+b") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Float
 
 from stylesim.core.errors import DataError
-from stylesim.core.files import atomic_path, write_json
+from stylesim.core.files import atomic_path, reserve_space, write_json
 from stylesim.retrieval.descriptor_set import (
     COLUMNS,
     ITEM_SCHEMA,
@@ -125,6 +125,7 @@ class DescriptorWriter:
         new_row[order] = np.arange(len(order))
         shape, start = (len(order), self.dim), 0
         out = np.lib.format.open_memmap(self._work / "descriptors.npy", "w+", np.float32, shape)
+        reserve_space(self._work / "descriptors.npy")
         for file in self._pieces:
             flat = pq.read_table(file, columns=["descriptor"])["descriptor"].combine_chunks().flatten()
             rows = flat.to_numpy().reshape(-1, self.dim)

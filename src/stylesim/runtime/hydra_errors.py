@@ -74,8 +74,9 @@ def _raised_by_mkdir(error: OSError) -> bool:
 def _unusable_place(error: OSError) -> str:
     """Name the file or folder that cannot be used, and why."""
     reason = error.strerror or os.strerror(error.errno or 0)
-    hint = "Free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Change its permissions"
-    return f"{error.filename} cannot be used: {reason}. {hint}, or choose another place."
+    hints = {errno.ENOSPC: "Free some space", errno.EDQUOT: "Free some space", errno.EACCES: "Change its permissions"}
+    hint = f"{hints[error.errno]}, or choose" if error.errno in hints else "Choose"
+    return f"{error.filename} cannot be used: {reason}. {hint} another place."
 
 
 def _several_values(override: str) -> str:
