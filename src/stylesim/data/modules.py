@@ -282,7 +282,7 @@ class FolderDataModule(StyleDataModule):
                 f"No tag of {', '.join(map(str, self.locations))} has four images, so that some could be held out for"
                 " validation: add images, or set data.validation=null."
             )
-        folder = Path(self.trainer.default_root_dir if self.trainer else tempfile.gettempdir())
+        folder = Path(self.trainer.default_root_dir if self.trainer else tempfile.mkdtemp(prefix="stylesim-"))
         digest = hashlib.sha256(
             "\n".join(printable(str(sample.image)) for sample in self.held_out).encode()
         ).hexdigest()[:8]
