@@ -12,6 +12,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 from pydantic import Field
 
+from stylesim.core.errors import ConfigError
 from stylesim.runtime.launch import run
 from stylesim.runtime.settings import CommandSettings
 
@@ -47,7 +48,15 @@ def _log(folder: Path, project: str) -> None:
     import pandas as pd
     import wandb
 
-    with wandb.init(project=project, job_type="benchmark", name=folder.name) as run:
+    try:
+        started = wandb.init(project=project, job_type="benchmark", name=folder.name)
+    except wandb.errors.Error as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise ConfigError(
+            f"wandb={project} cannot start a run: {reason}. Log in with `wandb login`, set WANDB_API_KEY, or"
+            " WANDB_MODE=offline, which needs neither an account nor a network."
+        ) from error
+    with started as run:
         table = wandb.Table(dataframe=pd.read_csv(folder / "benchmark.csv"))
         run.log({"benchmark": table, "metrics": wandb.Image(str(folder / "benchmark.png"))})
 

@@ -72,8 +72,8 @@ def _wandb_logger(cfg: DictConfig, run_dir: Path, resumes: bool) -> WandbLogger:
             experiment = logger.experiment
         except wandb.errors.Error as error:
             raise ConfigError(
-                f"logger=wandb cannot start a run: {str(error).splitlines()[0]} Log in with `wandb login`, set"
-                " WANDB_API_KEY, or add logger.wandb.offline=true, which needs neither an account nor a network."
+                f"logger=wandb cannot start a run: {str(error).splitlines()[0].rstrip('.')}. Log in with `wandb login`,"
+                " set WANDB_API_KEY, or add logger.wandb.offline=true, which needs neither an account nor a network."
             ) from error
         experiment.config.update(OmegaConf.to_container(cfg, resolve=True), allow_val_change=True)
         experiment.define_metric("samples_seen")
