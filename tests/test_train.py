@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import wandb
 from conftest import overrides_for
 from omegaconf import DictConfig
 from safetensors.torch import load_file
@@ -322,11 +323,11 @@ def test_wandb_run_has_an_id_of_its_own_which_a_resumed_run_keeps(composed: Call
 
 
 def test_wandb_without_a_key_is_refused_in_a_sentence(
-    composed: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    composed: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("WANDB_MODE", "online")
-    monkeypatch.setenv("HOME", str(tmp_path))  # no ~/.netrc
-    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    with pytest.raises(StylesimError, match=r"logger.wandb.offline=true"):
+    def without_key(**_: object) -> None:
+        raise wandb.errors.UsageError("No API key configured. Use `wandb login` to log in.")
+
+    monkeypatch.setattr(wandb, "init", without_key)
+    with pytest.raises(StylesimError, match=r"No API key configured.*logger\.wandb\.offline=true"):
         train.main(composed("logger=wandb"))
