@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -126,7 +127,7 @@ def _check_encoder(node: DictConfig, finished: bool) -> None:
         check_encoders(encoders)
         require_trained(instantiate(node.encoder)())
     except StylesimError as error:
-        message = str(error).removeprefix("model: ").replace(" weights=<path>", " deduplicate.encoder.weights=<path>")
+        message = re.sub(r"\bmodel\.(?=weights|backbone)", "deduplicate.encoder.", str(error))
         raise WeightsError(
             f"{message} To use another encoder: model@deduplicate.encoder=NAME, with its own deduplicate.threshold."
         ) from error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from os.path import expanduser
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -38,17 +37,10 @@ def check_encoders(cfg: DictConfig) -> None:
                 f" nothing. Set controls.{name}.weights=official (ViT-L only), or to the path of a checkpoint."
             )
     nodes = {} if checkpoint else {"model": cfg.model}
-    for key, node in {**nodes, **{f"controls.{name}": node for name, node in controls.items()}}.items():
-        _check_weights(key, node)
-
-
-def _check_weights(key: str, node: Any) -> None:
     from stylesim.encoders.weights.locate import check_model_weights
 
-    try:
-        check_model_weights(node)
-    except WeightsError as error:
-        raise WeightsError(f"{key}: {error}") from error
+    for key, node in {**nodes, **{f"controls.{name}": node for name, node in controls.items()}}.items():
+        check_model_weights(node, f"{key}.")
 
 
 def check_training_data(cfg: DictConfig) -> None:

@@ -53,7 +53,7 @@ from stylesim.encoders.weights.published import (
         ("dino_vitb8", "official", None, "download https://dl.fbaipublicfiles.com/dino/dino_vitbase8_pretrain/"),
         ("moco_vitb", "official", None, "(CC-BY-NC-4.0) are not in the cache"),
         ("gda_clip", "official", None, "put the file at {cache}/stylesim/gda/weights.tar.gz."),
-        ("vgg_gram", "official", None, "{cache}/stylesim/vgg16-397923af.pth, or pass it as weights=<path>."),
+        ("vgg_gram", "official", None, "{cache}/stylesim/vgg16-397923af.pth, or set weights to its path."),
     ],
 )
 def test_unavailable_weights_are_explained(
@@ -118,7 +118,9 @@ def test_missing_file_is_explained_when_the_encoder_is_built(tmp_path: Path, mon
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(WeightsError, match=r"OpenAI CLIP ViT-B-32 \(MIT\) .* pass it as weights=<path>"):
+    with pytest.raises(
+        WeightsError, match=r"OpenAI CLIP ViT-B-32 \(MIT\) .* set model.weights \(in Python, weights\) to its path"
+    ):
         csd_clip(architecture="ViT-B-32", weights="clip", cache_dir=str(tmp_path))
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import difflib
+from pathlib import Path
 from typing import Any
 
 from stylesim.core.errors import ConfigError, WeightsError
 from stylesim.encoders.preprocessing import Preprocessing
+from stylesim.encoders.weights.cache_folders import disk_problem, not_saved
+from stylesim.encoders.weights.network import offline_if_unreachable
 
 
 def timm_network(name: str, pretrained: bool, image_size: int | None) -> Any:
@@ -22,6 +25,7 @@ def timm_network(name: str, pretrained: bool, image_size: int | None) -> Any:
         WeightsError: If the weights cannot be obtained.
     """
     import timm
+    from huggingface_hub import constants
 
     if not timm.is_model(name):
         close = ", ".join(difflib.get_close_matches(name, timm.list_models(), n=5))
@@ -29,16 +33,20 @@ def timm_network(name: str, pretrained: bool, image_size: int | None) -> Any:
     cfg = timm.get_pretrained_cfg(name)
     # Vision transformers are built for one image size; other models do not have this argument.
     size: dict[str, Any] = {"img_size": image_size} if image_size and cfg and cfg.fixed_input_size else {}
+    if not pretrained:
+        return timm.create_model(name, **size).eval()
+    repo = cfg.hf_hub_id if cfg else None
+    reason = None
     try:
-        return timm.create_model(name, pretrained=pretrained, **size).eval()
+        with offline_if_unreachable() as reason:
+            return timm.create_model(name, pretrained=True, **size).eval()
     except Exception as error:  # the hub, its cache and timm each raise their own
-        if not pretrained:
-            raise
-        repo = cfg.hf_hub_id if cfg else None
-        how = f"On a machine with network access, run `hf download {repo}`, then pass its file as weights=<path>."
+        if problem := disk_problem(error):
+            raise not_saved(f"timm's {name}", Path(constants.HF_HUB_CACHE), problem, "HF_HOME") from error
+        how = f"On a machine with network access, run `hf download {repo}`, then set model.weights to its file."
         raise WeightsError(
-            f"The pretrained weights of timm's {name} are not in the cache and cannot be downloaded. "
-            f"{how if repo else 'None are published.'} Or use weights=random."
+            f"The pretrained weights of timm's {name} are not in the cache and cannot be downloaded"
+            f"{f' ({reason})' if reason else ''}. {how if repo else 'None are published.'} Or set model.weights=random."
         ) from error
 
 

@@ -19,8 +19,8 @@ from stylesim.encoders.frozen_encoder import FrozenEncoder
 from stylesim.encoders.preprocessing import Preprocessing
 from stylesim.encoders.rebuild import rebuildable
 from stylesim.encoders.style_encoder import Provenance
-from stylesim.encoders.weights.locate import find_weights
-from stylesim.encoders.weights.published import KNOWN_WORDS, VIT_B_384
+from stylesim.encoders.weights.locate import find_weights, locate
+from stylesim.encoders.weights.published import GDA_BACKBONES, KNOWN_WORDS, VIT_B_384
 from stylesim.encoders.weights.weight_formats import load_strictly, read_weights
 
 VIT_B_16_384 = ViTShape(width=768, layers=12, heads=12, patch=16, image=384, embed=768, name="ViT-B-16 384")
@@ -116,6 +116,8 @@ def mapped(
     """
     if mapper not in ("real", "synth"):
         raise ConfigError(f"mapper must be real or synth, got {mapper!r}.")
+    if weights != "random" and backbone == "official":
+        locate(GDA_BACKBONES[factory], cache_dir, "model.backbone (in Python, backbone)")
     start = build_backbone(weights="random" if weights == "random" else backbone)
     found = find_weights(KNOWN_WORDS[factory], weights, cache_dir=cache_dir)
     pair = nn.ModuleDict({f"{name}_mapper": nn.Linear(start.dim, start.dim) for name in ("real", "synth")})

@@ -81,8 +81,8 @@ def load_checkpoint(path: str | Path) -> StyleEncoder:
     file = read_weights(path)
     if "model" not in file.metadata:
         raise WeightsError(
-            f"{path} contains weights ({file.kind}) but does not state their model: pass it as weights=<path> to a "
-            f"model, or use the .safetensors file that training writes beside its .ckpt."
+            f"{path} contains weights ({file.kind}) but does not state their model: set model.weights (in Python, "
+            f"weights) to its path, or use the .safetensors file that training writes beside its .ckpt."
         )
     model, provenance = file.metadata["model"], file.metadata.get("provenance")
     fields = set(inspect.signature(Provenance).parameters)

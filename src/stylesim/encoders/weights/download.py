@@ -15,6 +15,7 @@ from filelock import FileLock
 from stylesim.core.errors import WeightsError
 from stylesim.core.files import atomic_path, sha256_of_file
 from stylesim.core.progress import progress
+from stylesim.encoders.weights.cache_folders import disk_problem
 
 CHUNK = 2**20
 ATTEMPTS = 5
@@ -34,7 +35,7 @@ def download(url: str, path: Path, *, title: str, sha256: str | None = None) -> 
         sha256: Hex digits of its SHA-256, or the first ones.
 
     Raises:
-        OSError: If the server refuses, or the connection breaks repeatedly.
+        OSError: If the server refuses, the connection breaks repeatedly, or the file cannot be written.
         WeightsError: If the digest is another one; the download is then deleted.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -75,6 +76,7 @@ def extract_member(archive: Path, member: str, path: Path) -> None:
         path: Where to write it.
 
     Raises:
+        OSError: If the file cannot be written.
         WeightsError: If the archive is damaged or has no such file. Links, and paths that lead out of the archive's
             folder, do not count.
     """
@@ -93,6 +95,8 @@ def extract_member(archive: Path, member: str, path: Path) -> None:
                         shutil.copyfileobj(source, out, CHUNK)
                     return
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+        if disk_problem(error):
+            raise
         reason = str(error).partition("\n")[0].rstrip(":")
         raise WeightsError(f"The archive {archive} cannot be read ({reason}): delete it and try again.") from error
     raise WeightsError(f"The archive {archive} has no file {member}: it is not the published one.")
@@ -110,6 +114,8 @@ def _fetch(url: str, partial: Path, title: str) -> None:
         except HTTPError as error:
             raise OSError(f"{url} cannot be downloaded: the server answered {error.code} {error.reason}.") from error
         except (OSError, http.client.HTTPException) as error:
+            if disk_problem(error):
+                raise
             reason = str(error) or type(error).__name__
         now = partial.stat().st_size if partial.is_file() else 0
         failures = 0 if now > before else failures + 1
