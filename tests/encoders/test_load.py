@@ -116,3 +116,22 @@ def test_missing_weights_are_reported_before_torch_is_imported():
         "else: raise SystemExit(1)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_paths_begin_in_the_home_folder_with_a_tilde(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    original = csd_clip(weights="random", **SMALL)
+    export_csd(original, tmp_path / "csd.bin")
+    save_weights(color_histogram(bins=4), tmp_path / "a.safetensors")
+    assert load_encoder("~/a.safetensors").dim == 64
+    assert load_encoder("csd_vitl", weights="~/csd.bin", **SMALL).digest() == original.digest()
+
+
+def test_folders_given_as_files_are_named(tmp_path: Path):
+    with pytest.raises(ConfigError, match=r"is a folder: name the file in it, such as checkpoints/best\.safetensors"):
+        load_encoder(tmp_path)
+    with pytest.raises(StylesimError, match=r"weights must be a file, got the folder .* no \.safetensors, .* file"):
+        load_encoder("csd_vitl", weights=str(tmp_path))
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(StylesimError, match=r"got the folder .*\. It contains model\.safetensors\."):
+        load_encoder("csd_vitl", weights=str(tmp_path))

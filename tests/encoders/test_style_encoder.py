@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -134,10 +135,38 @@ def test_unreadable_images_are_skipped_on_request_and_named(
         Means().encode(mixed, on_error="ignore")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("single", ["a.png", Path("a.png"), b"..", Image.new("RGB", (4, 4)), torch.zeros(3, 4, 4)])
+@pytest.mark.parametrize(
+    "single", [__file__, Path(__file__), b"..", BytesIO(), Image.new("RGB", (4, 4)), torch.zeros(3, 4, 4), np.eye(4)]
+)
 def test_single_image_is_refused_with_advice(single: object):
     with pytest.raises(ConfigError, match="into a list"):
         Means().encode(single)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("missing", ["/nope", Path("/nope"), "a.png", "~/no/such/folder"])
+def test_folder_that_does_not_exist_is_named(missing: str | Path):
+    with pytest.raises(ConfigError, match=f"There is no file or folder {missing}"):
+        Means().encode(missing)
+
+
+def test_things_that_are_no_images_are_refused():
+    with pytest.raises(ConfigError, match="takes a folder or several images, got NoneType"):
+        Means().encode(None)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="batch_size must be at least 1, got 0"):
+        Means().encode(noise_images(2), batch_size=0)
+
+
+def test_home_folder_and_open_files_are_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "works").mkdir()
+    image = noise_images(1)[0]
+    image.save(tmp_path / "works" / "a.png")
+    expected = Means().encode([image])
+    assert torch.equal(Means().encode("~/works"), expected)
+    with (tmp_path / "works" / "a.png").open("rb") as file:
+        assert torch.equal(
+            Means().encode([file, BytesIO((tmp_path / "works" / "a.png").read_bytes())]), expected.repeat(2, 1)
+        )
 
 
 @pytest.mark.parametrize(

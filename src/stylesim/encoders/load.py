@@ -42,7 +42,7 @@ def load_encoder(
         **options: Further options of the configuration, such as `image_size=336` or `preset="reference"`.
 
     Raises:
-        ConfigError: If the name, an option or the dtype is unknown.
+        ConfigError: If the name, an option or the dtype is unknown, or the device is not there.
         WeightsError: If the weights cannot be obtained or do not fit, or the style head has not been trained and
             `weights` is not given.
 
@@ -51,12 +51,13 @@ def load_encoder(
         >>> descriptors = encoder.encode(["a.jpg", "b.jpg"])  # [2 768], L2-normalised
         >>> similarity = descriptors[0] @ descriptors[1]
     """
-    if Path(name_or_path).is_file():
+    path = Path(name_or_path).expanduser()
+    if path.is_file():
         if weights or options:
             raise ConfigError(f"{name_or_path} is a checkpoint, so weights and options cannot be changed.")
         from stylesim.encoders.weights.checkpoint import load_checkpoint
 
-        encoder = load_checkpoint(name_or_path)
+        encoder = load_checkpoint(path)
     else:
         encoder = _build(str(name_or_path), {"weights": weights, **options} if weights else options)
         if not (weights or encoder.provenance.trained_head):
@@ -75,6 +76,10 @@ def model_config(name: str) -> DictConfig:
     """
     folder = conf_dir() / "model"
     if not (path := folder / f"{name}.yaml").is_file():
+        if Path(name).expanduser().is_dir():
+            raise ConfigError(
+                f"{name} is a folder: name the file in it, such as checkpoints/best.safetensors of a run."
+            )
         known = sorted(file.stem for file in folder.glob("*.yaml"))
         raise ConfigError(f"There is no file and no model named {name!r}.{suggest(name, known)}")
     own = OmegaConf.load(path)
@@ -102,11 +107,11 @@ def _build(name: str, options: dict[str, Any]) -> StyleEncoder:
 def _move(encoder: StyleEncoder, device: str | torch.device, dtype: str | torch.dtype | None) -> StyleEncoder:
     import torch
 
-    from stylesim.core.devices import pick_device
+    from stylesim.core.devices import find_device
 
     if isinstance(dtype, str):
         named = getattr(torch, dtype, None)
         if not (isinstance(named, torch.dtype) and named.is_floating_point):
             raise ConfigError(f"dtype must be one of float32, bfloat16, float16, got {dtype!r}.")
         dtype = named
-    return encoder.to(pick_device() if device == "auto" else device, dtype).eval()
+    return encoder.to(find_device(device), dtype).eval()

@@ -110,8 +110,8 @@ class StyleEncoder(nn.Module):
 
         Args:
             images: A folder, whose images (subfolders included) are taken in the order of their paths; or an iterable
-                of paths, encoded bytes, PIL images, arrays `[h w 3]` or tensors `[3 h w]` (uint8, or floats in
-                [0, 1]). An iterable is consumed batch by batch.
+                of paths, encoded bytes, open files, PIL images, arrays `[h w 3]` or tensors `[3 h w]` (uint8, or floats
+                in [0, 1]). An iterable is consumed batch by batch.
             batch_size: Number of images per forward pass.
             progress: Show a progress bar.
             on_error: What to do with an image that cannot be read: raise, or skip it. Skipped images have no row in
@@ -122,17 +122,25 @@ class StyleEncoder(nn.Module):
 
         Raises:
             CorruptSampleError: If an image cannot be read and `on_error` is "raise".
-            ConfigError: If a single image is passed instead of a list, or `on_error` is unknown.
+            ConfigError: If the folder does not exist, a single image is passed instead of a list, or an option has an
+                invalid value.
             DataError: If the folder contains no image.
         """
         if on_error not in ("raise", "skip"):
             raise ConfigError(f"on_error must be raise or skip, got {on_error!r}.")
+        if batch_size < 1:
+            raise ConfigError(f"batch_size must be at least 1, got {batch_size}.")
+        if isinstance(images, str | Path) and not Path(images).expanduser().exists():
+            raise ConfigError(f"There is no file or folder {images}.")
         if isinstance(images, str | Path) and (folder := Path(images).expanduser()).is_dir():
             images = image_files(folder)
             if not images:
                 raise DataError(f"There is no image in {folder.absolute()}: looked for {', '.join(EXTENSIONS)}.")
-        if isinstance(images, str | bytes | Path | Image.Image) or getattr(images, "ndim", 4) == 3:
+        is_one_file = isinstance(images, str | bytes | Path | Image.Image) or hasattr(images, "read")
+        if is_one_file or getattr(images, "ndim", 4) in (2, 3):
             raise ConfigError("encode() takes a folder or several images. Put a single image into a list.")
+        if not isinstance(images, Iterable):
+            raise ConfigError(f"encode() takes a folder or several images, got {type(images).__name__}.")
         total = len(images) if isinstance(images, Sized) else None
         modes = {module: module.training for module in self.modules()}
         self.eval()

@@ -20,7 +20,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from stylesim.core.devices import pick_device
+from stylesim.core.devices import find_device
 from stylesim.core.errors import CorruptSampleError, DataError, StylesimError
 from stylesim.core.images import open_image
 from stylesim.core.progress import progress as show_progress
@@ -101,7 +101,7 @@ def embed(
         DataError: If no image can be embedded, if `out` exists, or if it was started with other images or another
             encoder.
     """
-    device = pick_device() if device == "auto" else torch.device(device)
+    device = find_device(device)
     if encoder.device != device:  # `to` would reshard a sharded encoder even if nothing changes
         encoder = encoder.to(device)
     meta = embedding_meta(encoder, greyscale=greyscale, precision=precision, flips=flips)

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg, resize_pos_embed
 from safetensors import safe_open
 from safetensors.torch import save_file
+from torch import nn
+from torch.nn import functional as F
 
 import stylesim.encoders
 from stylesim.core.errors import WeightsError
@@ -134,6 +140,58 @@ def test_published_format_is_written_and_read(content_head: bool, tmp_path: Path
     assert {"module.last_layer_style", "module.last_layer_content"} <= set(content["model_state_dict"])
     images = torch.randn(2, 3, 32, 32)
     assert torch.equal(tiny(weights=str(path), content_head=content_head)(images), encoder(images))
+
+
+class PublishedModel(nn.Module):
+    """The published `CSD_CLIP` as its code builds it: CLIP's tower at its native size, and copies of `proj`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        vision = CLIPVisionCfg(layers=2, width=64, head_width=32, patch_size=8, image_size=32)
+        text = CLIPTextCfg(context_length=8, vocab_size=20, width=16, heads=2, layers=1)
+        self.backbone: Any = CLIP(32, vision, text, quick_gelu=True).visual
+        self.last_layer_style = copy.deepcopy(self.backbone.proj)
+        self.last_layer_content = copy.deepcopy(self.backbone.proj)
+        self.backbone.proj = None
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return F.normalize(self.backbone(images) @ self.last_layer_style, dim=1, p=2)
+
+
+def load_as_published(path: Path) -> PublishedModel:
+    """Load a file as the published code does, but strictly."""
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        checkpoint = torch.load(path, weights_only=True)
+    model = PublishedModel()
+    model.load_state_dict({key.removeprefix("module."): v for key, v in checkpoint["model_state_dict"].items()})
+    return model.eval()
+
+
+@pytest.mark.parametrize("image_size", [32, 48, 64, 16])
+def test_exported_file_is_loaded_by_the_published_code_whatever_the_image_size(
+    image_size: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    encoder, path = tiny(image_size=image_size), tmp_path / "pytorch_model.bin"
+    with torch.no_grad():
+        encoder.style_head.add_(torch.randn_like(encoder.style_head))
+    export_csd(encoder, path)
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        descriptors = load_as_published(path)(images)
+    expected = tiny()  # open_clip's interpolation, on an encoder for the native size
+    state = {"visual." + key: value for key, value in encoder.backbone.state_dict().items()}
+    resize_pos_embed(state, SimpleNamespace(visual=SimpleNamespace(grid_size=(4, 4))))
+    expected.backbone.load_state_dict({key.removeprefix("visual."): value for key, value in state.items()})
+    expected.style_head.data = encoder.style_head.data
+    torch.testing.assert_close(descriptors, expected(images), atol=1e-5, rtol=1e-5)
+    resized = f"images of 32 px only, so the position embeddings for {image_size} px were interpolated"
+    assert (resized in caplog.text) == (image_size != 32)
+
+
+def test_file_that_cannot_be_written_is_a_sentence(tmp_path: Path):
+    (tmp_path / "file").touch()
+    with pytest.raises(WeightsError, match=r"file/a\.bin cannot be written \(.*\): choose another folder"):
+        export_csd(tiny(), tmp_path / "file" / "a.bin")
 
 
 def test_only_clip_backbones_are_exported(tmp_path: Path):

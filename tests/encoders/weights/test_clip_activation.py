@@ -122,7 +122,7 @@ def test_choice_against_what_the_weights_state_is_warned_of(tmp_path: Path, capl
 def test_unknown_activation_is_refused():
     for build in (csd_clip, clip_vit):
         with pytest.raises(ConfigError, match="activation must be one of quickgelu, gelu or null, got 'relu'"):
-            build(architecture="ViT-test", weights="random", image_size=32, activation="relu")
+            build(architecture="ViT-test", weights="random", image_size=32, activation="relu")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("build", [csd_clip, clip_vit])

@@ -15,6 +15,7 @@ from huggingface_hub import constants
 from web import Server
 
 from stylesim.core.errors import WeightsError
+from stylesim.encoders.backbones.timm_backbone import timm_network
 from stylesim.encoders.weights import network
 from stylesim.encoders.weights.locate import check_model_weights, locate
 from stylesim.encoders.weights.network import offline_if_unreachable, why_unreachable
@@ -101,7 +102,6 @@ def test_client_of_the_hub_is_offline_only_while_the_hub_is_unreachable(
     ("code", "sentence"),
     [
         ("import stylesim; stylesim.load_encoder('csd_vitl')", "and set weights to its path."),
-        ("import stylesim; stylesim.load_encoder('csd_timm', weights='pretrained')", "hf download timm/vit_small"),
         ("import runpy, sys; sys.argv[1:] = ['model=csd_vitl', 'data=folder', 'data.root=.', 'csd_weights=official']\n"
          "runpy.run_module('stylesim.evaluate', run_name='__main__')", "and set model.weights to its path."),
     ],
@@ -121,6 +121,18 @@ def test_missing_network_is_one_line(code: str, sentence: str, closed_port: int,
 
 def _indent(code: str) -> str:
     return "\n".join(f"    {line}" for line in code.splitlines())
+
+
+def test_timm_does_not_try_the_hub_again_and_again(
+    closed_port: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{closed_port}")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(
+        WeightsError, match=r"downloaded \(127\.0\.0\.1 cannot be reached: .*`hf download timm/resnet18"
+    ):
+        timm_network("resnet18", pretrained=True, image_size=None)
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
 
 
 def test_answer_of_the_hub_is_quoted_without_trying_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

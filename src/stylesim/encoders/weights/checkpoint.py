@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from importlib import import_module
@@ -19,9 +20,13 @@ from torch import Tensor
 from stylesim.core.errors import WeightsError
 from stylesim.core.files import atomic_path, sha256_of_file
 from stylesim.core.legacy_configs import current_target
+from stylesim.encoders.backbones.clip_tower import resize_positions
+from stylesim.encoders.backbones.vit_shapes import vit_shape
 from stylesim.encoders.csd_encoder import CSDEncoder
 from stylesim.encoders.style_encoder import Provenance, StyleEncoder
 from stylesim.encoders.weights.weight_formats import load_strictly, read_weights
+
+logger = logging.getLogger(__name__)
 
 
 def save_weights(
@@ -105,14 +110,17 @@ def load_checkpoint(path: str | Path) -> StyleEncoder:
 def export_csd(encoder: StyleEncoder, path: str | Path) -> None:
     """Write a CSD encoder on CLIP in the format of the published checkpoint, for the published code.
 
-    A missing content head is written as a copy of the style head, because the published loader expects one.
+    A missing content head is written as a copy of the style head, because the published loader expects one. It also
+    builds CLIP for its native image size only, so the position embeddings of an encoder for another size are
+    interpolated to that size. The published code then embeds images at that size, which gives other descriptors than
+    this encoder at its own; a warning says so.
 
     Args:
         encoder: A CSD encoder with a CLIP backbone.
         path: The file to write.
 
     Raises:
-        WeightsError: If the encoder is another one, because the format has no other backbone.
+        WeightsError: If the published code has no such backbone or activation, or the file cannot be written.
     """
     if not isinstance(encoder, CSDEncoder) or "backbone.class_embedding" not in encoder.state_dict():
         raise WeightsError(
@@ -126,6 +134,17 @@ def export_csd(encoder: StyleEncoder, path: str | Path) -> None:
     heads = {"style_head": "last_layer_style", "content_head": "last_layer_content"}
     state = {heads.get(key, key): value.detach().cpu() for key, value in encoder.state_dict().items()}
     state.setdefault("last_layer_content", state["last_layer_style"].clone())
+    shape = vit_shape((encoder.config or {}).get("architecture", "ViT-B-16"))
+    if shape.name not in ("ViT-B-16", "ViT-L-14"):
+        logger.warning("The published code builds only ViT-B-16 and ViT-L-14, so it cannot load this %s.", shape.name)
+    if (size := encoder.preprocessing.size) != shape.image:
+        positions = resize_positions(state["backbone.positional_embedding"], 1 + (shape.image // shape.patch) ** 2)
+        state["backbone.positional_embedding"] = positions
+        logger.warning(
+            "The published code takes images of %d px only, so the position embeddings for %d px were interpolated: "
+            "%s gives other descriptors there than here.",
+            *(shape.image, size, path),
+        )
     content = {
         "model_state_dict": {f"module.{key}": value for key, value in state.items()},
         "opt_bb": {},
@@ -133,8 +152,14 @@ def export_csd(encoder: StyleEncoder, path: str | Path) -> None:
         "iter": 0,
         "args": argparse.Namespace(**(encoder.config or {})),
     }
-    with atomic_path(path) as partial:
-        torch.save(content, partial)
+    try:
+        with atomic_path(path) as partial:
+            torch.save(content, partial)
+    except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError if the disk is full
+        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+        raise WeightsError(
+            f"{path} cannot be written ({reason}): choose another folder, or make room there."
+        ) from error
 
 
 def _build(config: dict[str, Any], path: str | Path) -> StyleEncoder:
