@@ -200,7 +200,8 @@ def test_activation_of_files_that_open_clip_lists(digest: str, architecture: str
 @pytest.mark.parametrize("activation", ["quickgelu", "gelu"])
 def test_code_of_a_torchscript_archive_states_the_activation(activation: str, tmp_path: Path):
     path = tmp_path / "clip.pt"
-    torch.jit.trace(clip_model(activation).visual.transformer.resblocks[0].mlp, torch.zeros(1, 64)).save(str(path))
+    traced: Any = torch.jit.trace(clip_model(activation).visual.transformer.resblocks[0].mlp, torch.zeros(1, 64))
+    traced.save(str(path))
     assert read_weights(path).activation == activation
 
 
