@@ -47,10 +47,11 @@ def main(cfg: DictConfig) -> dict[str, float]:
 def _log(folder: Path, project: str) -> None:
     import pandas as pd
     import wandb
+    from wandb.errors import Error as WandbError
 
     try:
         started = wandb.init(project=project, job_type="benchmark", name=folder.name)
-    except wandb.errors.Error as error:
+    except WandbError as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise ConfigError(
             f"wandb={project} cannot start a run: {reason}. Log in with `wandb login`, set WANDB_API_KEY, or"

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import wandb
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from omegaconf import DictConfig, OmegaConf
+from wandb.errors import Error as WandbError
 
 from stylesim.core.errors import ConfigError
 from stylesim.core.files import sha256_of_text, write_text
@@ -70,7 +70,7 @@ def _wandb_logger(cfg: DictConfig, run_dir: Path, resumes: bool) -> WandbLogger:
     if is_main_process():
         try:
             experiment = logger.experiment
-        except wandb.errors.Error as error:
+        except WandbError as error:
             raise ConfigError(
                 f"logger=wandb cannot start a run: {str(error).splitlines()[0].rstrip('.')}. Log in with `wandb login`,"
                 " set WANDB_API_KEY, or add logger.wandb.offline=true, which needs neither an account nor a network."

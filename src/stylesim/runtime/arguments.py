@@ -74,7 +74,7 @@ def expand_home(node: DictConfig | ListConfig) -> None:
                 expand_home(value)
             elif isinstance(value, str) and _HOME.match(value):
                 node[key] = os.path.expanduser(value)
-            if isinstance(key, str) and _HOME.match(key):  # data.root={~/shards: 2}
+            if isinstance(node, DictConfig) and isinstance(key, str) and _HOME.match(key):  # data.root={~/shards: 2}
                 node[os.path.expanduser(key)] = node.pop(key)
 
 

@@ -194,7 +194,7 @@ def _image_values(
     means = mean_scores(g.mean(0, dtype=np.float64), r.mean(0, dtype=np.float64))
     of_means = values["gss"] if len(own) else means["gss"]
     table = pd.DataFrame({"row": rows[0], "label": label, **values, "gss_of_means": of_means})
-    return table[table["gss"].notna()]  # an image whose only work is its own copy has no score
+    return table.loc[table["gss"].notna()]  # an image whose only work is its own copy has no score
 
 
 def _copies_within(copies: Int[np.ndarray, "c 2"], rows: np.ndarray, works: np.ndarray) -> Int[np.ndarray, "e 2"]:
