@@ -16,18 +16,20 @@ def printable(text: str | Path) -> str:
     returned as they are.
     """
     text = str(text)
+    if text.isascii():
+        return text
     try:
         return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     except UnicodeEncodeError:  # half of a surrogate pair, as JSON can hold it
         return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def parts_below(file: Path, folder: Path) -> tuple[str, ...]:
-    r"""Return the printable parts of the path of a file below a folder.
+def path_parts(path: str) -> tuple[str, ...]:
+    r"""Return the printable parts of the path of a file, relative to the folder in which it was found.
 
     A backslash also separates parts: Linux unpacks a zip from Windows into files called `monet\0.jpg`.
     """
-    return tuple(printable(part) for part in re.split(r"[/\\]", os.path.relpath(file, folder)))
+    return tuple(printable(part) for part in re.split(r"[/\\]", path))
 
 
 def find_file(folder: Path, text: str) -> Path:

@@ -70,7 +70,7 @@ def read_table(table: Path) -> pd.DataFrame:
     except Exception as error:  # pandas and pyarrow raise errors of many kinds for a damaged file
         raise DataError(f"{table} cannot be read as a table ({error}).") from error
     frame.columns = [_heading(name) for name in frame.columns]
-    return frame.loc[:, ~frame.columns.duplicated()]
+    return pd.DataFrame(frame.loc[:, ~frame.columns.duplicated()])
 
 
 def read_image_table(table: Path) -> pd.DataFrame:
@@ -88,11 +88,12 @@ def read_image_table(table: Path) -> pd.DataFrame:
             f"{table} has no column that names the images: expected one of {', '.join(PATH_COLUMNS)}, got "
             f"{', '.join(frame)}."
         )
-    missing = frame[column].map(is_no_label).astype(bool)
-    if missing.any():
-        logger.warning("%s: %s rows have no %s, and are left out.", table, f"{missing.sum():,}", column)
-        frame = frame[~missing].reset_index(drop=True)
-    return frame.rename(columns={column: "path"}).assign(path=[cell_text(cell) for cell in frame[column]])
+    paths = [None if is_no_label(cell) else cell_text(cell) for cell in frame[column]]
+    frame = frame.rename(columns={column: "path"}).assign(path=paths)
+    if missing := paths.count(None):
+        logger.warning("%s: %s rows have no %s, and are left out.", table, f"{missing:,}", column)
+        frame = frame.dropna(subset="path").reset_index(drop=True)
+    return frame
 
 
 def label_cells(frame: pd.DataFrame, table: Path) -> Sequence[Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import unicodedata
 from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
@@ -45,8 +44,8 @@ def cell_text(cell: Any) -> str:
         return ""
     if isinstance(cell, bytes):
         return cell.decode("utf-8", "backslashreplace")
-    if isinstance(cell, Real) and not isinstance(cell, Integral) and math.isfinite(cell) and cell == int(cell):
-        return str(int(cell))  # pandas makes integers with a gap floats
+    if isinstance(cell, Real) and not isinstance(cell, Integral) and float(cell).is_integer():
+        return str(int(float(cell)))  # pandas makes integers with a gap floats
     return str(cell)
 
 

@@ -21,6 +21,7 @@ from stylesim.core.file_names import printable
 from stylesim.data.batch import Batch, UncutBatch
 from stylesim.data.datasets.folder import FileSource, find_samples, hold_out
 from stylesim.data.image_tables import write_image_table
+from stylesim.data.labels import clean_label
 from stylesim.data.roots import Root, name_roots
 from stylesim.data.sample import Sample
 from stylesim.data.sampling.balance import parse_balance
@@ -80,7 +81,7 @@ class StyleDataModule(L.LightningDataModule, ABC):
         self.locations = [root] if isinstance(root, str | Path) else list(root)
         self.weights = {str(k): float(v) for k, v in root.items()} if isinstance(root, Mapping) else None
         self.batch_size, self.views, self.workers, self.seed = batch_size, views, workers, seed
-        self.tags, self.probes, self.max_damaged = list(tags), dict(probes or {}), max_damaged
+        self.tags, self.probes, self.max_damaged = [clean_label(tag) for tag in tags], dict(probes or {}), max_damaged
         self.repeat_batches = repeat_batches
         self._position: int | None = None
         self._saved: dict[str, Any] = {}

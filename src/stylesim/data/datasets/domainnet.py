@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from stylesim.core.errors import ConfigError, DataError
-from stylesim.core.file_names import parts_below, printable
+from stylesim.core.file_names import path_parts, printable
 from stylesim.core.image_folders import image_files, is_visible
 from stylesim.core.text_files import read_text
 from stylesim.data.datasets.evaluation_sets import Census, summary
@@ -143,7 +143,7 @@ def _find_samples(root: Path) -> list[Sample]:
         raise ConfigError(f"data.root must be the folder of DomainNet's domains, but there is no folder {root}.")
     samples = []
     for file in image_files(root):
-        parts = parts_below(file, root)
+        parts = path_parts(file.relative_to(root).as_posix())
         if len(parts) == 3 and parts[0].lower() != LEFT_OUT:
             domain, name = clean_label(parts[0]), clean_label(parts[1])
             samples.append(Sample("/".join(parts), file, [f"domain:{domain}"], name, printable(root / parts[0])))

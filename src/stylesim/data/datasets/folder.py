@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from stylesim.core.errors import DataError
-from stylesim.core.file_names import find_file, parts_below, printable
+from stylesim.core.file_names import find_file, path_parts, printable
 from stylesim.core.image_folders import describe_suffixes, image_files, visible_files
 from stylesim.core.images import EXTENSIONS
 from stylesim.data.image_tables import TABLES, image_keys, is_table, label_cells, read_image_table
@@ -55,12 +55,12 @@ def find_samples(source: str | Path, name: str | None = None) -> list[Sample]:
 
 
 def _samples_of_folder(folder: Path, name: str) -> list[Sample]:
-    samples = []
+    samples, source = [], printable(folder)
     for file in image_files(folder):
-        inside = printable(file.relative_to(folder).as_posix())
-        label, *others = parts_below(file, folder)
+        relative = file.relative_to(folder).as_posix()
+        label, *others = path_parts(relative)
         tags = clean_labels([label]) if others else []
-        samples.append(Sample(f"{name}/{inside}", file, tags, None, printable(folder)))
+        samples.append(Sample(f"{name}/{printable(relative)}", file, tags, None, source))
     return samples
 
 

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from stylesim.core.errors import ConfigError, DataError
-from stylesim.core.file_names import parts_below, printable
+from stylesim.core.file_names import path_parts, printable
 from stylesim.core.image_folders import image_files
 from stylesim.data.datasets.evaluation_sets import Census, summary
 from stylesim.data.image_tables import read_image_table, write_image_table
@@ -65,7 +65,8 @@ class WikiArt:
             DataError: If the table lacks a column or a split, or leaves no query.
         """
         frame = self._frame()
-        files = {clean_label("/".join(parts_below(file, self.root))): file for file in image_files(self.root)}
+        names = {file: file.relative_to(self.root).as_posix() for file in image_files(self.root)}
+        files = {clean_label("/".join(path_parts(name))): file for file, name in names.items()}
         found = match(frame["file"].tolist(), list(files))
         sides: dict[str, list[Sample]] = {"query": [], "database": []}
         for row, (artist, split) in enumerate(zip(frame["artist"], frame["split"], strict=True)):
@@ -106,7 +107,7 @@ class WikiArt:
             raise DataError(f"{self.table} has no column {missing[0]!r}; its columns are {', '.join(frame)}.")
         frame = frame.assign(split=frame["split"].map(cell_text).str.strip().str.casefold())
         splits, wanted = frame["split"], frame["split"].isin(["query", "database"])
-        if len(splits[wanted].unique()) < 2:
+        if len(set(splits[wanted])) < 2:
             found = ", ".join(f"{split or 'none'} ({count:,} rows)" for split, count in splits.value_counts().items())
             raise DataError(
                 f"{self.table} must have rows whose split is database, and rows whose split is query; found:"
