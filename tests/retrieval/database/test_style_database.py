@@ -6,6 +6,7 @@ import pytest
 from database_samples import DIM, META, facts, unit_vectors, works
 
 from stylesim.core.errors import ConfigError, DataError
+from stylesim.retrieval.database import style_database
 from stylesim.retrieval.database.style_database import StyleDatabase
 from stylesim.retrieval.descriptor_set import DescriptorSet, item_table
 from stylesim.retrieval.exact_search import search
@@ -320,6 +321,20 @@ def test_an_index_is_built_on_request_and_its_recall_is_stored(location: str):
         # Items that are added after the index was built are found as well.
         database.add(DescriptorSet(-made.descriptors[:1], item_table([("new", [], None, "s", 0)]), META))
         assert database.search(-made.descriptors[:1], 1, exact=False).ids == [["new"]]
+
+
+def test_the_index_is_used_by_default_where_many_items_are_compared(folder: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(style_database, "EXACT_BELOW", 50)
+    monkeypatch.setattr(style_database, "EXACT_FILTERED_BELOW", 20)
+    with filled(folder, 60) as database:
+        assert database.search(unit_vectors(1), 3).exact  # there is no index
+        database.optimize(exact_below=50)
+        assert not database.search(unit_vectors(1), 3).exact
+        assert not database.search(unit_vectors(1), 3, where="public = true").exact
+        assert database.search(unit_vectors(1), 3, where="year = 1890").exact  # three items
+        assert database.search(unit_vectors(1), 3, exact=True).exact
+        database.delete(where="public = true")
+        assert database.search(unit_vectors(1), 3).exact
 
 
 def test_creating_twice_and_opening_what_does_not_exist_are_refused(location: str):

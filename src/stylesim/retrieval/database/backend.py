@@ -32,12 +32,10 @@ class Backend(Protocol):
     Attributes:
         location: The folder or URL, without a password.
         about: What was said of the database when it was created.
-        ranks_exactly: Whether `nearest` without an index is faster than a scan for a single query.
     """
 
     location: str
     about: dict[str, Any]
-    ranks_exactly: bool
 
     def columns(self) -> dict[str, Kind]:
         """Return the columns and their kinds."""
@@ -90,6 +88,10 @@ class Backend(Protocol):
             where: Only these items.
             effort: How thoroughly the index is searched; None searches without the index.
         """
+        ...
+
+    def is_faster_than_scan(self, where: Condition | None) -> bool:
+        """Return whether `nearest` without an index answers a single query faster than a scan."""
         ...
 
     def optimize(self, keep: timedelta) -> None:

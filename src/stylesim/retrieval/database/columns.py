@@ -109,10 +109,11 @@ def item_frame(table: pa.Table) -> pd.DataFrame:
 
 def descriptor_matrix(table: pa.Table) -> Float[np.ndarray, "n d"]:
     """Return the descriptors of a table of items."""
+    dim = table.schema.field("descriptor").type.list_size
     column = table["descriptor"].combine_chunks()
     if isinstance(column, pa.ChunkedArray):  # an empty table has no chunk
-        return np.empty((0, table.schema.field("descriptor").type.list_size), dtype=np.float32)
-    return column.flatten().to_numpy().reshape(len(table), -1)
+        return np.empty((0, dim), dtype=np.float32)
+    return column.flatten().to_numpy().reshape(len(table), dim)
 
 
 def check_ids(ids: Iterable[str]) -> None:

@@ -40,8 +40,6 @@ class LanceBackend:
         ConfigError: If lancedb is not installed.
     """
 
-    ranks_exactly = False
-
     def __init__(self, folder: str) -> None:
         self.location = folder
         self._folder = Path(folder).expanduser().absolute()
@@ -126,11 +124,18 @@ class LanceBackend:
     ) -> Candidates:
         search = self._table.search(query, vector_column_name="descriptor").distance_type("dot")
         search = search.select(["id", "descriptor", "_distance"]).limit(count)
-        search = search.bypass_vector_index() if effort is None else search.nprobes(effort).refine_factor(4)
+        if effort is None:
+            search = search.bypass_vector_index()
+        else:
+            # The items that a filter admits are spread over more cells.
+            search = search.nprobes(effort if where is None else 4 * effort).refine_factor(4)
         if where is not None:
             search = search.where(_sql(where), prefilter=True)
         found = search.to_arrow()
         return Candidates(found["id"].to_pylist(), descriptor_matrix(found))
+
+    def is_faster_than_scan(self, where: Condition | None) -> bool:
+        return where is None  # under a filter, LanceDB reads the descriptors of admitted items one by one
 
     def optimize(self, keep: timedelta) -> None:
         self._become_writer()

@@ -57,8 +57,6 @@ class PostgresBackend:
         DataError: If the server cannot be reached, or the schema holds no database.
     """
 
-    ranks_exactly = True
-
     def __init__(self, url: str) -> None:
         self.location, self._url, self._schema = split_url(url)
         self._connections = threading.local()
@@ -198,6 +196,9 @@ class PostgresBackend:
             with cursor.connection.cursor(binary=True) as rows:
                 found = rows.execute(statement, [*values, query, count]).fetchall()
         return Candidates([id for id, _ in found], read_vectors([vector for _, vector in found], self._dim))
+
+    def is_faster_than_scan(self, where: Condition | None) -> bool:
+        return True  # a scan sends every descriptor to the client
 
     def optimize(self, keep: timedelta) -> None:
         with translated_errors(self.location):

@@ -18,8 +18,8 @@ from stylesim.retrieval.exact_search import MARGIN, search
 from stylesim.retrieval.inner_products import round_scores
 from stylesim.retrieval.readouts import Readout
 
-FEW_QUERIES = 8
-"""Queries that are searched one by one where a server ranks; more of them share one scan."""
+FEW_QUERIES = 4
+"""Queries that are searched one by one where that is faster; more of them share one scan."""
 
 QUERY_BLOCK = 256
 """Queries that are compared with a piece at once."""
@@ -36,7 +36,7 @@ def rank_exactly(
     query_ids: Sequence[str] | None,
 ) -> list[Ranked]:
     """Find the k nearest items of each query, comparing every item that `where` admits."""
-    if not backend.ranks_exactly or len(queries) > FEW_QUERIES:
+    if len(queries) > FEW_QUERIES or not backend.is_faster_than_scan(where):
         return rank_by_scan(scan_candidates(backend, where), queries, k, query_ids)
     return [
         rank_proposals(lambda count, query=query: backend.nearest(query, count, where, None), query, k, own_id=own)

@@ -37,6 +37,8 @@ from stylesim.retrieval.readouts import Readout
 FORMAT = 1
 EXACT_BELOW = 200_000
 """Items below which a search compares all of them."""
+EXACT_FILTERED_BELOW = 20_000
+"""Items that a filter admits below which a search compares all of them: an index finds too few of the right ones."""
 BATCH_ROWS = 32_768
 """Items that are written in one transaction."""
 
@@ -271,8 +273,8 @@ class StyleDatabase:
             readout: A transformation of descriptors, fitted on the items that `where` admits, which are all read into
                 memory.
             query_ids: If given, a query never finds the item with its own id.
-            exact: True compares every item; False uses the index; None uses the index if there is one and the
-                database has 200,000 items or more.
+            exact: True compares every item; False uses the index; None uses the index if there is one, the database
+                has 200,000 items or more, and the filter admits 20,000 or more.
 
         Raises:
             DataError: If the queries are of another encoder or not finite, or `exact` is False and there is no index.
@@ -286,7 +288,7 @@ class StyleDatabase:
         vectors = np.asarray(vectors, dtype=np.float32)
         self._check_queries(vectors, k, query_ids)
         condition = self._condition(where)
-        index = self._index_to_use(exact) if readout is None else None
+        index = self._index_to_use(exact, condition) if readout is None else None
         if readout is not None:
             ranked = rank_readout(self._backend, vectors, k, condition, readout, query_ids)
         elif index is not None:
@@ -347,13 +349,16 @@ class StyleDatabase:
         )
         return info
 
-    def _index_to_use(self, exact: bool | None) -> dict[str, Any] | None:
+    def _index_to_use(self, exact: bool | None, where: Condition | None) -> dict[str, Any] | None:
         if exact:
             return None
         index = self.index
         if exact is False and index is None:
             raise DataError(f"{self.location} has no index. Call optimize(exact_below=0) first, or search exactly.")
-        return index if exact is False or len(self) >= EXACT_BELOW else None
+        if exact is False or index is None:
+            return index
+        few = len(self) < EXACT_BELOW or (where is not None and self._backend.count(where) < EXACT_FILTERED_BELOW)
+        return None if few else index
 
     def _check_queries(self, queries: np.ndarray, k: int, query_ids: Sequence[str] | None) -> None:
         if queries.ndim != 2 or queries.shape[1] != self.dim:
