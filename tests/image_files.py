@@ -1,5 +1,8 @@
 """Image files that tests make: encoded images, PNGs from chunks, JPEGs with more segments, and ICC profiles."""
 
+# The types of pandas' and Pillow's values are wider than what they are here.
+# pyright: reportArgumentType=false
+
 from __future__ import annotations
 
 import io

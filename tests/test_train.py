@@ -1,3 +1,6 @@
+# The types of pandas' and Pillow's values are wider than what they are here.
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 import csv

@@ -1,5 +1,8 @@
 """Read labels as people write them: one spelling for one label, and none for a missing value."""
 
+# The types of pandas' and Pillow's values are wider than what they are here.
+# pyright: reportArgumentType=false
+
 from __future__ import annotations
 
 import unicodedata

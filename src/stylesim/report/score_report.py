@@ -1,5 +1,8 @@
 """Write the page of a style score: the score on the scale of its corpus, and the images behind it."""
 
+# The types of pandas' and Pillow's values are wider than what they are here.
+# pyright: reportGeneralTypeIssues=false
+
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
