@@ -85,6 +85,8 @@ def main(cfg: DictConfig) -> dict[str, float]:
         device=cfg.device,
         precision=cfg.precision,
         flips=cfg.flips,
+        colour=cfg.colour,
+        accept_damaged=cfg.accept_damaged,
         batch_size=cfg.batch_size,
     )
     if is_main_process():

@@ -9,6 +9,7 @@ After an interruption, the same command continues with the shards that are missi
 from __future__ import annotations
 
 import logging
+from typing import Literal
 
 from omegaconf import DictConfig
 from pydantic import Field, PositiveInt
@@ -29,6 +30,10 @@ class Settings(CommandSettings):
     shard_size: PositiveInt = Field(5000, description="Images per shard.")
     max_size: PositiveInt | None = Field(None, description="Scale images down to this short side, in px.")
     tags: str | list[str] = Field(["*"], description="Globs of the tags to keep.")
+    colour: Literal["srgb", "raw"] = Field(
+        "srgb", description="Colour profiles of images that are converted: srgb applies them, raw drops them."
+    )
+    accept_damaged: bool = Field(False, description="Pack what can be decoded of damaged JPEGs and PNGs.")
     gzip: bool = Field(False, description="Write .tar.gz.")
     processes: PositiveInt | None = Field(None, description="Shards written at once; null is one per core.")
 
@@ -50,6 +55,8 @@ def main(cfg: DictConfig) -> dict[str, float]:
         max_size=cfg.max_size,
         tags=[cfg.tags] if isinstance(cfg.tags, str) else list(cfg.tags),
         suffix=".tar.gz" if cfg.gzip else ".tar",
+        colour=cfg.colour,
+        accept_damaged=cfg.accept_damaged,
         processes=cfg.processes,
     )
     for name, reason in damaged:

@@ -120,6 +120,8 @@ def _evaluate(
         world=trainer.world_size,
         device=trainer.strategy.root_device,
         loggers=loggers,
+        colour="raw" if cfg.views.colour == "raw" else None,  # for the controls too
+        accept_damaged=cfg.views.accept_damaged,
     )
 
 
@@ -141,6 +143,7 @@ def build(cfg: DictConfig) -> tuple[Any, Any]:
             " data=stylecross, laion_styles or folder, or run `stylesim evaluate` with these data."
         )
     encoder = instantiate(cfg.model)
+    encoder.use_colour(datamodule.views.colour)
     trained_on = _training_images(datamodule.locations, encoder.provenance)
     encoder.provenance = replace(encoder.provenance, trained_on=trained_on)
     module = instantiate(cfg.learning)(encoder, loss=instantiate(cfg.loss), optim=instantiate(cfg.optim))

@@ -104,11 +104,11 @@ def test_an_interrupted_stage_ends_with_the_same_bytes(
     counts = run_shard(source, tmp_path / "5-shards", shard_size=6, **SPLIT)
     opened = []
 
-    def open_or_stop(data: bytes) -> Any:
+    def open_or_stop(data: bytes, **options: Any) -> Any:
         opened.append(data)
         if len(opened) == interrupted_at:
             raise KeyboardInterrupt
-        return open_image(data)
+        return open_image(data, **options)
 
     monkeypatch.setattr(pack, "open_image", open_or_stop)
     if interrupted_at < 30:  # while packing the 28 readable images; otherwise after it

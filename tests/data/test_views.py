@@ -6,14 +6,17 @@ import io
 import warnings
 from typing import Literal
 
+import image_files
 import numpy as np
 import pytest
 import torch
+from image_files import ADOBE_GAMMA, ADOBE_RGB, rgb_profile
 from PIL import Image
 from torchvision.transforms import InterpolationMode, RandomResizedCrop
 from torchvision.transforms.functional import resized_crop
 
 from stylesim.core.errors import StylesimError
+from stylesim.core.images import decode_rgb
 from stylesim.data.views import TwoViews, View, resize, to_greyscale
 
 RNG = np.random.default_rng(0)
@@ -192,3 +195,23 @@ def test_damaged_files_are_refused_with_and_without_reduction():
             TwoViews(32, reduced=reduced).draw_of_file(data, RNG)
         with pytest.raises(StylesimError, match="more than the 100"):
             TwoViews(32, reduced=reduced).draw_of_file(encoded(soft_image(40, 40)), RNG, max_pixels=100)
+
+
+def test_views_convert_colour_profiles_or_ignore_them():
+    profile = rgb_profile(ADOBE_RGB, ADOBE_GAMMA)
+    data = image_files.encoded(soft_image(64, 64), "PNG", icc_profile=profile)
+    for colour in ("srgb", "raw"):
+        image = TwoViews(32, colour=colour).draw_of_file(data, np.random.default_rng(0))
+        assert np.array_equal(image.pixels.numpy(), decode_rgb(data, colour=colour))
+    assert not np.array_equal(decode_rgb(data), decode_rgb(data, colour="raw"))
+
+
+@pytest.mark.parametrize("options", [{}, {"reduced": True}, {"on_device": True}])
+def test_damaged_files_are_used_if_that_is_asked_for(options: dict):
+    data = encoded(soft_image(200, 200))
+    half = data[: len(data) // 2] + b"\xff\xd9"
+    rng = np.random.default_rng(0)
+    with pytest.raises(StylesimError, match="damaged"):
+        TwoViews(32, **options).draw_of_file(half, rng)
+    drawn = TwoViews(32, accept_damaged=True, **options).draw_of_file(half, rng)
+    assert drawn.pixels.shape[2] == 3

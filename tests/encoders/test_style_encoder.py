@@ -7,12 +7,14 @@ import re
 from io import BytesIO
 from pathlib import Path
 
+import image_files
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from stylesim.core.errors import ConfigError, DataError, StylesimError
+from stylesim.core.images import decode_rgb
 from stylesim.encoders.controls import color_histogram, ink_box, random_lite0
 from stylesim.encoders.csd_factories import csd_clip
 from stylesim.encoders.preprocessing import Preprocessing
@@ -200,3 +202,39 @@ def test_digest_depends_on_weights_and_preprocessing():
     with torch.no_grad():
         encoder.style_head[0, 0] += 1
     assert encoder.digest() != before
+
+
+def test_open_files_are_embedded_and_a_single_one_is_refused_with_advice(tmp_path: Path):
+    encoder, images = color_histogram(image_size=32), noise_images(3)
+    data = [image_files.encoded(image) for image in images]
+    buffers = [io.BytesIO(one) for one in data]
+    buffers[1].seek(10)
+    assert torch.equal(encoder.encode(buffers), encoder.encode(images))
+    path = tmp_path / "image.png"
+    path.write_bytes(data[0])
+    with path.open("rb") as file:
+        assert torch.equal(encoder.encode([file])[0], encoder.encode(images)[0])
+        with pytest.raises(ConfigError, match="into a list"):
+            encoder.encode(file)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="into a list"):
+        encoder.encode(io.BytesIO(data[0]))
+
+
+def test_the_same_picture_in_another_colour_space_has_the_same_descriptor():
+    profile = image_files.rgb_profile(image_files.ADOBE_RGB, image_files.ADOBE_GAMMA)
+    data = image_files.encoded(image_files.gradient(), icc_profile=profile)
+    converted = Image.fromarray(decode_rgb(data))
+    encoder = color_histogram(image_size=32)
+    assert torch.equal(encoder.encode([data]), encoder.encode([converted]))
+    encoder.use_colour("raw")
+    assert torch.equal(encoder.encode([data]), encoder.encode([image_files.gradient()]))
+    assert not torch.equal(encoder.encode([data]), encoder.encode([converted]))
+    encoder.use_colour(None)
+    assert encoder.preprocessing.colour == "raw"
+
+
+def test_damaged_images_are_embedded_if_that_is_asked_for():
+    encoder, data = color_histogram(image_size=32), image_files.encoded(image_files.gradient(300, 400), "JPEG")
+    with pytest.raises(StylesimError, match="damaged"):
+        encoder.encode([data[:-500]])
+    assert encoder.encode([data[:-500]], accept_damaged=True).shape == (1, encoder.dim)

@@ -4,6 +4,7 @@ from functools import partial
 from io import BytesIO
 from pathlib import Path
 
+import image_files
 import numpy as np
 import pytest
 import torch
@@ -13,6 +14,7 @@ from processes import preload_in_forkserver
 
 from stylesim.core.errors import StylesimError
 from stylesim.data.sample import Sample
+from stylesim.encoders.controls import color_histogram
 from stylesim.encoders.preprocessing import Preprocessing
 from stylesim.encoders.style_encoder import Provenance, StyleEncoder
 from stylesim.evaluation.embed import embed, gather_descriptor_set
@@ -165,3 +167,21 @@ def test_every_world_size_makes_the_same_set_to_the_bit(tmp_path: Path, world: i
         assert together.damaged == alone.damaged
         spec = RetrievalSpec(["r"], relevant="set:*", ks=(1, 5))
         assert evaluate_descriptors(together, None, spec).metrics == evaluate_descriptors(alone, None, spec).metrics
+
+
+def test_colour_profiles_and_damage_are_treated_as_asked_for():
+    profile = image_files.rgb_profile(image_files.ADOBE_RGB, image_files.ADOBE_GAMMA)
+    data = image_files.encoded(image_files.gradient(), icc_profile=profile)
+    half = image_files.encoded(image_files.gradient(300, 400), "JPEG")[:-500]
+    samples = [Sample("profile", data), Sample("half", half)]
+    encoder = color_histogram(image_size=32)
+    found = quiet(encoder, samples)
+    assert [name for name, _ in found.damaged] == ["half"]
+    assert np.array_equal(found.descriptors, encoder.encode([data]).numpy())
+    encoder.use_colour("raw")
+    tolerant = quiet(encoder, samples, accept_damaged=True)
+    assert tolerant.ids == ["profile", "half"]
+    assert np.array_equal(
+        tolerant.descriptors, encoder.encode([image_files.gradient(), half], accept_damaged=True).numpy()
+    )
+    assert tolerant.meta["encoder"]["preprocessing"]["colour"] == "raw"

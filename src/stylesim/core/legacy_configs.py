@@ -77,6 +77,10 @@ def current_config(config: Mapping[str, Any]) -> dict[str, Any]:
         content_weight = learning.pop("content_weight")
         loss.pop("_partial_", None)
         loss["content_weight"] = content_weight
+    for views in (updated.get("views"), (updated.get("data") or {}).get("views")):
+        if isinstance(views, dict) and "quarter_turns" in views:  # profiles were ignored; few images have any
+            views.setdefault("colour", "srgb" if views["quarter_turns"] else "raw")
+            views.setdefault("accept_damaged", False)
     return updated
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from stylesim.core.images import MAX_PIXELS, decode_rgb, jpeg_size
+from stylesim.core.images import MAX_PIXELS, Colour, decode_rgb, jpeg_size
 
 
 class View(NamedTuple):
@@ -64,6 +65,8 @@ class TwoViews:
         interpolation: With which a box is scaled.
         greyscale: Share of the images, in [0, 1], of which both views lose their colour, so that a palette alone does
             not identify a style.
+        colour: What becomes of embedded colour profiles: `srgb` converts them, `raw` ignores them.
+        accept_damaged: Train on what can be decoded of damaged JPEGs and PNGs, instead of skipping them.
         reduced: Decode large JPEGs at a smaller scale (see `draw_of_file`).
         on_device: Cut the views on the device that trains, from whole images; the workers only decode.
     """
@@ -76,6 +79,8 @@ class TwoViews:
     quarter_turns: bool = True
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     greyscale: float = 0.0
+    colour: Colour = "srgb"
+    accept_damaged: bool = False
     reduced: bool = False
     on_device: bool = False
 
@@ -99,13 +104,16 @@ class TwoViews:
         Raises:
             CorruptSampleError: As `decode_rgb` does.
         """
+        decode = partial(
+            decode_rgb, data, max_pixels=max_pixels, colour=self.colour, accept_damaged=self.accept_damaged
+        )
         size = jpeg_size(data) if self.reduced or self.on_device else None
         if size is None:
-            image = decode_rgb(data, max_pixels=max_pixels)
+            image = decode()
             views = self._draw_both(image.shape[0], image.shape[1], rng)
         else:
             views = self._draw_both(*size, rng)
-            image = decode_rgb(data, -(-min(size) * self.size // _shortest_side(views)), max_pixels=max_pixels)
+            image = decode(-(-min(size) * self.size // _shortest_side(views)))
             views = _at(views, round(size[0] / image.shape[0]))
         if self.on_device and (factor := _shortest_side(views) // self.size) > 1:
             image = np.asarray(Image.fromarray(image).reduce(factor))

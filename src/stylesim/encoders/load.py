@@ -16,6 +16,7 @@ from stylesim.encoders.weights.locate import check_model_weights
 if TYPE_CHECKING:
     import torch
 
+    from stylesim.core.images import Colour
     from stylesim.encoders.style_encoder import StyleEncoder
 
 
@@ -25,6 +26,7 @@ def load_encoder(
     weights: str | None = None,
     device: str | torch.device = "auto",
     dtype: str | torch.dtype | None = None,
+    colour: Colour | None = None,
     **options: Any,
 ) -> StyleEncoder:
     """Load an encoder in evaluation mode.
@@ -39,6 +41,8 @@ def load_encoder(
             official weights.
         device: Device; "auto" is CUDA, MPS or CPU.
         dtype: Dtype of weights and arithmetic, such as "bfloat16". Descriptors are float32 in any case.
+        colour: What becomes of colour profiles that images contain: `srgb` converts them, `raw` ignores them. None
+            is as the encoder was trained, or is published.
         **options: Further options of the configuration, such as `image_size=336` or `preset="reference"`.
 
     Raises:
@@ -65,6 +69,7 @@ def load_encoder(
                 f"The style head of {name_or_path} has not been trained: pass the checkpoint of a run instead of the "
                 f"name, or weights={encoder.provenance.weights!r} to use the model anyway."
             )
+    encoder.use_colour(colour)
     return _move(encoder, device, dtype)
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from stylesim.core.errors import ConfigError, CorruptSampleError
-from stylesim.core.images import MAX_PIXELS
+from stylesim.core.images import MAX_PIXELS, Colour
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,10 @@ class Preprocessing:
         interpolation: PIL's resampling filter.
         mean: Mean of each RGB channel.
         std: Standard deviation of each RGB channel.
+        colour: How an image is opened before: `srgb` converts embedded colour profiles, `raw` ignores them.
 
     Raises:
-        ConfigError: If the interpolation is unknown, or the crop is larger than the resized short side.
+        ConfigError: If the interpolation or `colour` is unknown, or the crop is larger than the resized short side.
     """
 
     size: int
@@ -39,11 +40,14 @@ class Preprocessing:
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bicubic"
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    colour: Colour = "srgb"
 
     def __post_init__(self) -> None:
         if self.interpolation.upper() not in Image.Resampling.__members__:
             known = ", ".join(name.lower() for name in Image.Resampling.__members__)
             raise ConfigError(f"interpolation must be one of {known}, got {self.interpolation!r}.")
+        if self.colour not in ("srgb", "raw"):
+            raise ConfigError(f"colour must be srgb or raw, got {self.colour!r}.")
         if not 1 <= self.size <= self.short_side:
             raise ConfigError(
                 f"Cannot crop {self.size} px from a short side of {self.short_side} px: size must be at least 1, and "
@@ -87,5 +91,11 @@ class Preprocessing:
         return (images * std + mean).clamp(0, 1)
 
     def digest(self) -> str:
-        """Return 16 hex digits of a SHA-256 over all fields."""
-        return hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:16]
+        """Return 16 hex digits of a SHA-256 over all fields, without `colour` if it is `srgb`.
+
+        Encoders of versions that had no such field keep their digests.
+        """
+        fields = asdict(self)
+        if self.colour == "srgb":
+            del fields["colour"]
+        return hashlib.sha256(json.dumps(fields).encode()).hexdigest()[:16]

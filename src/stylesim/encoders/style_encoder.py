@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from stylesim.core.errors import ConfigError, CorruptSampleError, DataError, WeightsError
 from stylesim.core.image_folders import image_files
-from stylesim.core.images import EXTENSIONS, ImageLike, open_image
+from stylesim.core.images import EXTENSIONS, Colour, ImageLike, open_image
 from stylesim.core.progress import progress as progress_bar
 from stylesim.encoders.preprocessing import Preprocessing
 
@@ -92,6 +92,11 @@ class StyleEncoder(nn.Module):
         """The dtype of the weights, and of the images that `forward` takes."""
         return self.get_buffer("_place").dtype
 
+    def use_colour(self, colour: Colour | None) -> None:
+        """Choose what becomes of embedded colour profiles (see `Preprocessing`); None changes nothing."""
+        if colour is not None:
+            self.preprocessing = replace(self.preprocessing, colour=colour)
+
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
         raise NotImplementedError
 
@@ -103,6 +108,7 @@ class StyleEncoder(nn.Module):
         batch_size: int = 64,
         progress: bool = False,
         on_error: Literal["raise", "skip"] = "raise",
+        accept_damaged: bool = False,
     ) -> Float[Tensor, "n d"]:
         """Embed raw images of any size and mode.
 
@@ -116,6 +122,7 @@ class StyleEncoder(nn.Module):
             progress: Show a progress bar.
             on_error: What to do with an image that cannot be read: raise, or skip it. Skipped images have no row in
                 the result; a warning names them.
+            accept_damaged: Embed what can be decoded of damaged JPEGs and PNGs.
 
         Returns:
             Descriptors in the order of the images, float32 on the CPU.
@@ -148,7 +155,7 @@ class StyleEncoder(nn.Module):
         skipped: list[str] = []
         try:
             with progress_bar("embedding", total, show=progress) as advance:
-                opened = self._open_all(images, skipped if on_error == "skip" else None, advance)
+                opened = self._open_all(images, skipped if on_error == "skip" else None, accept_damaged, advance)
                 while pixels := list(islice(opened, batch_size)):
                     batches.append(self._encode_batch(torch.stack(pixels)))
         finally:
@@ -159,12 +166,17 @@ class StyleEncoder(nn.Module):
         return torch.cat(batches) if batches else torch.empty(0, self.dim)
 
     def _open_all(
-        self, images: Iterable[ImageLike], skipped: list[str] | None, advance: Callable[[int], None]
+        self,
+        images: Iterable[ImageLike],
+        skipped: list[str] | None,
+        accept_damaged: bool,
+        advance: Callable[[int], None],
     ) -> Iterator[UInt8[Tensor, "3 s s"]]:
         """Yield the images, resized and cropped. Unreadable ones are added to `skipped`; if that is None, raise."""
         for index, image in enumerate(images):
             try:
-                yield self.preprocessing(open_image(image))
+                opened = open_image(image, colour=self.preprocessing.colour, accept_damaged=accept_damaged)
+                yield self.preprocessing(opened)
             except CorruptSampleError as error:
                 if skipped is None:
                     raise

@@ -69,6 +69,7 @@ def embed(
     greyscale: bool = False,
     precision: Literal["bf16", "fp16"] | None = None,
     flips: bool = False,
+    accept_damaged: bool = False,
     progress: bool = True,
     rank: int = 0,
     world: int = 1,
@@ -88,6 +89,7 @@ def embed(
         greyscale: Remove the colour of every image first.
         precision: Autocast to bf16 or fp16.
         flips: Average the descriptors of an image and its mirror image, at twice the cost.
+        accept_damaged: Embed what can be decoded of damaged JPEGs and PNGs.
         progress: Show a progress bar.
         rank: This process's rank. With a world size above 1, pass the whole source as `samples` on every rank. Each
             rank embeds the batches rank, rank + world, ... (into `<out>-<rank>-of-<world>`); join the parts with
@@ -104,7 +106,7 @@ def embed(
     device = find_device(device)
     if encoder.device != device:  # `to` would reshard a sharded encoder even if nothing changes
         encoder = encoder.to(device)
-    meta = embedding_meta(encoder, greyscale=greyscale, precision=precision, flips=flips)
+    meta = embedding_meta(encoder, greyscale=greyscale, precision=precision, flips=flips) | {"accept_damaged": accept_damaged}
     if out is None:
         writer = DescriptorBuffer(encoder.dim, meta)
     else:
@@ -117,7 +119,7 @@ def embed(
         _evaluation_mode(encoder),
         show_progress("embedding", batches.total(), show=progress and rank == 0) as advance,
     ):
-        for batch in _decode(batches, encoder.preprocessing, greyscale):
+        for batch in _decode(batches, encoder.preprocessing, greyscale, accept_damaged):
             good = [decoded for decoded in batch if decoded.image is not None]
             vectors = _encode(encoder, good, device, precision, flips)
             bad = set(bad_descriptors(vectors).tolist())
@@ -216,7 +218,7 @@ class _RankBatches:
 
 
 def _decode(
-    batches: Iterable[list[tuple[int, Sample]]], preprocessing: Preprocessing, greyscale: bool
+    batches: Iterable[list[tuple[int, Sample]]], preprocessing: Preprocessing, greyscale: bool, accept_damaged: bool
 ) -> Iterator[list[_Decoded]]:
     """Yield decoded batches in order. PIL and libjpeg release the GIL, so threads use all cores."""
 
@@ -226,7 +228,8 @@ def _decode(
         try:
             if sample.image is None:
                 raise CorruptSampleError(sample.problem or "the sample has labels but no image")
-            image = open_image(sample.image)  # at full size: a JPEG decoded at half its size has other pixels
+            # At full size, because a JPEG decoded at half its size has other pixels.
+            image = open_image(sample.image, colour=preprocessing.colour, accept_damaged=accept_damaged)
             image = image.convert("L").convert("RGB") if greyscale else image
             return _Decoded(position, labels, preprocessing(image), "")
         except Exception as error:  # PIL can raise anything, and one bad image must not stop a run over a million

@@ -45,7 +45,7 @@ def evaluate(
             encoder and settings. `folder` then contains links to them.
         rank: This process's rank. Embedding and search are divided among the ranks; every rank gets all metrics.
         world: The world size.
-        embed_options: Further arguments of `embed`: batch_size, device, precision, flips, progress.
+        embed_options: Further arguments of `embed`: batch_size, device, precision, flips, accept_damaged, progress.
 
     Returns:
         The results by the names of the sets.
@@ -119,6 +119,7 @@ class _DescriptorSets:
         if self.cache is None:
             return self._embed(samples, greyscale, path)
         settings = [greyscale, self.embed_options.get("precision"), self.embed_options.get("flips", False)]
+        settings.append(self.embed_options.get("accept_damaged", False))
         key = cache_key(self.encoder, self.digest, root, samples, settings)
         cached = self.cache / f"{name}-{key}"
         made = get_or_embed(cached, lambda out: self._embed(samples, greyscale, out), self.rank, self.world)

@@ -40,6 +40,7 @@ def load_model(cfg: DictConfig) -> StyleEncoder:
     from stylesim.encoders.weights.checkpoint import load_checkpoint
 
     encoder = load_checkpoint(cfg.checkpoint) if cfg.checkpoint else instantiate(cfg.model)
+    encoder.use_colour(cfg.colour)
     if not cfg.allow_untrained:
         encoder.provenance.require_trained_head()
     log.info("encoder: %s, weights: %s", encoder.provenance.name, encoder.provenance.weights)
@@ -62,6 +63,7 @@ def embed_roots(encoder: StyleEncoder, roots: list[Root], out: Path, cfg: DictCo
         device=cfg.device,
         precision=cfg.precision,
         flips=cfg.flips,
+        accept_damaged=cfg.accept_damaged,
     )
     write_json(out / ROOTS, {r.name: r.location if r.folder is None else str(r.folder.absolute()) for r in roots})
     for name, reason in descriptors.damaged[:DAMAGED_SHOWN]:

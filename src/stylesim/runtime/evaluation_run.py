@@ -16,6 +16,7 @@ from stylesim.core.ranks import is_main_process
 from stylesim.runtime.rank_monitor import stop_watching
 
 if TYPE_CHECKING:
+    from stylesim.core.images import Colour
     from stylesim.encoders import StyleEncoder
     from stylesim.evaluation.evaluate_descriptors import RetrievalResult
     from stylesim.evaluation.retrieval_spec import RetrievalSpec
@@ -34,6 +35,7 @@ def evaluate_and_report(
     checkpoint: str | Path | None = None,
     descriptors: str | Path | None = None,
     loggers: list[Any] | None = None,
+    colour: Colour | None = None,
     rank: int = 0,
     world: int = 1,
     **embedding: Any,
@@ -47,6 +49,7 @@ def evaluate_and_report(
         checkpoint: Weights of a run, which take the place of `model`.
         descriptors: The folder `descriptors` of an earlier evaluation; no model is loaded then.
         loggers: Lightning loggers that receive the report's plots.
+        colour: What becomes of embedded colour profiles (see `Preprocessing`); None is as each encoder was trained.
         rank: This process's number among `world` processes, which share the work.
         world: The number of processes.
         **embedding: Options of `evaluation.embed.embed`.
@@ -67,6 +70,7 @@ def evaluate_and_report(
     for name, load in _encoder_loaders(cfg, checkpoint).items():
         encoder = None if descriptors else load()
         if encoder is not None:
+            encoder.use_colour(colour)
             if not cfg.get("allow_untrained", True):
                 encoder.provenance.require_trained_head()
             _tell_provenance(name, encoder)

@@ -45,6 +45,10 @@ class EmbeddingSettings(CommandSettings):
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto is CUDA, MPS or CPU.")
     precision: Literal["bf16", "fp16"] | None = Field(None, description="Autocast of the encoder; null is float32.")
     flips: bool = Field(False, description="Average the descriptors of each image and of its mirror image.")
+    colour: Literal["srgb", "raw"] | None = Field(
+        None, description="Embedded colour profiles: srgb converts them, raw ignores them; null is as in training."
+    )
+    accept_damaged: bool = Field(False, description="Embed what can be decoded of damaged JPEGs and PNGs.")
     batch_size: PositiveInt = Field(64, description="Images that the encoder takes at once.")
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import tarfile
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from corpus import picture
+from image_files import ADOBE_GAMMA, ADOBE_RGB, encoded, gradient, rgb_profile
 from PIL import Image
 
 from stylesim.core.errors import StylesimError
-from stylesim.core.images import open_image
+from stylesim.core.images import decode_rgb, open_image
 from stylesim.data.modules import ShardDataModule
 from stylesim.data.shards.packing import PLAN, pack
 from stylesim.data.shards.shard_samples import read_shards
@@ -56,11 +59,11 @@ def test_interrupted_packing_continues_and_gives_the_same_shards(folder: Path, t
     with pytest.MonkeyPatch.context() as patch:
         opened = []
 
-        def open_some(path: Path) -> Image.Image:
+        def open_some(path: Path, **options: Any) -> Image.Image:
             opened.append(path)
             if len(opened) == 6:
                 raise KeyboardInterrupt
-            return open_image(path)
+            return open_image(path, **options)
 
         patch.setattr("stylesim.data.shards.packing.open_image", open_some)
         with pytest.raises(KeyboardInterrupt):
@@ -119,3 +122,44 @@ def test_packing_without_any_tag_says_so(folder: Path, tmp_path: Path, caplog: p
     assert "of which tags=artist:* are kept" in caplog.text
     pack(folder / "klee", tmp_path / "c", processes=1, show=False)
     assert "labels are the sub-folders of a folder, or a column such as tags of a table." in caplog.text
+
+
+def test_the_content_of_a_file_tells_what_it_is_packed_as(tmp_path: Path):
+    folder = tmp_path / "mine" / "x"
+    folder.mkdir(parents=True)
+    files = {"a.jfif": encoded(gradient(), "JPEG"), "b.png": encoded(gradient(), "JPEG"), "c.jpg": encoded(gradient())}
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    pack(tmp_path / "mine", tmp_path / "out", processes=1, show=False)
+    with tarfile.open(tmp_path / "out" / "00000.tar") as archive:
+        packed = {m.name.split("_")[1]: archive.extractfile(m).read() for m in archive if not m.name.endswith("json")}
+    assert packed == {"a.jpg": files["a.jfif"], "b.jpg": files["b.png"], "c.png": files["c.jpg"]}
+
+
+@pytest.mark.parametrize("colour", ["srgb", "raw"])
+def test_a_profile_is_converted_or_dropped_where_an_image_is_converted(tmp_path: Path, colour: Any):
+    profile = rgb_profile(ADOBE_RGB, ADOBE_GAMMA)
+    folder = tmp_path / "mine" / "x"
+    folder.mkdir(parents=True)
+    for name, kind in (("a.tiff", "TIFF"), ("b.png", "PNG")):
+        (folder / name).write_bytes(encoded(gradient(), kind, icc_profile=profile))
+    pack(tmp_path / "mine", tmp_path / "out", colour=colour, processes=1, show=False)
+    with tarfile.open(tmp_path / "out" / "00000.tar") as archive:
+        packed = {m.name.split("_")[1]: archive.extractfile(m).read() for m in archive if m.name.endswith("png")}
+    expected = decode_rgb((folder / "a.tiff").read_bytes(), colour=colour)
+    assert np.array_equal(decode_rgb(packed["a.png"]), expected)
+    assert packed["b.png"] == (folder / "b.png").read_bytes()  # it keeps its profile
+
+
+def test_damaged_images_are_packed_only_if_that_is_asked_for(tmp_path: Path):
+    folder = tmp_path / "mine" / "x"
+    folder.mkdir(parents=True)
+    data = encoded(gradient(300, 400), "JPEG")
+    (folder / "good.jpg").write_bytes(data)
+    (folder / "half.jpg").write_bytes(data[:-500] + b"\xff\xd9")
+    [(name, reason)] = pack(tmp_path / "mine", tmp_path / "strict", processes=1, show=False)
+    assert (name, "JPEG is damaged" in reason) == ("mine/x/half.jpg", True)
+    assert pack(tmp_path / "mine", tmp_path / "tolerant", accept_damaged=True, processes=1, show=False) == []
+    with tarfile.open(tmp_path / "tolerant" / "00000.tar") as archive:
+        [half] = [archive.extractfile(m).read() for m in archive if m.name.endswith("half.png")]
+    assert np.array_equal(decode_rgb(half), decode_rgb((folder / "half.jpg").read_bytes(), accept_damaged=True))

@@ -185,10 +185,12 @@ def test_networks_have_the_published_keys_and_shapes():
 
 
 @pytest.mark.parametrize("factory", [dino_vitb16, dino_vitb8, moco_vitb])
-def test_presets_differ_in_the_interpolation(factory: Factory, small: None):
+def test_presets_differ_in_the_interpolation_and_in_colour_profiles(factory: Factory, small: None):
     authors, reference = (factory(weights="random", preset=name).preprocessing for name in ("authors", "reference"))
     assert (reference.size, reference.resize, reference.interpolation) == (224, 256, "bilinear")
-    assert authors == replace(reference, interpolation="bilinear" if factory is moco_vitb else "bicubic")
+    interpolation = "bilinear" if factory is moco_vitb else "bicubic"
+    assert reference.colour == "raw"
+    assert authors == replace(reference, interpolation=interpolation, colour="srgb")
     with pytest.raises(ConfigError, match="preset must be one of authors, reference, got 'mine'"):
         factory(weights="random", preset="mine")
     with pytest.raises(ConfigError, match="image_size=100 is not a multiple"):

@@ -206,3 +206,13 @@ def test_public_names_are_imported_on_first_use():
         stylesim.encoders.csd_clipp  # noqa: B018
     code = "import stylesim.encoders, sys; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("colour", ["srgb", "raw"])
+def test_a_checkpoint_opens_images_as_in_training(colour: str, tmp_path: Path):
+    encoder = csd_lite0(weights="random", image_size=32, dim=8)
+    digest = encoder.preprocessing.digest()
+    encoder.use_colour(colour)  # type: ignore[arg-type]
+    assert (encoder.preprocessing.digest() == digest) == (colour == "srgb")
+    save_weights(encoder, tmp_path / "weights.safetensors")
+    assert load_checkpoint(tmp_path / "weights.safetensors").preprocessing == encoder.preprocessing

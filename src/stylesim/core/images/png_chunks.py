@@ -17,8 +17,12 @@ MAX_DAMAGED = 1 << 26
 MAX_XMP = 1 << 22
 """Largest metadata in bytes, once decompressed, that are searched for an orientation."""
 
-_DESCRIPTIONS = (b"tRNS", b"iCCP", b"eXIf")
-"""Chunks that change how the pixels are shown; text and the like cannot, and is not even read."""
+_HARMLESS = frozenset(
+    b"tEXt zTXt iTXt tIME pHYs bKGD hIST sPLT sBIT gAMA cHRM sRGB cICP mDCV cLLI acTL fcTL fdAT".split()
+)
+"""Chunks that change nothing in the pixels as they are read here, so that damage in them does not matter.
+
+The checksum of any other chunk is compared, as a damaged name can hide one that matters."""
 
 
 class PngFile(NamedTuple):
@@ -56,7 +60,7 @@ def read_png(data: bytes, *, accept_damaged: bool = False) -> PngFile:
         is_critical = not kind[0] & 0x20
         if count > MAX_CHUNKS:
             raise CorruptSampleError(f"The PNG has more than {MAX_CHUNKS:,} chunks.")
-        if is_critical or kind in _DESCRIPTIONS:
+        if kind not in _HARMLESS:
             # The last chunk of pixels may lack its checksum: the compressed data have another one.
             checksum = view[end - 4 : end].tobytes()
             is_intact = zlib.crc32(content, zlib.crc32(kind)).to_bytes(4, "big") == checksum

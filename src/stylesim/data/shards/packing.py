@@ -21,18 +21,17 @@ from PIL import Image
 from stylesim.core.errors import CorruptSampleError, DataError
 from stylesim.core.file_names import printable
 from stylesim.core.files import write_text
-from stylesim.core.images import open_image
+from stylesim.core.images import Colour, open_image
 from stylesim.core.progress import progress
 from stylesim.data.datasets.folder import find_samples
 from stylesim.data.sample import Sample
 from stylesim.data.shards.indexing import index_shards
 from stylesim.data.shards.shard_writer import ShardWriter
-from stylesim.data.shards.tar_reader import IMAGE_EXTENSIONS
-
-_STARTS = {rb"\xff\xd8\xff": "jpg", rb"\x89PNG\r\n\x1a\n": "png", rb"RIFF....WEBP": "webp"}
 
 PLAN = "pack.json"
 """File that says what the shards of an unfinished folder are made of; removed when all is packed."""
+_SIGNATURES = {"jpg": rb"\xff\xd8", "png": rb"\x89PNG\r\n\x1a\n", "webp": rb"RIFF....WEBP"}
+"""Extension -> how a file begins that shards hold as it is."""
 DAMAGED = "damaged-"
 """Prefix of the files that list the images each shard had to leave out; removed when all is packed."""
 
@@ -64,6 +63,8 @@ def pack_samples(
     max_size: int | None = None,
     tags: Sequence[str] = ("*",),
     suffix: str = ".tar",
+    colour: Colour = "srgb",
+    accept_damaged: bool = False,
     processes: int | None = None,
     show: bool = True,
     read: Callable[[str], bytes] = read_file,
@@ -71,8 +72,8 @@ def pack_samples(
     """Pack images into indexed shards, in an order that is shuffled by their ids.
 
     A file is packed as it is, unless its short side exceeds `max_size` (then it is scaled down, as JPEG of quality 95),
-    or shards hold no images of its format (then it becomes PNG). A call that was interrupted is continued by the next
-    one with the same arguments.
+    or shards hold no images of its format (then it becomes PNG, upright and on white). The content tells the format,
+    not the suffix. A call that was interrupted is continued by the next one with the same arguments.
 
     Args:
         samples: Images to pack.
@@ -81,6 +82,9 @@ def pack_samples(
         max_size: Greatest short side in px.
         tags: Globs; tags that match none of them are left out.
         suffix: `.tar` or `.tar.gz`.
+        colour: What becomes of the colour profile of an image that is not packed as it is: `srgb` converts it, `raw`
+            drops it. A file that is packed as it is keeps its profile, for its readers to decide.
+        accept_damaged: Pack what can be decoded of damaged JPEGs and PNGs, as PNG.
         processes: Number of processes; by default one for each core.
         show: Whether to show progress.
         read: Returns the bytes of a `Sample.image`, given as text; it runs in other processes.
@@ -99,13 +103,16 @@ def pack_samples(
         "max_size": max_size,
         "tags": [*tags],
         "suffix": suffix,
+        "colour": colour,
+        "accept_damaged": accept_damaged,
     }
     _begin_or_continue(out, plan)
     pieces = {
         number: samples[first : first + shard_size] for number, first in enumerate(range(0, len(samples), shard_size))
     }
     todo = {number: piece for number, piece in pieces.items() if not (out / f"{number:05d}{suffix}").exists()}
-    job = partial(_pack_shard, out=out, size=shard_size, max_size=max_size, tags=tags, suffix=suffix, read=read)
+    encode = partial(_encode, max_size=max_size, colour=colour, accept_damaged=accept_damaged)
+    job = partial(_pack_shard, out=out, size=shard_size, encode=encode, tags=tags, suffix=suffix, read=read)
     with progress("packing", len(samples), show=show) as advance:
         advance(len(samples) - sum(map(len, todo.values())))
         for number in _pack_all(job, todo, processes):
@@ -171,7 +178,7 @@ def _pack_shard(
     *,
     out: Path,
     size: int,
-    max_size: int | None,
+    encode: Callable[[bytes], tuple[bytes, str]],
     tags: Sequence[str],
     suffix: str,
     read: Callable[[str], bytes],
@@ -181,7 +188,7 @@ def _pack_shard(
     with ShardWriter(out, size=size, suffix=suffix, first=number) as writer:
         for position, sample in enumerate(samples, number * size):
             try:
-                image, extension = _encode(read(str(sample.image)), Path(str(sample.image)).suffix, max_size)
+                image, extension = encode(read(str(sample.image)))
             except (CorruptSampleError, OSError, MemoryError) as error:  # scaled down, a strip may be too long for JPEG
                 damaged.append((sample.id, str(error) or type(error).__name__))
                 continue
@@ -194,17 +201,20 @@ def _pack_shard(
             write_text(out / f"{DAMAGED}{number:05d}.json", json.dumps(damaged))
 
 
-def _encode(data: bytes, suffix: str, max_size: int | None) -> tuple[bytes, str]:
+def _encode(data: bytes, *, max_size: int | None, colour: Colour, accept_damaged: bool) -> tuple[bytes, str]:
     """Return the bytes and the extension with which an image is packed; it is decoded once, to be sure of it."""
-    image = open_image(data)
-    extension = suffix.lower().removeprefix(".")
-    if extension not in IMAGE_EXTENSIONS:  # the content decides, as for a JPEG that is called .jfif
-        extension = next((name for start, name in _STARTS.items() if re.match(start, data, re.DOTALL)), extension)
+    extension = next((name for name, start in _SIGNATURES.items() if re.match(start, data, re.DOTALL)), None)
+    try:
+        image = open_image(data, colour=colour)
+    except CorruptSampleError:
+        if not accept_damaged:
+            raise
+        image, extension = open_image(data, colour=colour, accept_damaged=True), None
     if max_size and min(image.size) > max_size:
         scale = max_size / min(image.size)
         image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS)
         return _save(image, "JPEG", quality=95), "jpg"
-    return (data, extension) if extension in IMAGE_EXTENSIONS else (_save(image, "PNG"), "png")
+    return (data, extension) if extension else (_save(image, "PNG"), "png")
 
 
 def _save(image: Image.Image, format: str, **options: int) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 from torch import nn
@@ -10,7 +11,7 @@ from torch import nn
 from stylesim.core.errors import WeightsError
 from stylesim.encoders.backbones.clip_tower import clip_preprocessing, clip_tower, resize_positions
 from stylesim.encoders.backbones.vit_shapes import check_image_size, vit_shape
-from stylesim.encoders.baselines.frozen_baseline import by_preset
+from stylesim.encoders.baselines.frozen_baseline import by_preset, colour_of_preset
 from stylesim.encoders.frozen_encoder import FrozenEncoder
 from stylesim.encoders.rebuild import rebuildable
 from stylesim.encoders.style_encoder import Provenance
@@ -62,7 +63,8 @@ def clip_vit(
     if before_norm:
         tower.ln_post, tower.proj = nn.Identity(), None
     name = f"CLIP {shape.name}{', GELU' if activation == 'gelu' else ''}"
-    encoder = FrozenEncoder(tower, clip_preprocessing(size), Provenance(name, weights, found.digest, found.licence))
+    preprocessing = replace(clip_preprocessing(size), colour=colour_of_preset(preset))
+    encoder = FrozenEncoder(tower, preprocessing, Provenance(name, weights, found.digest, found.licence))
     encoder.config = {"activation": activation}
     return encoder
 

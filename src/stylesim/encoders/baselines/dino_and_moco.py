@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 from torch import nn
 
 from stylesim.encoders.backbones.vision_transformer import fit_positions, headless_state, vit
 from stylesim.encoders.backbones.vit_shapes import ViTShape
-from stylesim.encoders.baselines.frozen_baseline import by_preset, frozen_baseline, imagenet_preprocessing
+from stylesim.encoders.baselines.frozen_baseline import (
+    by_preset,
+    colour_of_preset,
+    frozen_baseline,
+    imagenet_preprocessing,
+)
 from stylesim.encoders.frozen_encoder import FrozenEncoder
 from stylesim.encoders.rebuild import rebuildable
 from stylesim.encoders.weights.published import DINO, MOCO
@@ -32,7 +38,8 @@ def dino_vitb16(
 
     Args:
         weights: `official` (Apache-2.0), `random`, or a file in the published format.
-        preset: `authors` resizes with bicubic interpolation, as DINO's k-NN evaluation does; `reference` with bilinear.
+        preset: `authors` resizes with bicubic interpolation, as DINO's k-NN evaluation does; `reference` with bilinear,
+            and ignores colour profiles.
         image_size: Image size in pixels; None means 224. Position embeddings are interpolated if needed.
         cache_dir: Folder of downloaded weights.
 
@@ -68,7 +75,8 @@ def moco_vitb(
     Args:
         weights: `official` (CC BY-NC 4.0: no commercial use), `random`, or a training checkpoint of MoCo v3, of which
             the base encoder is read without its projection head. Its fixed sine positions are stored in the file.
-        preset: `authors` and `reference` are the same: the preprocessing of the authors' linear evaluation.
+        preset: `authors` is the preprocessing of the authors' linear evaluation; `reference` also ignores colour
+            profiles.
         image_size: Image size in pixels; None means 224. Position embeddings are interpolated if needed.
         cache_dir: Folder of downloaded weights.
 
@@ -78,12 +86,14 @@ def moco_vitb(
     """
     interpolation: Interpolation = by_preset(preset, authors="bilinear", reference="bilinear")
     preprocessing = imagenet_preprocessing(image_size or VIT_B_16.image, interpolation)
+    preprocessing = replace(preprocessing, colour=colour_of_preset(preset))
     return frozen_baseline(MOCO, vit(VIT_B_16, image_size), preprocessing, weights, cache_dir, _base_encoder)
 
 
 def _dino(shape: ViTShape, weights: str, preset: str, image_size: int | None, cache_dir: str | None) -> FrozenEncoder:
     interpolation: Interpolation = by_preset(preset, authors="bicubic", reference="bilinear")
     preprocessing = imagenet_preprocessing(image_size or shape.image, interpolation)
+    preprocessing = replace(preprocessing, colour=colour_of_preset(preset))
     return frozen_baseline(DINO[shape.name], vit(shape, image_size), preprocessing, weights, cache_dir, fit_positions)
 
 

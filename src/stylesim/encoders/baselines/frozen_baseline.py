@@ -8,6 +8,7 @@ from typing import Literal, TypeVar
 from torch import nn
 
 from stylesim.core.errors import ConfigError
+from stylesim.core.images import Colour
 from stylesim.encoders.frozen_encoder import FrozenEncoder
 from stylesim.encoders.preprocessing import Preprocessing
 from stylesim.encoders.style_encoder import Provenance
@@ -24,6 +25,11 @@ Choice = TypeVar("Choice")
 def imagenet_preprocessing(size: int, interpolation: Literal["bilinear", "bicubic"]) -> Preprocessing:
     """Return a resize of the short side to 8/7 of `size` (256 for 224), a centre crop, and ImageNet's mean and std."""
     return Preprocessing(size, size * 8 // 7, interpolation, MEAN, STD)
+
+
+def colour_of_preset(preset: str) -> Colour:
+    """Return what becomes of embedded colour profiles: the published CSD code ignores them."""
+    return by_preset(preset, authors="srgb", reference="raw")
 
 
 def by_preset(preset: str, *, authors: Choice, reference: Choice) -> Choice:

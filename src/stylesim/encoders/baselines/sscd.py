@@ -83,7 +83,7 @@ def sscd_preprocessing(preset: str, image_size: int | None = None) -> Preprocess
     return by_preset(
         preset,
         authors=Preprocessing(size, None, "bilinear", MEAN, STD),
-        reference=Preprocessing(size, size * 8 // 7, "bilinear", half, half),
+        reference=Preprocessing(size, size * 8 // 7, "bilinear", half, half, "raw"),
     )
 
 

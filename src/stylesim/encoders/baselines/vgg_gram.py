@@ -9,7 +9,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from stylesim.encoders.backbones.stage_statistics import gram
-from stylesim.encoders.baselines.frozen_baseline import by_preset, frozen_baseline, imagenet_preprocessing
+from stylesim.encoders.baselines.frozen_baseline import (
+    by_preset,
+    colour_of_preset,
+    frozen_baseline,
+    imagenet_preprocessing,
+)
 from stylesim.encoders.frozen_encoder import FrozenEncoder
 from stylesim.encoders.rebuild import rebuildable
 from stylesim.encoders.weights.published import VGG16
@@ -70,7 +75,7 @@ def vgg_gram(
         WeightsError: If the weights cannot be obtained or do not fit.
         ConfigError: If the preset is unknown.
     """
-    preprocessing = imagenet_preprocessing(image_size or 224, "bilinear")
+    preprocessing = replace(imagenet_preprocessing(image_size or 224, "bilinear"), colour=colour_of_preset(preset))
     encoder = frozen_baseline(VGG16, LastMapGram(), preprocessing, weights, cache_dir, _without_classifier)
     if not by_preset(preset, authors=False, reference=True):
         return encoder

@@ -98,10 +98,14 @@ def load_checkpoint(path: str | Path) -> StyleEncoder:
         )
     encoder = _build(dict(model), path)
     load_strictly(encoder, file.state, path)
-    if file.metadata.get("preprocessing") != json.loads(json.dumps(asdict(encoder.preprocessing))):
+    preprocessing = file.metadata.get("preprocessing")
+    if isinstance(preprocessing, dict):
+        preprocessing = {"colour": "srgb", **preprocessing}  # which earlier versions did not write
+        encoder.use_colour(preprocessing["colour"])
+    if preprocessing != json.loads(json.dumps(asdict(encoder.preprocessing))):
         raise WeightsError(
             f"{path} was written with a different preprocessing than its model has in this version of stylesim: "
-            f"{file.metadata.get('preprocessing')}, now {asdict(encoder.preprocessing)}."
+            f"{preprocessing}, now {asdict(encoder.preprocessing)}."
         )
     encoder.provenance = Provenance(**{**provenance, "weights": str(path), "digest": sha256_of_file(Path(path))})
     return encoder.eval()

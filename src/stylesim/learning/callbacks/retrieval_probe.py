@@ -30,6 +30,7 @@ class RetrievalProbe(lightning.Callback):
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self.latest = None
+        self.accept_damaged: bool = trainer.datamodule.views.accept_damaged  # type: ignore[attr-defined]
         self.sets: dict[str, RetrievalSpec] = trainer.datamodule.retrieval_sets()  # type: ignore[attr-defined]
 
     def on_train_batch_end(
@@ -48,6 +49,7 @@ class RetrievalProbe(lightning.Callback):
                 rank=trainer.global_rank,
                 world=trainer.world_size,
                 device=pl_module.device,
+                accept_damaged=self.accept_damaged,
                 progress=False,
             )
         metrics = {f"{name}/{key}": value for name, r in results.items() for key, value in r.metrics.items()}
