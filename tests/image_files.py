@@ -89,7 +89,7 @@ def grey_profile(gamma: float) -> bytes:
 
 def cmyk_profile(inks: dict[tuple[int, int, int, int], tuple[float, float, float]]) -> bytes:
     """Return an ICC profile of a printer: the CIELAB colour of every combination of full inks, others in between."""
-    nodes = [tuple(i >> shift & 1 for shift in (3, 2, 1, 0)) for i in range(16)]
+    nodes = [(i >> 3 & 1, i >> 2 & 1, i >> 1 & 1, i & 1) for i in range(16)]
     lab = b"".join(bytes([round(inks[n][0] * 2.55), round(inks[n][1] + 128), round(inks[n][2] + 128)]) for n in nodes)
     identity = struct.pack(">9i", *(65536 if i % 4 == 0 else 0 for i in range(9)))
     table = b"mft1" + bytes(4) + bytes([4, 3, 2, 0]) + identity + bytes(range(256)) * 4 + lab + bytes(range(256)) * 3
@@ -109,7 +109,7 @@ def from_linear(light: np.ndarray) -> np.ndarray:
 
 
 def _curve(gamma: float | Sequence[int]) -> bytes:
-    values = [round(gamma * 256)] if isinstance(gamma, float) else list(gamma)
+    values = list(gamma) if isinstance(gamma, Sequence) else [round(gamma * 256)]
     return b"curv" + bytes(4) + struct.pack(f">I{len(values)}H", len(values), *values)
 
 

@@ -117,6 +117,7 @@ def _add_images(
         batch_size=cfg.batch_size,
         device=cfg.device,
         precision=cfg.precision,
+        accept_damaged=cfg.accept_damaged,
     )
     if done.damaged:
         table = Path(cfg.run_dir) / "damaged.csv"

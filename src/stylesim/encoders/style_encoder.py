@@ -143,8 +143,9 @@ class StyleEncoder(nn.Module):
             images = image_files(folder)
             if not images:
                 raise DataError(f"There is no image in {folder.absolute()}: looked for {', '.join(EXTENSIONS)}.")
-        is_one_file = isinstance(images, str | bytes | Path | Image.Image) or hasattr(images, "read")
-        if is_one_file or getattr(images, "ndim", 4) in (2, 3):
+        if isinstance(images, str | bytes | Path | Image.Image) or (
+            hasattr(images, "read") or getattr(images, "ndim", 4) in (2, 3)
+        ):
             raise ConfigError("encode() takes a folder or several images. Put a single image into a list.")
         if not isinstance(images, Iterable):
             raise ConfigError(f"encode() takes a folder or several images, got {type(images).__name__}.")

@@ -74,6 +74,7 @@ def add_images(
     batch_size: int = 64,
     device: str = "auto",
     precision: Literal["bf16", "fp16"] | None = None,
+    accept_damaged: bool = False,
     progress: bool = True,
 ) -> AddedImages:
     """Embed images and add them, in transactions of 2,048. A repeated call continues where the last one ended.
@@ -90,6 +91,7 @@ def add_images(
         batch_size: Images per forward pass.
         device: "auto" is CUDA, MPS or CPU, the first that is available.
         precision: Autocast to bf16 or fp16.
+        accept_damaged: Add what can be decoded of damaged JPEGs and PNGs.
         progress: Show a progress bar.
 
     Raises:
@@ -126,6 +128,7 @@ def add_images(
                     device=device,
                     precision=precision,
                     flips=flips,
+                    accept_damaged=accept_damaged,
                     progress=False,
                 )
             except NoImageEmbeddedError as error:
@@ -156,7 +159,7 @@ def _thumbnail(sample: Sample, size: int) -> bytes | None:
     """Return a JPEG whose longer side has at most `size` pixels; None if the image cannot be read any more."""
     assert sample.image is not None
     try:
-        image = open_image(sample.image, short_side=size)
+        image = open_image(sample.image, short_side=size, accept_damaged=True)
     except CorruptSampleError:
         return None
     image.thumbnail((size, size))

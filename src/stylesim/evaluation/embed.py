@@ -106,7 +106,9 @@ def embed(
     device = find_device(device)
     if encoder.device != device:  # `to` would reshard a sharded encoder even if nothing changes
         encoder = encoder.to(device)
-    meta = embedding_meta(encoder, greyscale=greyscale, precision=precision, flips=flips) | {"accept_damaged": accept_damaged}
+    meta = embedding_meta(encoder, greyscale=greyscale, precision=precision, flips=flips) | {
+        "accept_damaged": accept_damaged
+    }
     if out is None:
         writer = DescriptorBuffer(encoder.dim, meta)
     else:

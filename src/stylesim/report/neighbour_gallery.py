@@ -110,7 +110,7 @@ def neighbour_rows(
 def load_thumbnail(source: ImageLike | None, *, greyscale: bool = False) -> Image.Image | None:
     """Open an image and crop it to a square of THUMBNAIL px. Return None if there is no image or it cannot be read."""
     try:
-        image = None if source is None else open_image(source, short_side=THUMBNAIL)
+        image = None if source is None else open_image(source, short_side=THUMBNAIL, accept_damaged=True)
     except CorruptSampleError:
         return None
     if image and greyscale:

@@ -126,10 +126,10 @@ def mutate(data: bytes, rng: random.Random) -> bytes:
             return data[:at] + data[there:]
 
 
-def open_or_refuse(data: bytes, **options: bool) -> np.ndarray | None:
+def open_or_refuse(data: bytes, *, accept_damaged: bool = False) -> np.ndarray | None:
     """Open a file; None if it is refused in the one way that is allowed."""
     try:
-        opened = decode_rgb(data, max_pixels=1_000_000, **options)
+        opened = decode_rgb(data, max_pixels=1_000_000, accept_damaged=accept_damaged)
     except CorruptSampleError:
         return None
     assert opened.dtype == np.uint8

@@ -55,6 +55,12 @@ def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
     return converted
 
 
+def is_srgb(profile: bytes) -> bool:
+    """Return whether an ICC profile describes the colours of sRGB, so that nothing needs to be converted."""
+    conversion = _conversion(profile)
+    return not isinstance(conversion, str) and conversion.mode == "RGB" and conversion.transform is None
+
+
 def _ignored(image: Image.Image, reason: str) -> Image.Image:
     warn_once(
         "profile",
@@ -81,12 +87,12 @@ def _conversion(profile: bytes) -> _Conversion | str:
             ImageCms.Intent.RELATIVE_COLORIMETRIC,
             ImageCms.Flags.BLACKPOINTCOMPENSATION,
         )
-        return _Conversion(mode, None if _is_srgb(transform, mode) else transform)
+        return _Conversion(mode, None if _changes_nothing(transform, mode) else transform)
     except Exception as error:  # PyCMSError, and others for a broken profile
         return str(error).strip() or type(error).__name__
 
 
-def _is_srgb(transform: ImageCms.ImageCmsTransform, mode: str) -> bool:
+def _changes_nothing(transform: ImageCms.ImageCmsTransform, mode: str) -> bool:
     """Return whether a profile is sRGB under whichever name, told by what it makes of a grid of colours."""
     if mode == "CMYK":
         return False

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, BinaryIO, TypeAlias, cast
 
 import numpy as np
 from PIL import Image
@@ -15,7 +15,7 @@ from PIL import Image
 from stylesim.core.errors import CorruptSampleError
 from stylesim.core.images import jpeg
 from stylesim.core.images.arrays import image_of_array
-from stylesim.core.images.colour import Colour, to_srgb
+from stylesim.core.images.colour import Colour, is_srgb, to_srgb
 from stylesim.core.images.formats import FORMATS, plugin_for, register
 from stylesim.core.images.notices import warn_once
 from stylesim.core.images.orientation import SIDEWAYS
@@ -67,7 +67,7 @@ def open_image(
         except CorruptSampleError as error:
             raise CorruptSampleError(f"{source}: {error}") from error
     if not isinstance(source, bytes | Image.Image) and hasattr(source, "read"):
-        source = _read_file(source)
+        source = _read_file(cast("BinaryIO", source))
     if isinstance(source, bytes | bytearray | memoryview):
         return Image.fromarray(
             decode_rgb(bytes(source), short_side, max_pixels=max_pixels, colour=colour, accept_damaged=accept_damaged)
@@ -156,6 +156,8 @@ def _decode_jpeg(
     _check_pixels(*header.size, max_pixels)
     pixels = jpeg.decode(data, header, short_side, accept_damaged=accept_damaged)
     profile, turn = header.profile if colour == "srgb" else None, header.turn
+    if profile and pixels.shape[2] == 3 and is_srgb(profile):
+        profile = None
     if pixels.shape[2] == 3 and profile is None and turn is None:
         return pixels
     image = jpeg.as_image(pixels, header)

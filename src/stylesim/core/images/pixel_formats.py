@@ -60,7 +60,8 @@ def _scale_transparency(image: Image.Image) -> None:
     The image must not be loaded, because a loaded image no longer knows its depth.
     """
     value = image.info.get("transparency")
-    rawmode = str(image.tile[0][3]) if image.format == "PNG" and getattr(image, "tile", None) else ""
+    tiles = getattr(image, "tile", None)  # that of a loaded image is empty
+    rawmode = str(tiles[0][3]) if image.format == "PNG" and tiles else ""
     if rawmode in ("L;2", "L;4") and isinstance(value, int):
         image.info["transparency"] = value * {"L;2": 85, "L;4": 17}[rawmode]
     elif rawmode == "RGB;16B" and isinstance(value, tuple):
