@@ -122,6 +122,32 @@ def test_descriptors_are_attributed_without_a_model(
     assert "data:image/webp" in (run_dir / "attribution.html").read_text()
 
 
+def test_a_style_database_is_a_gallery(sides: tuple, composed: Callable[..., DictConfig], tmp_path: Path) -> None:
+    pytest.importorskip("lancedb")
+    import pandas as pd
+
+    from stylesim import StyleDatabase
+    from stylesim.retrieval.descriptor_set import DescriptorSet
+
+    metrics, run_dir = run(composed, sides)
+    works = DescriptorSet.load(run_dir / "descriptors" / "gallery")
+    thumbnails = [(sides[1].parent / id).read_bytes() for id in works.ids]
+    columns = {
+        "id": works.ids,
+        "thumbnail": thumbnails,
+        "licence": "CC0",
+        "title": [f"Title of {id}" for id in works.ids],
+    }
+    with StyleDatabase.create(tmp_path / "works.db", works.meta, works.descriptors.shape[1]) as database:
+        database.add(works, pd.DataFrame(columns))
+    again, run_dir = run(composed, (run_dir / "descriptors" / "queries", tmp_path / "works.db"), name="database")
+    assert again == metrics
+    content = json.loads((run_dir / "attribution.json").read_text())
+    copies = {image["query"]: image["copy"] for image in content["images"]}
+    assert copies["made/copy.png"]["work"] == {"title": "Title of works/s3/2.png", "licence": "CC0"}
+    assert "Title of works/s3/2.png" in (run_dir / "attribution.html").read_text()
+
+
 def test_titles_licences_and_addresses_of_works_are_shown_and_escaped(
     sides: tuple, composed: Callable[..., DictConfig], tmp_path: Path
 ) -> None:

@@ -2,7 +2,7 @@
 
     stylesim attribute queries=/my/images gallery=/my/works checkpoint=outputs/.../checkpoints/best.safetensors
     stylesim attribute queries=my_descriptors gallery=their_descriptors label='artist:*'    what `embed` wrote
-    stylesim attribute queries=/my/images gallery=works.csv copy_encoder.weights=sscd_disc_mixup.torchvision.pt
+    stylesim attribute queries=/my/images gallery=works.db copy_encoder.weights=sscd_disc_mixup.torchvision.pt
 
 Each image is attributed to a label, ambiguous between labels, or by none of them. How often that is right is measured
 on the gallery's own works, each left out in turn. The copy check is a second verdict with an encoder of its own; it
@@ -12,16 +12,18 @@ never changes the first.
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from functools import partial
+from os.path import expanduser
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from stylesim.core.errors import WeightsError
-from stylesim.data.work_facts import find_work_facts
+from stylesim.data.work_facts import find_work_facts, known_facts
 from stylesim.runtime.embedding_run import (
     descriptor_folders,
     embed_roots,
@@ -34,7 +36,9 @@ from stylesim.runtime.launch import run
 from stylesim.runtime.settings import EmbeddingSettings
 
 if TYPE_CHECKING:
-    from stylesim.scoring.copies.copy_check import CopyCheck
+    from stylesim.core.images import ImageLike
+    from stylesim.retrieval.descriptor_set import DescriptorSet
+    from stylesim.scoring.copies.copy_check import CopyCheck, FindImages
 
 SIDES = ("queries", "gallery")
 
@@ -47,7 +51,9 @@ class Settings(EmbeddingSettings):
     queries: str | list[str] = Field(
         description="A folder, a table of paths, shards or descriptors that `embed` wrote; or a list of image sources."
     )
-    gallery: str | list[str] = Field(description="The works, named in the same ways.")
+    gallery: str | list[str] = Field(
+        description="The works, named in the same ways, or a style database: a folder or postgresql://... (see search)."
+    )
     label: str = Field(
         "*", description="Which tags are labels: a glob such as artist:*. In a folder, sub-folders are the tags."
     )
@@ -79,7 +85,8 @@ def main(cfg: DictConfig) -> dict[str, float]:
         WeightsError: If weights of the style encoder are missing, or its head is untrained.
         DataError: If the gallery has fewer than two labels, or two sets of descriptors are of different encoders.
     """
-    roots = {side: check_images(cfg, side) for side in SIDES}
+    database = _find_database(cfg.gallery)
+    roots = {side: check_images(cfg, side) for side in SIDES if side == "queries" or database is None}
     if not all(map(is_descriptor_set, roots.values())):
         check_encoders(cfg)
     from stylesim.report.attribution_report import write_attribution_report
@@ -90,31 +97,81 @@ def main(cfg: DictConfig) -> dict[str, float]:
 
     VerdictRule(cfg.alpha, cfg.confidence, cfg.closed)  # refuses a wrong value before a model is loaded
     run_dir, folders = Path(cfg.run_dir), descriptor_folders(cfg, roots)
+    if database is not None:
+        folders["gallery"] = _export(database, run_dir / "descriptors" / "gallery")
     sets = {side: DescriptorSet.load(folder) for side, folder in folders.items()}
     keys = ("label", "measure", "pool", "nearest_works", "csls_k", "distinct_content", "ranks")
     keys += ("alpha", "confidence", "closed", "calibration_works", "seed")
     attribution = attribute(sets["queries"], sets["gallery"], **{key: cfg[key] for key in keys})
-    copies = _check_copies(cfg, sets["queries"].ids, folders)
+    find = {side: partial(find_images, folder) for side, folder in folders.items()}
+    find |= {} if database is None else {"gallery": partial(_exported_thumbnails, folders["gallery"])}
+    copies = _check_copies(cfg, sets, folders, find, database)
     works = {*attribution.table["nearest"]}
     if not isinstance(copies, str):
         works |= set(copies.table[["match", "tile_match"]].stack())
-    facts = find_work_facts(image_roots(folders["gallery"]), works)
+    roots_of_works = image_roots(folders["gallery"])
+    facts = find_work_facts(roots_of_works, works) if database is None else _exported_facts(folders["gallery"], works)
     write_attribution_tables(run_dir, attribution, copies, facts)
-    find = {side: partial(find_images, folder) for side, folder in folders.items()}
     page = write_attribution_report(run_dir, attribution, copies, sets, find, facts)
     print(f"{attribution}\n{'copies: ' + copies if isinstance(copies, str) else copies.summary}\nreport: {page}")
     return flat_metrics(attribution, copies)
 
 
-def _check_copies(cfg: DictConfig, queries: list[str], folders: dict[str, Path]) -> CopyCheck | str:
+def _find_database(location: str | list[str]) -> str | None:
+    """Return where a style database is, if the gallery is one."""
+    from stylesim.retrieval.database.backend import is_url  # imports no torch
+    from stylesim.retrieval.database.lance_backend import ABOUT
+
+    if not isinstance(location, str):
+        return None
+    location = expanduser(location)
+    return location if is_url(location) or (Path(location) / ABOUT).is_file() else None
+
+
+def _export(database: str, folder: Path) -> Path:
+    """Write the works of a database as a descriptor set, with their other columns beside it."""
+    from stylesim.retrieval.database.style_database import StyleDatabase
+
+    with StyleDatabase.open(database) as opened:
+        opened.export(folder)
+    return folder
+
+
+def _exported_rows(folder: Path, ids: Collection[str]) -> dict[str, dict[str, Any]]:
+    import pandas as pd
+
+    from stylesim.retrieval.database.export_items import METADATA
+
+    table = pd.read_parquet(folder / METADATA, filters=[("id", "in", set(ids))]) if ids else pd.DataFrame()
+    return {row["id"]: row for row in table.to_dict("records")}
+
+
+def _exported_thumbnails(folder: Path, ids: Collection[str]) -> dict[str, ImageLike]:
+    rows = _exported_rows(folder, ids)
+    return {id: row["thumbnail"] for id, row in rows.items() if isinstance(row.get("thumbnail"), bytes)}
+
+
+def _exported_facts(folder: Path, ids: Collection[str]) -> dict[str, dict[str, str]]:
+    facts = {id: known_facts(row) for id, row in _exported_rows(folder, ids).items()}
+    return {id: known for id, known in facts.items() if known}
+
+
+def _check_copies(
+    cfg: DictConfig,
+    sets: dict[str, DescriptorSet],
+    folders: dict[str, Path],
+    find: dict[str, FindImages],
+    database: str | None,
+) -> CopyCheck | str:
     """Return the copy check, or why it is not available."""
     unavailable = "copy check not available"
     if cfg.get("copy_encoder") is None:
         return f"{unavailable}: it was turned off"
-    roots = image_roots(folders["gallery"])
-    if not (roots and find_images(folders["queries"], queries[:1])):
+    if not all(find[side](sets[side].ids[:1]) for side in SIDES):
         return f"{unavailable}: the images were not found where they were embedded"
+    from stylesim.data.sample import Sample
     from stylesim.encoders.weights.locate import check_model_weights
+    from stylesim.evaluation.embed import embed
     from stylesim.scoring.copies.copy_check import check_copies
 
     try:
@@ -123,10 +180,17 @@ def _check_copies(cfg: DictConfig, queries: list[str], folders: dict[str, Path])
     except WeightsError as error:
         log.warning("%s: %s", unavailable, error)
         return f"{unavailable}: {error}"
-    gallery = embed_roots(encoder, roots, Path(cfg.run_dir) / "descriptors" / "gallery_for_copies", cfg)
-    find = [partial(find_images, folders[side]) for side in SIDES]
+    folder = Path(cfg.run_dir) / "descriptors" / "gallery_for_copies"
+    if database is None:
+        works = embed_roots(encoder, image_roots(folders["gallery"]), folder, cfg)
+    else:
+        log.warning("The works are compared for copies by the thumbnails that the database holds.")
+        thumbnails = find["gallery"](sets["gallery"].ids)
+        samples = [Sample(id, image) for id, image in thumbnails.items()]  # type: ignore[arg-type]
+        works = embed(encoder, samples, folder, batch_size=cfg.batch_size, device=cfg.device)
     thresholds = {"candidate": cfg.copy_candidate, "near_duplicate": cfg.copy_near_duplicate}
-    return check_copies(encoder, queries, find[0], gallery, find[1], **thresholds, seed=cfg.seed)
+    ids = sets["queries"].ids
+    return check_copies(encoder, ids, find["queries"], works, find["gallery"], **thresholds, seed=cfg.seed)
 
 
 if __name__ == "__main__":
