@@ -33,6 +33,7 @@ def made_up(labels: int, works: int, seed: int, *, shift: float = 1.0) -> LeaveO
         correct=correct,
         own_gap=np.where(correct == 1, 0, rng.exponential(1, len(label))),
         own_works=np.full(len(label), works - 1),
+        known_top=level + shift + rng.normal(0, 0.5, len(label)),
         foreign_top=level + rng.normal(0, 0.5, len(label)),
     )
 

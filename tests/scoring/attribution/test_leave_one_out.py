@@ -11,7 +11,7 @@ from made_up_styles import directions, works
 from stylesim.retrieval.descriptor_set import DescriptorSet
 from stylesim.scoring.attribution.label_evidence import Evidence, Measure
 from stylesim.scoring.attribution.labelled_gallery import LabelledGallery, group_by_label
-from stylesim.scoring.attribution.leave_one_out import LeaveOneOut, choose_works, leave_one_out
+from stylesim.scoring.attribution.leave_one_out import LeaveOneOut, choose_works, drop_one_of_each, leave_one_out
 
 SIZES = [9, 3, 1, 14, 5, 6]
 
@@ -55,7 +55,11 @@ def best_of_reduced(gallery: DescriptorSet, work: int, left_out: np.ndarray, mea
 
 @pytest.mark.parametrize("measure", ["cosine", "csls", "csls_label_aware"])
 @pytest.mark.parametrize("distinct_content", [False, True])
-def test_leaving_out_equals_a_gallery_without_these_works(gallery, measure: Measure, distinct_content: bool) -> None:
+def test_leaving_out_equals_a_gallery_without_these_works(
+    gallery: DescriptorSet, measure: Measure, distinct_content: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = "stylesim.scoring.attribution.leave_one_out"
+    monkeypatch.setattr(f"{module}.drop_one_of_each", lambda gallery, allowed, own, rng: allowed)
     loo = run(gallery, measure, distinct_content=distinct_content)
     labels = np.array([tags[0] for tags in gallery.items["tags"]])
     contents = gallery.items["content"].to_numpy()
@@ -85,3 +89,13 @@ def test_works_are_chosen_evenly_over_the_labels(gallery: DescriptorSet) -> None
     per_label = grouped.has_label[chosen].sum(axis=0)
     assert per_label.tolist() == [3, 3, 1, 3, 3, 3]
     assert len(choose_works(grouped, 1000, np.random.default_rng(0))) == sum(SIZES)
+
+
+def test_every_other_label_loses_a_work_too(gallery: DescriptorSet) -> None:
+    grouped = group_by_label(gallery, "artist:*", 2)
+    allowed = np.ones((4, sum(SIZES)), dtype=bool)
+    own = np.zeros((4, len(SIZES)), dtype=bool)
+    own[:, 0] = True
+    kept = drop_one_of_each(grouped, allowed, own, np.random.default_rng(0))
+    left = kept.astype(int) @ grouped.has_label.astype(int)
+    assert (left == [9, 2, 1, 13, 4, 5]).all(), "but its own one, and a single work stays"

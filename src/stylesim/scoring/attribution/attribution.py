@@ -24,6 +24,9 @@ from stylesim.scoring.attribution.leave_one_out import leave_one_out
 from stylesim.scoring.attribution.negative_gaps import NegativeGaps, negative_gaps
 from stylesim.scoring.comparable_sets import check_comparable
 
+THIN = 5
+"""Median number of works up to which leaving one out makes attributions noticeably harder."""
+
 
 class Database(Protocol):
     """What can write its items as a descriptor set, such as a StyleDatabase."""
@@ -74,6 +77,11 @@ class Attribution:
                 f"Only {int(loo.leave_one_out.closed.sum())} works could be attributed to their own label when left"
                 " out, too few to tell how often an attribution is right. So no image is attributed. A label needs"
                 " two works or more."
+            )
+        elif (median := float(self.per_label["works"].median())) <= THIN:
+            notes.append(
+                f"Labels have {median:g} works in the median. The probabilities come from attributions with one work"
+                " less, so they are rather too low."
             )
         if len(thin := self.per_label.loc[self.per_label["works"] < 2, "label"].tolist()):
             notes.append(f"A label with a single work is never given as a name: {_listed(thin)}.")
@@ -152,7 +160,7 @@ def attribute(
         label: Which tags are labels: a glob such as "artist:*"; or "content" or "source".
         measure: Similarity of an image and a work; see `Evidence`.
         pool: Whether a label is scored by its nearest works or by all; see `Evidence`.
-        nearest_works: How many works are the nearest ones.
+        nearest_works: How many works are the nearest ones; at most one less than the median label has.
         csls_k: Neighbours in a neighbourhood of CSLS.
         distinct_content: Leave out works that show the same content as the image, where both contents are known.
         ranks: Labels listed for each image.
@@ -170,10 +178,13 @@ def attribute(
     for name, number in {"nearest_works": nearest_works, "csls_k": csls_k, "ranks": ranks}.items():
         if number < 1:
             raise ConfigError(f"{name} must be at least 1, got {number}.")
-    rule, evidence = VerdictRule(alpha, confidence, closed), Evidence(measure, pool, nearest_works)
+    rule = VerdictRule(alpha, confidence, closed)
     images, works = as_descriptor_set(queries), as_descriptor_set(gallery)
     check_comparable(images, works)
     grouped = group_by_label(works, label, csls_k)
+    # A label whose work is left out for calibration should still have that many works.
+    most = max(1, int(np.median(grouped.sizes)) - 1)
+    evidence = Evidence(measure, pool, min(nearest_works, most))
     loo = leave_one_out(grouped, evidence, distinct_content=distinct_content, works=calibration_works, seed=seed)
     calibration = calibrate(loo, len(grouped.names), seed)
     ranking = LabelRanker(grouped, evidence, rule, calibration, distinct_content, ranks, seed).rank(images)

@@ -128,7 +128,7 @@ def calibrate(loo: LeaveOneOut, labels: int, seed: int) -> Calibration:
         ece = calibration_error(reliability)
         draws = [reliability_curve(predicted, rng.random(len(predicted)) < predicted) for _ in range(200)]
         expected = float(np.mean([calibration_error(draw) for draw in draws]))
-    auc = rank_auc(loo.top[loo.closed], loo.foreign_top[~np.isnan(loo.foreign_top)])
+    auc = rank_auc(loo.known_top[loo.closed], loo.foreign_top[~np.isnan(loo.foreign_top)])
     return Calibration(loo, model, reliability, ece, expected, auc, labels)
 
 

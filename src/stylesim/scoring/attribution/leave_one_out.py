@@ -39,6 +39,8 @@ class LeaveOneOut:
     """Score of the best label minus that of the work's own best label; 0 if correct."""
     own_works: Int[np.ndarray, " m"]
     """Works of the own label that were compared."""
+    known_top: Float[np.ndarray, " m"]
+    """Score of the best label with only the work itself left out, so that it can be compared with `foreign_top`."""
     foreign_top: Float[np.ndarray, " m"]
     """Score of the best label, with all works of the work's own labels left out: as if its label were not here."""
 
@@ -53,7 +55,9 @@ def leave_one_out(
 ) -> LeaveOneOut:
     """Attribute works of the gallery to its labels as if they were not in it.
 
-    The neighbourhoods of CSLS are those of a gallery without the left-out works.
+    The neighbourhoods of CSLS are those of a gallery without the left-out works. A label that loses a work has fewer
+    near works than the others, which matters if it has few, so in the comparison with its own label each other label
+    loses a random work too.
 
     Args:
         gallery: The works.
@@ -69,7 +73,8 @@ def leave_one_out(
     columns: dict[str, list[np.ndarray]] = {}
     with progress("attributing the gallery's own works", len(chosen), unit="works") as advance:
         for part in _blocks(chosen, len(gallery.vectors)):
-            for name, values in _attribute_block(gallery, evidence, part, distinct_content).items():
+            rng = np.random.default_rng([seed, int(part[0])])
+            for name, values in _attribute_block(gallery, evidence, part, distinct_content, rng).items():
                 columns.setdefault(name, []).append(values)
             advance(len(part))
     return LeaveOneOut(chosen, label, **{name: np.concatenate(parts) for name, parts in columns.items()})
@@ -90,7 +95,11 @@ def _blocks(rows: Int[np.ndarray, " m"], width: int) -> Iterator[Int[np.ndarray,
 
 
 def _attribute_block(
-    gallery: LabelledGallery, evidence: Evidence, rows: Int[np.ndarray, " b"], distinct_content: bool
+    gallery: LabelledGallery,
+    evidence: Evidence,
+    rows: Int[np.ndarray, " b"],
+    distinct_content: bool,
+    rng: np.random.Generator,
 ) -> dict[str, np.ndarray]:
     cosines = gallery.vectors[rows] @ gallery.vectors.T
     allowed = np.ones_like(cosines, dtype=bool)
@@ -99,12 +108,13 @@ def _attribute_block(
         allowed &= ~gallery.same_content([gallery.contents[row] for row in rows])
     own = gallery.has_label[rows]
     foreign = allowed & ~(own.astype(np.float32) @ gallery.has_label.T.astype(np.float32) > 0)
-    scores, compared = _scores(gallery, evidence, cosines, allowed)
+    scores, compared = _scores(gallery, evidence, cosines, allowed, drop_one_of_each(gallery, allowed, own, rng))
     has_own = (own & (compared > 0)).any(axis=1)
     ranked = np.sort(scores, axis=1)
     own_best = np.where(own, scores, -np.inf).max(axis=1)
     with np.errstate(invalid="ignore"):  # -inf minus -inf where nothing can be compared
         margin, own_gap = ranked[:, -1] - ranked[:, -2], ranked[:, -1] - own_best
+    known_top = _scores(gallery, evidence, cosines, allowed)[0].max(axis=1)
     foreign_top = _scores(gallery, evidence, cosines, foreign)[0].max(axis=1)
     return {
         "best": scores.argmax(axis=1),
@@ -113,17 +123,37 @@ def _attribute_block(
         "correct": np.where(has_own, own[np.arange(len(rows)), scores.argmax(axis=1)], np.nan),
         "own_gap": np.where(has_own, own_gap, np.nan),
         "own_works": np.where(own, compared, 0).max(axis=1),
+        "known_top": np.where(has_own, known_top, np.nan),
         "foreign_top": np.where(np.isfinite(foreign_top), foreign_top, np.nan),
     }
 
 
 def _scores(
-    gallery: LabelledGallery, evidence: Evidence, cosines: np.ndarray, allowed: np.ndarray
+    gallery: LabelledGallery,
+    evidence: Evidence,
+    cosines: Float[np.ndarray, "b n"],
+    allowed: Bool[np.ndarray, "b n"],
+    kept: Bool[np.ndarray, "b n"] | None = None,
 ) -> tuple[Float[np.ndarray, "b l"], Int[np.ndarray, "b l"]]:
     r_works = None if evidence.measure == "cosine" else _r_works(evidence.neighbourhoods(gallery), allowed)
     similarities = work_similarities(cosines, allowed, evidence.measure, gallery.k, r_works)
+    if kept is not None:
+        similarities = np.where(kept, similarities, -np.inf)
     scores = label_scores(similarities, gallery, evidence.nearest_works)
     return scores.of(evidence.pool), scores.works
+
+
+def drop_one_of_each(
+    gallery: LabelledGallery, allowed: Bool[np.ndarray, "b n"], own: Bool[np.ndarray, "b l"], rng: np.random.Generator
+) -> Bool[np.ndarray, "b n"]:
+    """Return the allowed works without a random one of each label that is not the image's own and has two or more."""
+    kept = allowed.copy()
+    for label, part in enumerate(gallery.columns_by_label):
+        works = gallery.works[part]
+        rows = np.flatnonzero(~own[:, label] & (allowed[:, works].sum(axis=1) > 1))
+        chance = np.where(allowed[np.ix_(rows, works)], rng.random((len(rows), len(works))), -1)
+        kept[rows, works[chance.argmax(axis=1)]] = False
+    return kept
 
 
 def _r_works(neighbourhoods: Neighbourhoods, allowed: Bool[np.ndarray, "b n"]) -> Float[np.ndarray, "b n"]:
