@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, normalize
 
+from stylesim.core.errors import WeightsError
 from stylesim.encoders.preprocessing import Preprocessing
 from stylesim.encoders.style_encoder import Provenance, StyleEncoder
 
@@ -27,3 +28,8 @@ class ThumbnailCorrelation(StyleEncoder):
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
         grey = adaptive_avg_pool2d(images.mean(dim=1, keepdim=True), SIDE).flatten(1)
         return normalize(grey - grey.mean(dim=1, keepdim=True) + 1e-6 * torch.arange(SIDE * SIDE), dim=1)
+
+
+def without_weights() -> StyleEncoder:
+    """Fail as an encoder does whose weights cannot be downloaded."""
+    raise WeightsError("The weights of the stand-in cannot be downloaded.")

@@ -111,6 +111,14 @@ def test_missing_weights_of_the_copy_encoder_are_said_and_stop_nothing(
     assert "copy check not available" in capsys.readouterr().out
 
 
+def test_weights_that_cannot_be_downloaded_are_said_too(sides: tuple, composed: Callable[..., DictConfig]) -> None:
+    cfg = composed(f"queries={sides[0]}", f"gallery={sides[1]}", *HISTOGRAM, config="attribute")
+    cfg.copy_encoder = {"_target_": "stand_in_copy_encoder.without_weights"}
+    main(cfg)
+    content = json.loads((Path(cfg.run_dir) / "attribution.json").read_text())
+    assert content["copy_check"]["reason"].endswith("The weights of the stand-in cannot be downloaded.")
+
+
 def test_descriptors_are_attributed_without_a_model(
     sides: tuple, composed: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,7 @@ from os.path import expanduser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from pydantic import Field, NonNegativeInt, PositiveInt
@@ -113,7 +114,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
     facts = find_work_facts(roots_of_works, works) if database is None else _exported_facts(folders["gallery"], works)
     write_attribution_tables(run_dir, attribution, copies, facts)
     page = write_attribution_report(run_dir, attribution, copies, sets, find, facts)
-    print(f"{attribution}\n{'copies: ' + copies if isinstance(copies, str) else copies.summary}\nreport: {page}")
+    print(f"{attribution}\n{copies if isinstance(copies, str) else copies.summary}\nreport: {page}")
     return flat_metrics(attribution, copies)
 
 
@@ -177,9 +178,13 @@ def _check_copies(
     try:
         check_model_weights(cfg.copy_encoder)
         encoder = instantiate(cfg.copy_encoder)
-    except WeightsError as error:
-        log.warning("%s: %s", unavailable, error)
-        return f"{unavailable}: {error}"
+    except (WeightsError, InstantiationException) as error:
+        cause = error.__cause__ if isinstance(error, InstantiationException) else error
+        if not isinstance(cause, WeightsError):
+            raise
+        reason = f"{unavailable}: {cause}".replace(" weights=<path>", " copy_encoder.weights=<path>")
+        log.warning("%s", reason)
+        return reason
     folder = Path(cfg.run_dir) / "descriptors" / "gallery_for_copies"
     if database is None:
         works = embed_roots(encoder, image_roots(folders["gallery"]), folder, cfg)
