@@ -128,7 +128,12 @@ def test_the_content_of_a_file_tells_what_it_is_packed_as(tmp_path: Path):
     pack(tmp_path / "mine", tmp_path / "out", processes=1, show=False)
     packed = packed_images(tmp_path / "out")
     assert np.array_equal(decode_rgb(packed.pop("e.png")), gradient())
-    assert packed == {"a.jpg": files["a.jfif"], "b.jpg": files["b.png"], "c.png": files["c.jpg"], "d.png": files["d.bin"]}
+    assert packed == {
+        "a.jpg": files["a.jfif"],
+        "b.jpg": files["b.png"],
+        "c.png": files["c.jpg"],
+        "d.png": files["d.bin"],
+    }
 
 
 @pytest.mark.parametrize("colour", ["srgb", "raw"])
