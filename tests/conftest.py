@@ -31,6 +31,15 @@ for command in conf_dir().glob("*.yaml"):  # each of them refers to the settings
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport():
+    """Escape output that is not UTF-8, such as odd file names in a log: pytest-xdist cannot send it."""
+    report = yield
+    report.sections = [(name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections]
+    return report
+
+
 STYLES = {"red": (220, 40, 40), "green": (40, 160, 60), "blue": (40, 60, 200)}
 
 

@@ -105,7 +105,15 @@ def comparable_config(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
     """
     content = OmegaConf.to_container(config, resolve=True) if isinstance(config, DictConfig) else config
     assert isinstance(content, Mapping)
-    return {key: value for key, value in current_config(content).items() if key not in _NOT_COMPARED}
+    updated = current_config(content)
+    return {key: _drop_nulls(value) for key, value in updated.items() if key not in _NOT_COMPARED}
+
+
+def _drop_nulls(node: Any) -> Any:
+    """Return a node without its null settings: a setting that an earlier version did not have is null in this one."""
+    if isinstance(node, Mapping):
+        return {key: _drop_nulls(value) for key, value in node.items() if value is not None}
+    return [_drop_nulls(item) for item in node] if isinstance(node, list) else node
 
 
 def _equal_runs(cfg: DictConfig, fresh: Path) -> Iterator[Path]:

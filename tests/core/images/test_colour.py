@@ -113,7 +113,8 @@ def test_a_profile_is_parsed_once():
     _conversion.cache_clear()
     for kind in ("PNG", "JPEG", "TIFF", "PNG"):
         decode_rgb(encoded(muted(), kind, icc_profile=PROFILES["p3"][0]))
-    assert (_conversion.cache_info().misses, _conversion.cache_info().hits) == (1, 3)
+    assert _conversion.cache_info().misses == 1
+    assert _conversion.cache_info().hits >= 3
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])

@@ -95,7 +95,7 @@ def test_missing_stages_are_refused():
 def test_unknown_timm_model_and_missing_weights_are_explained():
     with pytest.raises(ConfigError, match=r"no model 'resnet1x'\. Did you mean one of resnet1"):
         csd_timm(name="resnet1x", weights="random")
-    with pytest.raises(WeightsError, match=r"run `hf download timm/resnet18\.\w+`, then pass its file"):
+    with pytest.raises(WeightsError, match=r"run `hf download timm/resnet18\.\w+`, then set model.weights to its file"):
         csd_timm(name="resnet18")
 
 
