@@ -104,7 +104,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
     keys = ("label", "measure", "pool", "nearest_works", "csls_k", "distinct_content", "ranks")
     keys += ("alpha", "confidence", "closed", "calibration_works", "seed")
     attribution = attribute(sets["queries"], sets["gallery"], **{key: cfg[key] for key in keys})
-    find = {side: partial(find_images, folder) for side, folder in folders.items()}
+    find: dict[str, FindImages] = {side: partial(find_images, folder) for side, folder in folders.items()}
     find |= {} if database is None else {"gallery": partial(_exported_thumbnails, folders["gallery"])}
     copies = _check_copies(cfg, sets, folders, find, database)  # pyright: ignore[reportArgumentType]
     works = {*attribution.table["nearest"]}

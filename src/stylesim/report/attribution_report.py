@@ -100,7 +100,7 @@ def _images(attribution: Attribution, copies: CopyCheck | str, find: Mapping[str
             "verdict": verdicts[id],
             "name": id.partition("/")[2] or id,
             "image": load_thumbnail(found["queries"].get(id)),
-            "labels": _label_rows(table[table["query"] == id], found["gallery"]),
+            "labels": _label_rows(pd.DataFrame(table[table["query"] == id]), found["gallery"]),
             "reading": read_together(verdicts[id]["verdict"], None if copy is None else copy["flag"]),
             "pair": None if copy is None else _pair(copy, found, facts),
         }
@@ -113,17 +113,16 @@ def choose_shown(attribution: Attribution, copies: CopyCheck | str) -> list[str]
     verdicts = attribution.verdicts.assign(order=range(len(attribution.verdicts)))
     flagged: list[str] = []
     if isinstance(copies, CopyCheck):
-        suspects = copies.table[copies.table["flag"] != "none"].sort_values("copy_similarity", ascending=False)
+        suspects = copies.table.query("flag != 'none'").sort_values("copy_similarity", ascending=False)
         flagged = suspects["query"].tolist()[: SHOWN // 2]
     if len(verdicts) <= SHOWN:
         return [*flagged, *(id for id in verdicts["query"] if id not in set(flagged))]
     ranked = verdicts.sort_values("p_value", kind="stable")
     ranked["turn"] = ranked.groupby("verdict").cumcount()
     chosen = [id for id in ranked.sort_values("turn", kind="stable")["query"] if id not in set(flagged)]
-    kinds = {"attributed": 0, "ambiguous": 1, "none": 2}
-    kept = set(chosen[: SHOWN - len(flagged)])
-    rest = verdicts[verdicts["query"].isin(kept)]
-    rest = rest.assign(kind=rest["verdict"].map(kinds)).sort_values(["kind", "order"])
+    kinds = ["attributed", "ambiguous", "none"]
+    rest = pd.DataFrame(verdicts[verdicts["query"].isin(chosen[: SHOWN - len(flagged)])])
+    rest = rest.assign(kind=[kinds.index(kind) for kind in rest["verdict"]]).sort_values(["kind", "order"])
     return [*flagged, *rest["query"]]
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from stylesim.core.files import atomic_path, write_json
@@ -65,7 +66,7 @@ def write_attribution_tables(run_dir: Path, attribution: Attribution, copies: Co
 def flat_metrics(attribution: Attribution, copies: CopyCheck | str) -> dict[str, float]:
     """Return the metrics of an attribution, each under a name of its own."""
     verdicts, calibration = attribution.verdicts["verdict"], attribution.calibration
-    metrics = {f"share_{kind}": float((verdicts == kind).mean()) for kind in ("attributed", "ambiguous", "none")}
+    metrics = {f"share_{kind}": float(np.mean(verdicts == kind)) for kind in ("attributed", "ambiguous", "none")}
     metrics |= {
         "images": len(verdicts),
         "labels": calibration.labels,
@@ -75,7 +76,7 @@ def flat_metrics(attribution: Attribution, copies: CopyCheck | str) -> dict[str,
         "auc_open_set": calibration.auc_open_set,
     }
     if isinstance(copies, CopyCheck):
-        metrics["share_flagged_copies"] = float((copies.table["flag"] != "none").mean())
+        metrics["share_flagged_copies"] = float(np.mean(copies.table["flag"] != "none"))
     return {name: value for name, value in metrics.items() if not math.isnan(value)}
 
 

@@ -75,7 +75,7 @@ def test_probabilities_are_calibrated_and_the_error_is_that_of_chance() -> None:
     calibration = calibrate(made_up(40, 50, 0), 40, 0)
     assert calibration.ece < 0.05
     assert calibration.ece == pytest.approx(calibration.ece_if_calibrated, abs=0.015)
-    assert calibration.reliability["works"].sum() == 2000
+    assert np.sum(calibration.reliability["works"]) == 2000
 
 
 def test_too_few_works_give_no_probability() -> None:

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from made_up_styles import directions, works
@@ -35,7 +37,7 @@ def best_of_reduced(gallery: DescriptorSet, work: int, left_out: np.ndarray, mea
     labels = np.array([tags[0] for tags in gallery.items["tags"]])
     rest = np.flatnonzero(~left_out)
 
-    def near(row: int, among: np.ndarray) -> float:
+    def near(row: Any, among: np.ndarray) -> float:
         values = np.sort(x[among] @ x[row])[::-1][:k]
         return float(values.mean()) if len(values) else 0.0
 
@@ -50,7 +52,7 @@ def best_of_reduced(gallery: DescriptorSet, work: int, left_out: np.ndarray, mea
         name: sorted((values[o] for o in rest if labels[o] == name), reverse=True) for name in set(labels[rest])
     }
     average = np.mean([np.mean(of_label) for of_label in by_label.values()])
-    return max((sum(v[:3]) + average * max(0, 3 - len(v))) / 3 for v in by_label.values())
+    return max(float(sum(v[:3]) + average * max(0, 3 - len(v))) / 3 for v in by_label.values())
 
 
 @pytest.mark.parametrize("measure", ["cosine", "csls", "csls_label_aware"])

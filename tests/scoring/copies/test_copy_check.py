@@ -77,10 +77,17 @@ def gallery() -> DescriptorSet:
 def check(gallery: DescriptorSet) -> CopyCheck:
     # The stand-in needs a higher threshold than SSCD: of 40 works and 20 tiles, some correlate by chance. And it does
     # not find a crop by the whole work, as SSCD does, so the tiles of all works are compared.
-    options = {"candidate": 0.85, "near_duplicate": 0.95}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("stylesim.scoring.copies.copy_check.CANDIDATES", len(WORKS))
-        return check_copies(ThumbnailCorrelation(), list(PLANTED), finder(PLANTED), gallery, finder(WORKS), **options)
+        return check_copies(
+            ThumbnailCorrelation(),
+            list(PLANTED),
+            finder(PLANTED),
+            gallery,
+            finder(WORKS),
+            candidate=0.85,
+            near_duplicate=0.95,
+        )
 
 
 @pytest.mark.parametrize("planted", list(SOURCES))
@@ -118,9 +125,7 @@ def test_percentiles_are_shares_of_the_gallerys_own_nearest_pairs(check: CopyChe
 
 
 def test_percentiles_of_unknown_values_are_unknown() -> None:
-    import pandas as pd
-
-    values = pd.Series([0.1, 0.5, np.nan])
+    values = np.array([0.1, 0.5, np.nan])
     np.testing.assert_array_equal(percentiles(values, np.array([0.2, 0.4])), [0, 1, np.nan])
     assert np.isnan(percentiles(values, np.empty(0))).all()
 

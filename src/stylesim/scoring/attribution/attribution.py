@@ -79,7 +79,7 @@ class Attribution:
                 " out, too few to tell how often an attribution is right. So no image is attributed. A label needs"
                 " two works or more."
             )
-        elif (median := float(self.per_label["works"].median())) <= THIN:
+        elif (median := float(np.median(self.per_label["works"]))) <= THIN:
             notes.append(
                 f"Labels have {median:g} works in the median. The probabilities come from attributions with one work"
                 " less, so they are rather too low."
@@ -96,7 +96,7 @@ class Attribution:
         return notes
 
     def __str__(self) -> str:
-        lines = [f"{row.query}: {row.words}" for row in self.verdicts.head(20).itertuples()]
+        lines = [f"{row['query']}: {row['words']}" for row in self.verdicts.head(20).to_dict("records")]
         if (more := len(self.verdicts) - len(lines)) > 0:
             lines.append(f"... and {more:,} more")
         return "\n".join([*lines, "", self.summary, *self.notes])

@@ -66,9 +66,9 @@ class Calibration:
     @property
     def balanced_accuracy(self) -> float:
         """The same, with each label counted equally."""
-        closed = self.leave_one_out.closed
-        frame = pd.DataFrame({"label": self.leave_one_out.label[closed], "correct": self.leave_one_out.correct[closed]})
-        return float(frame.groupby("label")["correct"].mean().mean())
+        loo = self.leave_one_out
+        label, correct = loo.label[loo.closed], loo.correct[loo.closed]
+        return _mean(np.array([correct[label == name].mean() for name in np.unique(label)]))
 
     @property
     def smallest_p_value(self) -> float:

@@ -139,8 +139,8 @@ class LabelledGallery:
     def same_content(self, contents: Sequence[str | None]) -> Bool[np.ndarray, "b n"]:
         """Return which images and works show the same content; unknown contents are never the same."""
         codes = {content: code for code, content in enumerate(dict.fromkeys(self.contents)) if content is not None}
-        works = np.array([codes.get(content, -1) for content in self.contents])
-        images = np.array([codes.get(content, -2) for content in contents])
+        works = np.array([-1 if content is None else codes[content] for content in self.contents])
+        images = np.array([-2 if content is None else codes.get(content, -2) for content in contents])
         return images[:, None] == works[None]
 
     def _neighbourhoods(self, groups: Groups | None) -> Neighbourhoods:

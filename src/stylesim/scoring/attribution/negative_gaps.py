@@ -46,5 +46,5 @@ def negative_gaps(gallery: LabelledGallery, csls: int | None, seed: int) -> Nega
     ).dropna(subset="gap")
     if len(gaps) < 2:
         return None
-    negative, robust = int((gaps["gap"] < 0).sum()), int((gaps["high"] < 0).sum())
-    return NegativeGaps(len(gaps), negative, robust, float(gaps["images"].median()))
+    negative, robust = int(np.sum(gaps["gap"] < 0)), int(np.sum(gaps["high"] < 0))
+    return NegativeGaps(len(gaps), negative, robust, float(np.median(gaps["images"])))

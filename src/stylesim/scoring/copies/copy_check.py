@@ -145,8 +145,8 @@ def check_copies(
                 rows.append({"query": id} | _best_matches(of_image, similarities[id], tiled, gallery.ids))
             advance(len(ids))
     table = pd.DataFrame(rows, columns=["query", *_MATCH_COLUMNS])
-    table["percentile"] = percentiles(table["similarity"], pairs)
-    table["tile_percentile"] = percentiles(table["tile_similarity"], tile_pairs)
+    table["percentile"] = percentiles(np.asarray(table["similarity"], dtype=np.float64), pairs)
+    table["tile_percentile"] = percentiles(np.asarray(table["tile_similarity"], dtype=np.float64), tile_pairs)
     by_tile = (table["tile_similarity"] > table["similarity"]).to_numpy(dtype=bool)
     table["copied"] = np.where(by_tile, table["tile_match"], table["match"])
     table["copy_similarity"] = table[["similarity", "tile_similarity"]].max(axis=1)
@@ -160,13 +160,12 @@ _MATCH_COLUMNS = (
 )
 
 
-def percentiles(values: pd.Series, reference: Float[np.ndarray, " n"]) -> Float[np.ndarray, " m"]:
+def percentiles(values: Float[np.ndarray, " m"], reference: Float[np.ndarray, " n"]) -> Float[np.ndarray, " m"]:
     """Return the share of the reference values that lie below each value; NaN where one of them is unknown."""
     if not len(reference):
         return np.full(len(values), np.nan)
-    numbers = values.to_numpy(dtype=np.float64)
-    share = np.searchsorted(np.sort(reference), numbers, side="left") / len(reference)
-    return np.where(np.isnan(numbers), np.nan, share)
+    share = np.searchsorted(np.sort(reference), values, side="left") / len(reference)
+    return np.where(np.isnan(values), np.nan, share)
 
 
 def _flag(similarity: float, candidate: float, near_duplicate: float) -> Flag:

@@ -31,8 +31,8 @@ class Tile(NamedTuple):
     def crop(self, image: Image.Image) -> Image.Image:
         """Cut the part out of an image."""
         width, height = image.size
-        box = (self.left * width, self.top * height, self.right * width, self.bottom * height)
-        return image.crop(tuple(round(edge) for edge in box))
+        left, right = round(self.left * width), round(self.right * width)
+        return image.crop((left, round(self.top * height), right, round(self.bottom * height)))
 
 
 WHOLE = Tile("whole", 0, 0, 1, 1)
@@ -52,4 +52,6 @@ TILES = (
 def cut_tiles(image: Image.Image) -> list[tuple[Tile, Image.Image]]:
     """Cut an image into TILES, without those that are nearly flat or have hardly any pixels."""
     cuts = ((tile, tile.crop(image)) for tile in TILES)
-    return [(tile, cut) for tile, cut in cuts if min(cut.size) >= SMALLEST and np.std(cut.convert("L")) >= FLAT]
+    return [
+        (tile, cut) for tile, cut in cuts if min(cut.size) >= SMALLEST and np.std(np.asarray(cut.convert("L"))) >= FLAT
+    ]
