@@ -26,8 +26,9 @@ from image_files import (
 )
 from PIL import Image, ImageCms
 
-from stylesim.core.images import decode_rgb, notices, open_image
+from stylesim.core.images import decode_rgb, open_image
 from stylesim.core.images.colour import _conversion
+from stylesim.core.log_once import log_once
 
 SRGB_CURVE = [round(65535 * value) for value in to_linear(np.arange(1024) * 255 / 1023).tolist()]
 PROFILES = {
@@ -37,8 +38,8 @@ PROFILES = {
 
 
 @pytest.fixture(autouse=True)
-def forget_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(notices, "_given", set())
+def forget_warnings() -> None:
+    log_once.cache_clear()
 
 
 def muted() -> np.ndarray:

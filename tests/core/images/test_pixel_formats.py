@@ -13,7 +13,8 @@ from image_files import encoded, gradient, join_png, pixels
 from PIL import Image
 
 from stylesim.core.errors import CorruptSampleError
-from stylesim.core.images import decode_rgb, notices, open_image
+from stylesim.core.images import decode_rgb, open_image
+from stylesim.core.log_once import log_once
 
 RAMP = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
 
@@ -177,8 +178,8 @@ def test_transparency_of_every_mode_is_put_on_white(mode: str):
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "TIFF", "WEBP"])
-def test_of_several_frames_the_first_is_used_and_that_is_said_once(kind: str, caplog, monkeypatch):
-    monkeypatch.setattr(notices, "_given", set())
+def test_of_several_frames_the_first_is_used_and_that_is_said_once(kind: str, caplog):
+    log_once.cache_clear()
     frames = [Image.fromarray(np.full((8, 8, 3), level, np.uint8)) for level in (50, 100, 200)]
     options = {"lossless": True} if kind == "WEBP" else {}
     data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options)

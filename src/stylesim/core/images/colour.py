@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import lru_cache
 from io import BytesIO
 from typing import Literal, NamedTuple, TypeAlias
@@ -9,7 +10,7 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 from PIL import Image, ImageCms
 
-from stylesim.core.images.notices import warn_once
+from stylesim.core.log_once import log_once
 
 Colour: TypeAlias = Literal["srgb", "raw"]
 """`srgb` converts images with an embedded ICC profile to sRGB; `raw` keeps their values, as the published code does."""
@@ -62,8 +63,8 @@ def is_srgb(profile: bytes) -> bool:
 
 
 def _ignored(image: Image.Image, reason: str) -> Image.Image:
-    warn_once(
-        "profile",
+    log_once(
+        logging.WARNING,
         f"An image has a colour profile that cannot be used ({reason}): its values are taken as sRGB, as in all images"
         " of this kind. This is said once.",
     )
@@ -74,7 +75,7 @@ def _ignored(image: Image.Image, reason: str) -> Image.Image:
 def _conversion(profile: bytes) -> _Conversion | str:
     """Return what to do with the images of a profile, or why it cannot be used."""
     if len(profile) > MAX_PROFILE:
-        return f"it has {len(profile):,} bytes"
+        return f"it has more than {MAX_PROFILE:,} bytes"
     mode = _MODES.get(profile[16:20])
     if mode is None or profile[36:40] != b"acsp":
         return "it is damaged, or of a kind that is not supported"

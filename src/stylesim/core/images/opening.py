@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeAlias, cast
@@ -17,10 +18,10 @@ from stylesim.core.images import jpeg
 from stylesim.core.images.arrays import image_of_array
 from stylesim.core.images.colour import Colour, is_srgb, to_srgb
 from stylesim.core.images.formats import FORMATS, plugin_for, register
-from stylesim.core.images.notices import warn_once
 from stylesim.core.images.orientation import SIDEWAYS
 from stylesim.core.images.pixel_formats import to_rgb
 from stylesim.core.images.png_chunks import SIGNATURE, read_png
+from stylesim.core.log_once import log_once
 
 if TYPE_CHECKING:
     from jaxtyping import UInt8
@@ -183,8 +184,8 @@ def _tell_of_frames(image: Image.Image) -> None:
     if image.format != "PNG":
         is_animated = bool(getattr(image, "is_animated", False))  # of a GIF, this reads up to the second frame
     if is_animated:
-        warn_once(
-            "frames",
+        log_once(
+            logging.WARNING,
             f"A {image.format} has several pages or frames: the first is used, of all such images. This is said once.",
         )
 
