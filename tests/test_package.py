@@ -15,6 +15,7 @@ def test_every_public_name_loads_and_no_module_stands_in_its_way() -> None:
     import stylesim.attribute
     import stylesim.evaluation.embed
     import stylesim.evaluation.evaluate
+    import stylesim.search
 
     for name in stylesim._HOMES:
         assert callable(getattr(stylesim, name)), name

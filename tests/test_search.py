@@ -10,8 +10,9 @@ from conftest import STYLES, draw
 from html_reader import HTMLReader
 from omegaconf import DictConfig
 
-from stylesim import embed, ingest, search
+from stylesim import embed, ingest
 from stylesim.core.errors import ConfigError, DataError
+from stylesim.search import main
 
 HISTOGRAM = ("model=color_histogram", "model.image_size=48", "device=cpu")
 HOSTILE = "<script>alert('x')</script>"
@@ -33,7 +34,7 @@ def run(composed: Callable[..., DictConfig], tmp_path: Path) -> Callable[..., di
 
     def run(*more: str, queries: Path = tmp_path / "queries") -> dict[str, float]:
         cfg = composed(f"db={tmp_path / 'works.db'}", f"queries={queries}", *more, config="search")
-        return search.main(cfg)
+        return main(cfg)
 
     return run
 
@@ -66,7 +67,7 @@ def test_a_filter_restricts_the_works_and_descriptors_need_no_model(
     where = f"period = '{quoted}' or period = '1891s' and tags contains 'red'"
     cfg = composed(f"db={tmp_path / 'works.db'}", f"queries={tmp_path / 'set'}", "readout=csls", config="search")
     cfg.where = where
-    assert search.main(cfg)["neighbours"] == 3 * 4
+    assert main(cfg)["neighbours"] == 3 * 4
     page = HTMLReader((tmp_path / "run" / "search.html").read_text())
     assert where in page.text  # escaped
     assert "compared in style with the 4 works that the filter admits" in page.text

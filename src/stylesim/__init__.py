@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from stylesim.learning.losses import csd_loss as csd_loss
     from stylesim.retrieval.database.style_database import StyleDatabase as StyleDatabase
     from stylesim.retrieval.descriptor_set import DescriptorSet as DescriptorSet
-    from stylesim.retrieval.exact_search import search as nearest_neighbours  # noqa: F401
+    from stylesim.retrieval.exact_search import search as search
     from stylesim.scoring.attribution.attribution import attribute as attribute
     from stylesim.scoring.style_similarity import StyleSimilarity as StyleSimilarity
 
@@ -50,9 +50,9 @@ _HOMES = {
     "list_models": "encoders.catalogue",
     "load_checkpoint": "encoders.weights.checkpoint",
     "load_encoder": "encoders.load",
-    "nearest_neighbours": "retrieval.exact_search:search",
     "open_database": "evaluation.add_images",
     "retrieval_metrics": "evaluation.metrics",
+    "search": "retrieval.exact_search",
 }
 """The module of each public name."""
 
@@ -66,9 +66,7 @@ def __getattr__(name: str) -> Any:
         return version("stylesim")
     if name not in _HOMES:
         raise AttributeError(f"module 'stylesim' has no attribute {name!r}")
-    # `stylesim.search` is a command, so the function of that name is public under another one.
-    module, _, attribute = _HOMES[name].partition(":")
-    return getattr(import_module(f"stylesim.{module}"), attribute or name)
+    return getattr(import_module(f"stylesim.{_HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:
@@ -79,7 +77,7 @@ class _Package(ModuleType):
     """The package, in which a public name stays what it is if a command's module has the same name."""
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # The import system sets `stylesim.attribute` to the module of the command when that is imported.
+        # The import system sets `stylesim.search` to the module of the command when that is imported.
         if not (name in _HOMES and isinstance(value, ModuleType)):
             super().__setattr__(name, value)
 
