@@ -32,7 +32,8 @@ def main(cfg: DictConfig) -> dict[str, float]:
     """Write `benchmark.csv`, `.md`, `.tex` and `.png` into `cfg.runs`.
 
     Raises:
-        DataError: If there is no run below `cfg.runs`, or no run has the metrics or the row asked for.
+        DataError: If there is no run below `cfg.runs`.
+        ConfigError: If no run has the metrics or the row asked for.
     """
     from stylesim.report.benchmark_export import write_benchmark
 

@@ -45,8 +45,8 @@ class Settings(EmbeddingSettings):
         description="Groups of labels to sum up errors by: a glob of tags, or a table of artist and movement.",
     )
     gaps: bool = Field(False, description="Also write each label's discrimination gap (gaps.csv) and the AUC of pairs.")
-    cache: str | None = Field(None, description="A folder that keeps descriptors from one run to the next.")
-    seed: int = Field(0, description="Seed of whatever is drawn at random.")
+    cache: str | None = Field(None, description="A folder in which descriptors are kept for later runs.")
+    seed: int = Field(0, description="Seed of all random numbers.")
     objective: str | None = Field(None, description="The metric that a sweeper optimises, such as test/recall@1.")
 
 

@@ -159,7 +159,7 @@ def _training_images(locations: Sequence[str | Path], start: Provenance) -> str:
         for location in locations
     ]
     if start.weights != "random":
-        seen.append(f"begun from {start.weights} ({start.trained_on or 'its images are not known'})")
+        seen.append(f"initial weights: {start.weights} ({start.trained_on or 'training images unknown'})")
     return "; ".join(seen)
 
 

@@ -57,7 +57,7 @@ def test_an_empty_root_says_what_belongs_there(tmp_path: Path):
 
 def test_a_root_without_an_index_names_the_command(tmp_path: Path):
     write_tar(tmp_path / "0.tar", {"a.jpg": picture(0), "a.json": {"tags": ["x"]}})
-    with pytest.raises(StylesimError, match=re.escape(f"python -m stylesim.index folder={tmp_path}")):
+    with pytest.raises(StylesimError, match=re.escape(f"stylesim index folder={tmp_path}")):
         module_of(str(tmp_path)).train_dataloader()
 
 

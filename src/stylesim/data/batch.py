@@ -1,4 +1,4 @@
-"""The batches that a stream hands to the model."""
+"""The batches of a training stream."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from stylesim.core.errors import DataError
 
 EXAMPLES = 20
-"""Skipped samples that are named; of others only the number is kept, so that a log of millions stays small."""
+"""Number of skipped samples whose names are kept; the others are only counted, to keep the log small."""
 
 
 class DamageLog:

@@ -49,15 +49,15 @@ class StyleDataModule(L.LightningDataModule, ABC):
 
     Args:
         root: One location or several, whose images are read as one set; or a mapping of locations to weights, their
-            shares of every batch, each root with epochs of its own. Tags of the same name are the same tag.
+            shares of every batch, with separate epochs for each root. Tags of the same name are the same tag.
         batch_size: Images of a micro-batch on one rank.
         views: Cuts two views of each image.
         workers: Reading processes of a rank; 0 reads in the process of the rank.
         seed: Of the order of the images and of their views.
-        tags: Globs over tag names; tags that match none are not learned from.
+        tags: Globs over tag names; other tags are ignored.
         probes: Retrieval sets by name.
         max_damaged: Share of damaged images, in [0, 1], above which a run stops.
-        repeat_batches: Train on so many first micro-batches again and again, to see whether a model can learn at all;
+        repeat_batches: Train only on this many micro-batches, repeatedly, to check that the model can learn;
             0 trains on all.
     """
 
@@ -129,7 +129,7 @@ class StyleDataModule(L.LightningDataModule, ABC):
         return self._saved
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over what an earlier run has saved."""
+        """Restore the state of an earlier run."""
         self._saved = state_dict
 
     def train_dataloader(self) -> StreamLoader:

@@ -15,12 +15,12 @@ class Sample(NamedTuple):
     """One image of a shard, a folder or a table, with what is known about it."""
 
     id: str
-    """`<root>/<shard>/<key>` or `<root>/<path>`, unique within a run; of a shard that breaks off, its name."""
+    """`<root>/<shard>/<key>` or `<root>/<path>`, unique within a run; for a truncated shard, the name of the shard."""
     image: bytes | Path | Image.Image | None
-    """The encoded image, its file, or its pixels; None if only the labels were asked for, or if there is a problem."""
+    """The encoded image, its file, or its pixels; None if only labels are read, or if there is a problem."""
     tags: Sequence[str] = ()
     content: str | None = None
-    """What the image shows, where that is labelled apart from its style."""
+    """What the image shows, if that is labelled separately from its style."""
     source: str = ""
     """The shard, folder or table that it comes from."""
     problem: str | None = None

@@ -62,7 +62,7 @@ class TwoViews:
         horizontal_flip: Probability of a horizontal flip.
         vertical_flip: Probability of a vertical flip.
         quarter_turns: Whether to turn by a random multiple of 90 degrees.
-        interpolation: With which a box is scaled.
+        interpolation: Interpolation for scaling a box.
         greyscale: Share of the images, in [0, 1], of which both views lose their colour, so that a palette alone does
             not identify a style.
         colour: What becomes of embedded colour profiles: `srgb` converts them, `raw` ignores them.

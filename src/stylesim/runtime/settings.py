@@ -49,7 +49,7 @@ class EmbeddingSettings(CommandSettings):
         None, description="Embedded colour profiles: srgb converts them, raw ignores them; null is as in training."
     )
     accept_damaged: bool = Field(False, description="Embed what can be decoded of damaged JPEGs and PNGs.")
-    batch_size: PositiveInt = Field(64, description="Images that the encoder takes at once.")
+    batch_size: PositiveInt = Field(64, description="Images per forward pass.")
 
 
 class Key(NamedTuple):

@@ -102,7 +102,7 @@ class DomainNet:
             return of_queries, f"{len(of_queries)} of {len(classes)} classes are queries, as {self.query_classes} says."
         if not self.vectors:
             raise ConfigError(
-                "The paper's split of DomainNet was never published. Give the classes of the queries, one in a line,"
+                "The paper's split of DomainNet was never published. Give the classes of the queries, one per line,"
                 " with data.query_classes=FILE; or word vectors as text (word2vec, GloVe), to rebuild it, with"
                 " data.vectors=FILE."
             )

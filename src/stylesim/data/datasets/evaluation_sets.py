@@ -1,4 +1,4 @@
-"""Images that are only evaluated: queries and gallery, and what guessing would find."""
+"""Images that are only evaluated: queries and gallery, and the chance level."""
 
 from __future__ import annotations
 

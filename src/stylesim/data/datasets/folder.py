@@ -23,10 +23,10 @@ from stylesim.data.sample import Sample
 def find_samples(source: str | Path, name: str | None = None) -> list[Sample]:
     """Find the images of a folder or a table; no image is opened.
 
-    In a folder, the tag of an image is the first folder on its path; images at the top have none. A table (CSV, TSV or
-    Parquet) has a column `path` (or another of `PATH_COLUMNS`), relative to the table, and may have `tags` (or another
-    of `LABEL_COLUMNS`: a list, or text separated by `|` or `;`), `content`, and `key`, which replaces the path in the
-    id. Rows with the same path are one image, with the tags of all of them.
+    In a folder, the tag of an image is the first folder on its path; images directly in the folder have no tag. A
+    table (CSV, TSV or Parquet) has a column `path` (or another of `PATH_COLUMNS`), relative to the table, and may have
+    `tags` (or another of `LABEL_COLUMNS`: a list, or text separated by `|` or `;`), `content`, and `key`, which
+    replaces the path in the id. Rows with the same path are one image, with the tags of all of them.
 
     Args:
         source: The folder or the table.
@@ -89,7 +89,7 @@ def _samples_of_table(table: Path, name: str) -> list[Sample]:
 
 @dataclass(frozen=True)
 class FileSource:
-    """Image files as a source of training samples: each file is a shard of its own, so that a plan shuffles all."""
+    """Image files as a source of training samples: each file counts as one shard, so that all are shuffled."""
 
     root: Root
     samples: tuple[Sample, ...]

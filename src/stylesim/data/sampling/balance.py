@@ -1,7 +1,7 @@
 """Choose the images of a balanced micro-batch from a window, by their tags.
 
 A strategy takes the tags of each image of the window as columns of the vocabulary, the number of images to choose, and
-a generator. It returns indices of different images in the window, fewer than asked for only if the window has no more.
+a generator. It returns indices of different images in the window, fewer than requested only if the window has no more.
 """
 
 from __future__ import annotations

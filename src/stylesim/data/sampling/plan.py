@@ -1,4 +1,4 @@
-"""The order of a stream of samples, as a pure function that is known before a byte is read.
+"""The order of a stream of samples, a pure function that reads no data.
 
 The shards of an epoch are permuted and laid end to end. This sequence of samples is divided into one part per reader (a
 worker of a rank), as long as the micro-batches which that reader serves; so any number of shards serves any number of
@@ -18,7 +18,7 @@ from jaxtyping import Int
 from stylesim.core.errors import ConfigError
 
 _CHUNK = 1 << 13
-"""Draws that are made at once."""
+"""Number of random draws computed at a time."""
 
 
 class Segment(NamedTuple):

@@ -53,8 +53,8 @@ class PlannedSource(NamedTuple):
 def read_in_order(planned: PlannedSource, epoch: int, rank: int, worker: int, skip: int = 0) -> Iterator[Sample]:
     """Yield the samples of one reader in one epoch in the order of its plan, without the first `skip` of them.
 
-    The segments are read from front to back. What is not due yet is held, never more than the plan's buffer. Shards
-    of which all samples are skipped are not opened.
+    The segments are read from front to back. Samples that are not due yet are kept in memory, at most as many as the
+    plan's buffer. Shards of which all samples are skipped are not opened.
     """
     buffered, due = planned.plan.order(epoch, rank, worker, skip)
     segments = planned.plan.segments(epoch, rank, worker)

@@ -1,4 +1,4 @@
-"""Where a resumed run continues in its stream, also if the order of the stream has changed."""
+"""Where a resumed run continues in its stream, even if the order of the stream has changed."""
 
 from __future__ import annotations
 

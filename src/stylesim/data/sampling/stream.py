@@ -1,4 +1,4 @@
-"""Micro-batches of views from shards or files, the same whenever the stream is stopped and entered again."""
+"""Micro-batches of views from shards or files, which continue identically after a stop."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class Stream(IterableDataset):
         if unknown := [tag for tag in sample.tags if tag not in self.tags]:
             raise DataError(
                 f"The tag {unknown[0]!r} of {sample.id} is not in the index of its shard, so the index belongs to other"
-                " shards: make it again with `python -m stylesim.index folder=FOLDER`."
+                " shards: make it again with `stylesim index folder=FOLDER`."
             )
         return [column for tag in sample.tags if (column := self.tags[tag]) is not None]
 

@@ -32,7 +32,7 @@ class StreamLoader:
     workers: int
     """Worker processes; 0 reads in this process, as one worker would."""
     repeat: int = 0
-    """Serve only so many first micro-batches, again and again; 0 goes on through the stream."""
+    """Repeat this many first micro-batches; 0 reads the whole stream."""
     done: int | None = None
     """Micro-batches that the trainer has counted so far; None: as many as the stream has before its start."""
     seconds_waited: float = 0.0
@@ -86,5 +86,5 @@ def tie_to_main_process(worker: int) -> None:
 
 
 def keep_as_is(batch: Any) -> Any:
-    """Return a batch unchanged: DataLoader's own collation would take its tuples apart."""
+    """Return a batch unchanged: DataLoader's own collation would split its tuples."""
     return batch

@@ -1,4 +1,4 @@
-"""Make the index of shards: `python -m stylesim.index folder=...`."""
+"""Make the index of shards: `stylesim index folder=...`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def index_shards(folder: str | Path, *, processes: int | None = None, show: bool
 
     Args:
         folder: The folder that holds the shards.
-        processes: Number of processes; by default as many as the machine has cores and the shards are worth.
+        processes: Number of processes; by default one per core, fewer for small shards.
         show: Whether to show progress.
 
     Returns:
@@ -76,7 +76,7 @@ def index_shards(folder: str | Path, *, processes: int | None = None, show: bool
 
 def _examine_all(paths: list[Path], processes: int | None) -> Iterator[tuple[Path, dict]]:
     """Yield the entry of each shard as soon as it is done."""
-    # Starting a process takes a second, which a few small shards do not repay.
+    # Starting a process takes a second, which is not worth it for a few small shards.
     useful = 1 + sum(path.stat().st_size for path in paths) // (64 << 20)
     processes = processes or min(os.cpu_count() or 1, len(paths), useful)
     if processes <= 1:

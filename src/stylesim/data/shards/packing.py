@@ -29,7 +29,7 @@ from stylesim.data.shards.indexing import index_shards
 from stylesim.data.shards.shard_writer import ShardWriter
 
 PLAN = "pack.json"
-"""File that says what the shards of an unfinished folder are made of; removed when all is packed."""
+"""The plan of an unfinished folder; removed when all is packed."""
 _SIGNATURES = {"jpg": rb"\xff\xd8", "png": rb"\x89PNG\r\n\x1a\n", "webp": rb"RIFF....WEBP"}
 """Extension -> how a file begins that shards hold as it is."""
 DAMAGED = "damaged-"
@@ -77,9 +77,9 @@ def pack_samples(
 
     Args:
         samples: Images to pack.
-        out: An empty or new folder, or one that an interrupted call has left.
+        out: A new or empty folder, or the unfinished folder of an interrupted call.
         shard_size: Images of a shard.
-        max_size: Greatest short side in px.
+        max_size: Largest short side in px.
         tags: Globs; tags that match none of them are left out.
         suffix: `.tar` or `.tar.gz`.
         colour: What becomes of the colour profile of an image that is not packed as it is: `srgb` converts it, `raw`
@@ -189,7 +189,7 @@ def _pack_shard(
         for position, sample in enumerate(samples, number * size):
             try:
                 image, extension = encode(read(str(sample.image)))
-            except (CorruptSampleError, OSError, MemoryError) as error:  # scaled down, a strip may be too long for JPEG
+            except (CorruptSampleError, OSError, MemoryError) as error:  # a long strip may exceed JPEG's size limit
                 damaged.append((sample.id, str(error) or type(error).__name__))
                 continue
             chosen = [tag for tag in sample.tags if any(fnmatchcase(tag, glob) for glob in tags)]
@@ -202,7 +202,7 @@ def _pack_shard(
 
 
 def _encode(data: bytes, *, max_size: int | None, colour: Colour, accept_damaged: bool) -> tuple[bytes, str]:
-    """Return the bytes and the extension with which an image is packed; it is decoded once, to be sure of it."""
+    """Return the bytes and the extension with which an image is packed; it is decoded once to check it."""
     extension = next((name for name, start in _SIGNATURES.items() if re.match(start, data, re.DOTALL)), None)
     try:
         image = open_image(data, colour=colour)

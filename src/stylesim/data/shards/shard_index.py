@@ -57,7 +57,7 @@ class Shard:
         except (ValueError, OverflowError) as error:
             raise DataError(
                 f"The index does not say where the samples of {self.name} begin ({error}): make it again with"
-                " `python -m stylesim.index folder=FOLDER`."
+                " `stylesim index folder=FOLDER`."
             ) from error
 
 
@@ -105,7 +105,7 @@ def load_index(root: Root) -> Index:
         if not root.folder.is_dir():
             raise DataError(f"There is no folder {root.folder.absolute()}: set data.root to a folder of shards.")
         if not (root.folder / INDEX).is_file():
-            command = f"`python -m stylesim.index folder={root.folder}`"
+            command = f"`stylesim index folder={root.folder}`"
             if shard_files(root.folder):
                 raise DataError(f"{root.folder} holds shards, but no {INDEX}: run {command}.")
             found = "holds no shard" if any(root.folder.iterdir()) else "is empty"
@@ -129,7 +129,7 @@ def load_index(root: Root) -> Index:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"{root.url(INDEX)} cannot be read ({type(error).__name__}: {error}): check the address, or make "
-            f"the index with `python -m stylesim.index folder=FOLDER` where the shards are."
+            f"the index with `stylesim index folder=FOLDER` where the shards are."
         ) from error
     if not index.count:
         broken = f"{'; '.join(problems[:5])}." if problems else "Index it again to see what is broken."
@@ -163,7 +163,7 @@ def _compare(index: Index, folder: Path) -> None:
         more = f", and {len(differences) - 3} more" if len(differences) > 3 else ""
         raise DataError(
             f"{folder / INDEX} disagrees with the files beside it: {'; '.join(differences[:3])}{more}. "
-            f"Restore them, or run `python -m stylesim.index folder={folder}` again."
+            f"Restore them, or run `stylesim index folder={folder}` again."
         )
 
 

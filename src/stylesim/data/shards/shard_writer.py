@@ -21,9 +21,9 @@ class ShardWriter:
     A shard is closed after `size` samples, and gets its name only when it is complete.
 
     Args:
-        folder: Where the shards go; it is made if it does not exist.
+        folder: The folder for the shards, which is created if necessary.
         size: Samples of a shard.
-        prefix: Begins the names of the shards.
+        prefix: Prefix of the file names.
         suffix: `.tar` or `.tar.gz`.
         first: Number of the first shard.
     """
@@ -55,7 +55,7 @@ class ShardWriter:
             key: Names the members of the sample; WebDataset takes what follows a dot in it for an extension.
             image: The bytes of an image file.
             labels: What becomes the `.json` of the sample: `tags`, a list of strings, `content`, and anything else.
-            extension: Of the image file, without a dot.
+            extension: Extension of the image file, without a dot.
 
         Raises:
             DataError: If WebDataset would not read the key back as it is, or shards hold no images of this extension.

@@ -1,4 +1,4 @@
-"""Read the samples of one shard, whatever its state."""
+"""Read the samples of one shard, even if it is damaged."""
 
 from __future__ import annotations
 

@@ -58,7 +58,14 @@ def dino_vitb8(
     image_size: int | None = None,
     cache_dir: str | None = None,
 ) -> FrozenEncoder:
-    """Build DINO ViT-B/8: as `dino_vitb16` with patches of 8 px, four times the tokens, about five times the work."""
+    """Build DINO ViT-B/8: as `dino_vitb16` with patches of 8 px, four times the tokens, about five times the work.
+
+    Args:
+        weights: See `dino_vitb16`.
+        preset: See `dino_vitb16`.
+        image_size: See `dino_vitb16`.
+        cache_dir: See `dino_vitb16`.
+    """
     return _dino(VIT_B_8, weights, preset, image_size, cache_dir)
 
 

@@ -36,7 +36,7 @@ def download(url: str, path: Path, *, title: str, sha256: str | None = None) -> 
 
     Raises:
         OSError: If the server refuses, the connection breaks repeatedly, or the file cannot be written.
-        WeightsError: If the digest is another one; the download is then deleted.
+        WeightsError: If the digest differs; the download is then deleted.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.partial")
