@@ -24,5 +24,5 @@ def test_exported_checkpoint_gives_the_same_descriptors(tmp_path: Path, composed
 
 
 def test_missing_checkpoint_is_refused(tmp_path: Path, composed: Callable[..., DictConfig]):
-    with pytest.raises(StylesimError, match="There is no weight file at"):
+    with pytest.raises(StylesimError, match="checkpoint must be an existing file, got none"):
         export.main(composed("checkpoint=none", f"out={tmp_path / 'csd.pth'}", config="export"))

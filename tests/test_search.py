@@ -90,3 +90,11 @@ def test_what_cannot_be_searched_is_refused(run: Callable[..., dict[str, float]]
         run("exact=false", *HISTOGRAM)
     with pytest.raises(ConfigError, match="queries"):
         run(queries=tmp_path / "absent")
+
+
+def test_a_database_that_does_not_exist_is_refused_before_anything_is_loaded(
+    composed: Callable[..., DictConfig], tmp_path: Path
+) -> None:
+    cfg = composed(f"db={tmp_path / 'none.db'}", f"queries={tmp_path}", config="search")
+    with pytest.raises(ConfigError, match=r"db must be a style database, got .*none\.db.*stylesim ingest"):
+        main(cfg)

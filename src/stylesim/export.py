@@ -8,6 +8,7 @@ from __future__ import annotations
 from omegaconf import DictConfig
 from pydantic import Field
 
+from stylesim.runtime.existence_checks import check_checkpoint
 from stylesim.runtime.launch import run
 from stylesim.runtime.settings import CommandSettings
 
@@ -25,8 +26,10 @@ def main(cfg: DictConfig) -> dict[str, float]:
     """Write `cfg.checkpoint` as `cfg.out`.
 
     Raises:
+        ConfigError: If there is no such checkpoint.
         WeightsError: If stylesim did not write the checkpoint, or its backbone is not CLIP's.
     """
+    check_checkpoint(cfg.checkpoint)
     from stylesim.encoders.weights.checkpoint import export_csd, load_checkpoint
 
     export_csd(load_checkpoint(cfg.checkpoint), cfg.out)

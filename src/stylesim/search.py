@@ -18,6 +18,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from pydantic import Field, PositiveInt
 
+from stylesim.core.errors import ConfigError
 from stylesim.runtime.embedding_run import embed_roots, find_images, load_model
 from stylesim.runtime.existence_checks import check_encoders, check_images
 from stylesim.runtime.launch import run
@@ -55,13 +56,17 @@ def main(cfg: DictConfig) -> dict[str, float]:
     that were not embedded before.
 
     Raises:
-        ConfigError: If queries are missing, or `where` is not a filter.
+        ConfigError: If the queries or the database do not exist, or `where` is not a filter.
         WeightsError: If weights are missing, or the encoder's head is untrained.
-        DataError: If there is no such database, or the queries were made by another encoder.
+        DataError: If `db` is not a database, or the queries were made by another encoder.
     """
+    roots = check_images(cfg, "queries")
+    if "://" not in cfg.db and not Path(expanduser(cfg.db)).exists():
+        raise ConfigError(
+            f"db must be a style database, got {cfg.db}, which does not exist. Build it: stylesim ingest."
+        )
     from stylesim.retrieval.database.style_database import StyleDatabase
 
-    roots = check_images(cfg, "queries")
     with StyleDatabase.open(expanduser(cfg.db)) as database:
         database.count(cfg.where)  # a filter that is wrong is refused before a model is loaded
         folder = Path(expanduser(roots[0].location))

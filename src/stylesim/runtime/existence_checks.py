@@ -11,6 +11,12 @@ from stylesim.core.errors import ConfigError, WeightsError
 from stylesim.data.roots import Root, name_roots
 
 
+def check_checkpoint(path: str) -> None:
+    """Raise ConfigError if there is no such checkpoint."""
+    if not Path(path).is_file():
+        raise ConfigError(f"checkpoint must be an existing file, got {path}. Runs write checkpoints/best.safetensors.")
+
+
 def check_encoders(cfg: DictConfig) -> None:
     """Check that the weights of the model and of its controls are here or can be downloaded.
 
@@ -23,10 +29,8 @@ def check_encoders(cfg: DictConfig) -> None:
         WeightsError: If weights are missing, or a control's style head is untrained.
     """
     checkpoint, controls = cfg.get("checkpoint"), cfg.get("controls", {})
-    if checkpoint and not Path(checkpoint).is_file():
-        raise ConfigError(
-            f"checkpoint must be an existing file, got {checkpoint}. Runs write checkpoints/best.safetensors."
-        )
+    if checkpoint:
+        check_checkpoint(checkpoint)
     for name, node in controls.items():
         if not (OmegaConf.is_dict(node) and "_target_" in node):
             raise ConfigError(f"controls.{name} must be an encoder: add +model@controls.{name}=NAME to the command.")

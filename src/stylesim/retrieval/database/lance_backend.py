@@ -45,7 +45,7 @@ class LanceBackend:
         self._folder = Path(folder).expanduser().absolute()
         self._lock = FileLock(self._folder / LOCK)
         if not (self._folder / ABOUT).is_file():
-            raise DataError(f"{folder} is not a style database: it has no {ABOUT}. Create it first.")
+            raise DataError(f"{folder} is not a style database: it has no {ABOUT}. Build one with `stylesim ingest`.")
         try:
             self.about = json.loads((self._folder / ABOUT).read_text())
             self._table = _connect(self._folder).open_table(TABLE)

@@ -65,7 +65,7 @@ class PostgresBackend:
             if exists == (None,):
                 raise DataError(
                     f"{self.location} is not a style database: there is no table about in the schema {self._schema}."
-                    " Create it first."
+                    " Build one with `stylesim ingest`."
                 )
             self.about: dict[str, Any] = self._read_about("database") or {}
         self._dim: int = self.about["dim"]
