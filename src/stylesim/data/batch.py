@@ -13,7 +13,7 @@ from stylesim.data.views import DecodedImage, TwoViews, View
 
 
 class Batch(NamedTuple):
-    """One micro-batch of one rank: as many images as were asked for, less the damaged ones."""
+    """One micro-batch of one rank: the requested number of images minus the damaged ones."""
 
     views: UInt8[Tensor, "v b 3 h w"]
     """`v` views of each image: RGB in 0..255, not normalised."""
@@ -26,10 +26,10 @@ class Batch(NamedTuple):
 
 
 class UncutBatch(NamedTuple):
-    """The same before its views are cut: whole images of any size, which go to the device in one piece."""
+    """A micro-batch before its views are cut: whole images of any size, which move to the device as one tensor."""
 
     pixels: UInt8[Tensor, " n"]
-    """The images one after the other, `[h w 3]` each."""
+    """The images, `[h w 3]` each, flattened and joined."""
     sizes: list[tuple[int, int]]
     """Height and width of each image."""
     drawn: list[tuple[View, View]]
@@ -48,7 +48,7 @@ class UncutBatch(NamedTuple):
         keys: list[str],
         damaged: list[tuple[str, str]],
     ) -> UncutBatch:
-        """Put decoded images together."""
+        """Join decoded images into a batch."""
         return cls(
             torch.cat([image.pixels.flatten() for image in images] or [torch.empty(0, dtype=torch.uint8)]),
             [(image.pixels.shape[0], image.pixels.shape[1]) for image in images],
@@ -72,5 +72,5 @@ class UncutBatch(NamedTuple):
 def stack_views(
     pairs: Sequence[UInt8[Tensor, "2 3 s s"]], size: int, device: torch.device | None = None
 ) -> UInt8[Tensor, "2 b 3 s s"]:
-    """Stack the views of a batch, which may have lost all its images."""
+    """Stack the views of a batch; the result has no image if all images of the batch are damaged."""
     return torch.stack([*pairs], 1) if pairs else torch.empty(2, 0, 3, size, size, dtype=torch.uint8, device=device)

@@ -14,8 +14,8 @@ class DamageLog:
     """How many samples were skipped, and the first of them with their reasons.
 
     Args:
-        once: Whether a sample that is skipped again counts only once. Where rare tags are drawn again and again, one
-            broken image would otherwise soon be the share that stops a run.
+        once: Whether a sample that is skipped again counts only once. Where images of rare tags are drawn often, a
+            single broken image could otherwise stop a run.
     """
 
     def __init__(self, once: bool = False) -> None:
@@ -45,8 +45,8 @@ class DamageLog:
 
         Args:
             share: Share of skipped samples, in [0, 1], that is accepted.
-            min_seen: Number of samples that the share is taken of at least; of fewer, one broken image would be a large
-                share.
+            min_seen: Smallest number of samples that the share refers to. Early in a run, one broken image would
+                otherwise be a large share.
 
         Raises:
             DataError: If more samples were skipped.

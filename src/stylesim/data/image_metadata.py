@@ -1,4 +1,4 @@
-"""Read the further columns of tables of images, such as licence, url, period and year, by the ids of the images."""
+"""Read the other columns of tables of images, such as licence, url, period and year, by the ids of the images."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _NUMBER = re.compile(r"-?(0|[1-9]\d{0,17})(\.\d+)?", re.ASCII)
 
 
 def metadata_of_image_table(table: Path, name: str) -> pd.DataFrame:
-    """Return the columns of a table of paths that `find_samples` does not read, with the ids that it gives.
+    """Return the columns of a table of paths that `find_samples` does not read, with the same ids as `find_samples`.
 
-    Of several rows with one path the first is taken.
+    If several rows have the same path, the first one counts.
 
     Args:
         table: A CSV, TSV or Parquet file.
@@ -65,7 +65,7 @@ def _tidy(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _numbers(cells: list[Any]) -> list[Any]:
-    """Convert cells of text to integers or floats if all of them can be, without a change of their text."""
+    """Convert text to integers or floats, if all cells are numbers whose text would not change."""
     texts = [cell for cell in cells if cell is not None]
     if not all(isinstance(text, str) and _NUMBER.fullmatch(text) for text in texts):
         return cells

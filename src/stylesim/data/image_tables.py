@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 
 
 def is_table(file: Path) -> bool:
-    """Return whether a file is a table, as its suffix in upper or lower case says."""
+    """Return whether a file has the suffix of a table, in upper or lower case."""
     return file.suffix.lower() in TABLES
 
 
@@ -49,7 +49,7 @@ def read_table(table: Path) -> pd.DataFrame:
     """Read a table, its column names stripped of blanks and in lower case.
 
     Every cell of a CSV or TSV file is text, "" where it is empty. The file may be in UTF-8, UTF-16 or Windows-1252, and
-    the cells of a CSV file separated by semicolons or tabs. Of two columns with one name the first is kept.
+    the cells of a CSV file separated by semicolons or tabs. Of two columns with the same name, the first is kept.
 
     Args:
         table: A file whose suffix is one of `TABLES`.
@@ -83,7 +83,7 @@ def read_image_table(table: Path) -> pd.DataFrame:
     Rows without a path are left out, and their number is logged.
 
     Raises:
-        DataError: If the file cannot be read, or none of `PATH_COLUMNS` is there.
+        DataError: If the file cannot be read, or has none of `PATH_COLUMNS`.
     """
     frame = read_table(table)
     column = next((name for name in PATH_COLUMNS if name in frame), None)
@@ -101,7 +101,7 @@ def read_image_table(table: Path) -> pd.DataFrame:
 
 
 def label_cells(frame: pd.DataFrame, table: Path) -> Sequence[Any]:
-    """Return the column that holds the labels of a table; where it has none, its columns are named in a warning."""
+    """Return the column that holds the labels of a table; if there is none, a warning names its columns."""
     columns = [name for name in LABEL_COLUMNS if name in frame]
     if not columns:
         logger.warning(
@@ -117,7 +117,7 @@ def label_cells(frame: pd.DataFrame, table: Path) -> Sequence[Any]:
 
 
 def image_keys(frame: pd.DataFrame) -> list[str]:
-    """Return what the ids of the images of `read_image_table` end with: the column `key`, or else the path."""
+    """Return the last part of the ids of the images of `read_image_table`: the column `key`, or else the path."""
     keys = without_decimals(frame["key"].tolist()) if "key" in frame else [None] * len(frame)
     cells = zip(frame["path"], keys, strict=True)
     return [printable(path if is_no_label(key) else cell_text(key)) for path, key in cells]
@@ -153,7 +153,7 @@ def _heading(name: Any) -> str:
 
 
 def _separator(text: str, suffix: str) -> str:
-    """Return what separates the cells of a text table: the spreadsheets of half of Europe write CSV with semicolons."""
+    """Return the separator of a text table; in many countries, spreadsheets write CSV with semicolons."""
     first = next(iter(csv.reader(io.StringIO(text), delimiter="\t" if suffix == ".tsv" else ",")), [])
     if suffix == ".tsv" or len(first) > 1:
         return "\t" if suffix == ".tsv" else ","

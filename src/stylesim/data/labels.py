@@ -1,4 +1,4 @@
-"""Read labels as people write them: one spelling for one label, and none for a missing value."""
+"""Normalise labels as people write them: one spelling per label, and no label for a missing value."""
 
 # The types of pandas' and Pillow's values are wider than what they are here.
 # pyright: reportArgumentType=false
@@ -19,14 +19,14 @@ MISSING = frozenset(
 
 
 def clean_label(text: str) -> str:
-    """Return a label in Unicode's normal form NFC, without blanks around it, so that it equals all its spellings."""
+    """Return a label in Unicode's normal form NFC, without blanks around it, so that all its spellings are equal."""
     if text.isascii():  # nearly all are, and training reads millions of labels
         return text.strip()
     return unicodedata.normalize("NFC", printable(text)).strip()
 
 
 def clean_labels(labels: Iterable[str]) -> list[str]:
-    """Return the different labels, each as `clean_label` writes it, in their order; empty ones are left out."""
+    """Return the distinct labels after `clean_label`, in their order; empty ones are left out."""
     return list(dict.fromkeys(label for text in labels if (label := clean_label(text))))
 
 
@@ -34,7 +34,7 @@ def split_tags(cell: Any) -> list[str]:
     """Return the tags of one cell: a list, text separated by `|` or `;`, or the number of a class."""
     if isinstance(cell, str):
         parts = [tag for part in cell.split("|") for tag in part.split(";") if not is_no_label(tag)]
-    elif isinstance(cell, Iterable) and not isinstance(cell, bytes):  # a list says what is missing with None
+    elif isinstance(cell, Iterable) and not isinstance(cell, bytes):  # a list marks missing values by None, not by text
         parts = [tag if isinstance(tag, str) else cell_text(tag) for tag in cell]
     else:
         parts = [cell_text(cell)]
@@ -48,7 +48,7 @@ def cell_text(cell: Any) -> str:
     if isinstance(cell, bytes):
         return cell.decode("utf-8", "backslashreplace")
     if isinstance(cell, Real) and not isinstance(cell, Integral) and float(cell).is_integer():
-        return str(int(float(cell)))  # pandas makes integers with a gap floats
+        return str(int(float(cell)))  # pandas turns integers with a missing value into floats
     return str(cell)
 
 
@@ -67,7 +67,7 @@ def is_no_label(cell: Any) -> bool:
 def without_decimals(cells: Sequence[Any]) -> Sequence[Any]:
     """Return a column of text; if all its values are whole numbers like "1.0", these become "1".
 
-    That is how pandas writes a column of integers with a gap into a CSV file.
+    That is how pandas writes a column of integers with a missing value into a CSV file.
     """
     values = [cell for cell in cells if not is_no_label(cell)]
     if not all(isinstance(v, str) and v.endswith(".0") and v[:-2].removeprefix("-").isdecimal() for v in values):

@@ -35,9 +35,9 @@ from stylesim.data.shards.shard_index import Index, load_index
 from stylesim.data.views import TwoViews
 
 WINDOW = 10_000
-"""Image files from which a balanced micro-batch is chosen by their tags; only the chosen ones are read."""
+"""Number of image files from which a balanced micro-batch is chosen by their tags; only the chosen ones are read."""
 EXAMPLES = 5
-"""Missing files that are named."""
+"""Number of missing files that a warning names."""
 
 logger = logging.getLogger(__name__)
 
@@ -45,15 +45,15 @@ logger = logging.getLogger(__name__)
 class StyleDataModule(L.LightningDataModule, ABC):
     """Training images from one or several roots.
 
-    Everything about the data that can be wrong is refused when `vocabulary` or a loader is first asked for.
+    Wrong settings and data are refused when `vocabulary` or a loader is first requested.
 
     Args:
         root: One location or several, whose images are read as one set; or a mapping of locations to weights, their
             shares of every batch, with separate epochs for each root. Tags of the same name are the same tag.
-        batch_size: Images of a micro-batch on one rank.
+        batch_size: Number of images in a micro-batch on one rank.
         views: Cuts two views of each image.
-        workers: Reading processes of a rank; 0 reads in the process of the rank.
-        seed: Of the order of the images and of their views.
+        workers: Number of reading processes per rank; 0 reads in the process of the rank.
+        seed: Seed of the order of the images and of their views.
         tags: Globs over tag names; other tags are ignored.
         probes: Retrieval sets by name.
         max_damaged: Share of damaged images, in [0, 1], above which a run stops.
@@ -115,7 +115,7 @@ class StyleDataModule(L.LightningDataModule, ABC):
 
     @property
     def position(self) -> int:
-        """The micro-batch of the stream that this rank reads next, at which a resumed stream starts."""
+        """The micro-batch of the stream that this rank reads next; a resumed stream starts there."""
         if self._position is None and self.trainer is not None:
             return self.trainer.global_step * self.trainer.accumulate_grad_batches + self._saved.get("offset", 0)
         return self._position or 0
@@ -125,7 +125,8 @@ class StyleDataModule(L.LightningDataModule, ABC):
         self._position = position
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the order of the stream and where the run has entered it, for the checkpoints of the run."""
+        """Return the order of the stream and the position at which the run entered it, for the checkpoints of the
+        run."""
         return self._saved
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -207,11 +208,11 @@ class ShardDataModule(StyleDataModule):
 
     Args:
         root: See `StyleDataModule`.
-        shuffle_buffer: Encoded images that each worker holds to shuffle or to choose from.
+        shuffle_buffer: Number of encoded images that each worker holds to shuffle or to choose from.
         balance: Choose each micro-batch from the buffer by the tags of its images, instead of showing each image once
             in an epoch: `inverse_frequency`, or `PxK` for K images of each of P tags (see `sampling.balance`). No image
-            is twice in a global batch, but the rare ones are in many, with other views, and some of the frequent ones
-            in none.
+            occurs twice in a global batch. Images of rare tags occur in many batches, with different views, and some
+            images of frequent tags in none.
         options: See `StyleDataModule`.
     """
 
@@ -238,9 +239,10 @@ class FolderDataModule(StyleDataModule):
 
     Args:
         root: See `StyleDataModule`. Files that a table names but that do not exist are left out; a warning counts them.
-        balance: As in `ShardDataModule`; a micro-batch is chosen from the tags of `WINDOW` images.
-        validation: Makes a `RetrievalSpec` of `query=[...]`. If given, some images of each tag with at least four are
-            held out of training; they are the queries and the gallery of the retrieval set "validation".
+        balance: As in `ShardDataModule`; a micro-batch is chosen by the tags of `WINDOW` images.
+        validation: Function that makes a `RetrievalSpec` from `query=[...]`. If given, some images of each tag that has
+            at least four are held out of training; they are the queries and the gallery of the retrieval set
+            "validation".
         validation_share: Share of the images of a tag, in [0, 1], that is held out.
         options: See `StyleDataModule`.
     """
@@ -294,7 +296,7 @@ class FolderDataModule(StyleDataModule):
 
 
 def _existing(samples: Sequence[Sample], root: Root) -> list[Sample]:
-    """Return the samples whose file exists, which those of a folder do; name the others in a warning."""
+    """Return the samples whose file exists; a warning names the others. Images found in a folder are not checked."""
     if root.folder is not None and root.folder.is_dir():
         return list(samples)
     present, missing = [], []

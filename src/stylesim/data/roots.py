@@ -33,7 +33,7 @@ class Root:
         return None if self.location.startswith(REMOTE) else Path(self.location).expanduser()
 
     def url(self, file: str) -> str:
-        """Return what `open_url` opens for a file of the root."""
+        """Return the path, URL or command with which `open_url` opens a file of the root."""
         if self.folder is not None:
             return str(self.folder.absolute() / file)
         if not self.location.startswith("pipe:"):
@@ -54,14 +54,14 @@ def open_url(url: str) -> Iterator[Any]:
     try:
         yield stream
     finally:
-        # A command whose output is not read to its end is stopped, which is no error; one that fails by itself
-        # leaves too little to read.
+        # Stopping a command before the end of its output is no error. A command that fails leaves too little to read,
+        # which the reader notices.
         with suppress(OSError):
             stream.close()
 
 
 def name_roots(locations: Sequence[str | Path]) -> list[Root]:
-    """Name roots by the last part of their location, or by as many of the last parts as make them differ.
+    """Name roots by the last part of their location, or by as many of the last parts as tell them apart.
 
     Raises:
         ConfigError: If a location is given twice.

@@ -27,7 +27,7 @@ class Sample(NamedTuple):
     """Why the sample cannot be read, or None; a long run counts such a sample and skips it."""
 
     def encoded(self) -> bytes:
-        """Return the encoded image; of a sample whose `image` is a path, the file is read.
+        """Return the encoded image; if `image` is a path, the file is read.
 
         Raises:
             CorruptSampleError: If there is none, with the problem as its message.

@@ -1,8 +1,8 @@
-"""Two views of one image: a random box of it each, scaled, flipped and turned.
+"""Cut two views of one image: each is a random box of it, scaled, flipped and turned.
 
 Style survives changes of geometry but not of colour, so the two views differ in geometry alone (CSD, arXiv 2404.01292,
-section 6); a share of the images can be shown without colour, in both views. The published code draws its angle once
-and gets 0: `quarter_turns=False` is its behaviour.
+section 6); a share of the images can be shown without colour, in both views. The published code draws the angle only
+once and gets 0, so `quarter_turns=False` reproduces it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from stylesim.core.images import MAX_PIXELS, Colour, decode_rgb, jpeg_size
 
 
 class View(NamedTuple):
-    """A box of an image in px, and what is done to it once scaled: flips, then quarter turns counter-clockwise."""
+    """A box of an image in px, and what follows its scaling: flips, then quarter turns counter-clockwise."""
 
     top: int
     left: int
@@ -63,9 +63,9 @@ class TwoViews:
         vertical_flip: Probability of a vertical flip.
         quarter_turns: Whether to turn by a random multiple of 90 degrees.
         interpolation: Interpolation for scaling a box.
-        greyscale: Share of the images, in [0, 1], of which both views lose their colour, so that a palette alone does
-            not identify a style.
-        colour: What becomes of embedded colour profiles: `srgb` converts them, `raw` ignores them.
+        greyscale: Share of the images, in [0, 1], whose two views are both made grey, so that a palette alone does not
+            identify a style.
+        colour: What to do with embedded colour profiles: `srgb` converts them, `raw` ignores them.
         accept_damaged: Train on what can be decoded of damaged JPEGs and PNGs, instead of skipping them.
         reduced: Decode large JPEGs at a smaller scale (see `draw_of_file`).
         on_device: Cut the views on the device that trains, from whole images; the workers only decode.
@@ -92,13 +92,13 @@ class TwoViews:
         """Decode an image and draw its views; `cut_both` cuts them.
 
         With `reduced`, a JPEG is decoded at 1/2, 1/4 or 1/8 of its size, as long as both boxes stay at least as large
-        as the views. The boxes are the same, to a pixel of the smaller image; the pixels are slightly softer or
+        as the views. The boxes are the same, up to one pixel of the smaller image; the pixels are slightly softer or
         sharper. With `on_device`, any image is reduced by a whole number in this way, so that batches of large images
         do not fill the memory.
 
         Args:
             data: An encoded image.
-            rng: Source of the draws.
+            rng: Random number generator.
             max_pixels: Largest number of pixels that is accepted.
 
         Raises:
@@ -131,7 +131,7 @@ class TwoViews:
     def _with_views(
         self, image: UInt8[np.ndarray, "h w 3"], views: tuple[View, View], rng: np.random.Generator
     ) -> DecodedImage:
-        # Nothing is drawn where it is not needed: otherwise every other view of a seed would change.
+        # A number is drawn only if it is needed; otherwise all later views of the seed would change.
         grey = bool(self.greyscale and rng.random() < self.greyscale)
         # The pixels of PIL are read-only, about which torch warns.
         return DecodedImage(torch.from_numpy(np.require(image, requirements=["C", "W"])), views, grey)

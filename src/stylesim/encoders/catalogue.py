@@ -23,10 +23,10 @@ class ModelInfo:
     Args:
         name: Name for `load_encoder(name)` and `model=name`.
         summary: What the encoder is, in one line.
-        parameters: Number of parameters in millions, if it is stated.
-        dim: Length of a descriptor, if it is stated.
+        parameters: Number of parameters in millions; None if conf/model does not state it.
+        dim: Length of a descriptor; None if conf/model does not state it.
         licence: Licence of the weights, or of those that training starts from; None without published weights.
-        trained_on: The images that the weights were trained on; None if there are none or that is not known.
+        trained_on: The images that the weights were trained on; None if there are none, or if they are not known.
         weights: "here", "not downloaded", "none needed" (the encoder has no published weights), or "to be trained" (no
             trained style head is published, so it needs a checkpoint).
         location: Path of the weights if they are here, their origin if they are not downloaded, else None.

@@ -57,7 +57,7 @@ class ColourHistogram(StyleEncoder):
 class InkBox(StyleEncoder):
     """Position and amount of ink, whatever it depicts; d = 9.
 
-    Ink is each pixel that differs from the top left pixel by more than 1/8 of the range in any channel. Features: the
+    A pixel is ink if it differs from the top left pixel by more than 1/8 of the range in any channel. Features: the
     four margins, width and height of the bounding box, its area, and the share of ink in the image and in the box, all
     in [0, 1]. One half is subtracted from each, because the cosine of vectors with only positive entries varies little.
     """
@@ -80,7 +80,7 @@ class InkBox(StyleEncoder):
 
 
 def _margins(occupied: Bool[Tensor, "b n"]) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
-    """Return the shares of the side before the first and after the last True; (1, 0) if there is none."""
+    """Return which shares of the n positions lie before the first and after the last True; (1, 0) if there is none."""
     length = occupied.shape[1]
     first = occupied.int().argmax(dim=1) / length
     last = occupied.flip(1).int().argmax(dim=1) / length
@@ -144,20 +144,20 @@ def random_vit(
 
 @rebuildable
 def color_histogram(*, bins: int = 8, image_size: int = 96) -> ColourHistogram:
-    """Build a joint RGB histogram, `bins`^3-d: the control that no frozen network beats on clean sets."""
+    """Build a joint RGB histogram, `bins`^3-d: the control that no frozen network beats on StyleCross."""
     return ColourHistogram(bins, image_size)
 
 
 @rebuildable
 def palette(*, levels: int = 64, image_size: int = 96) -> FrozenEncoder:
-    """Build histograms of the single channels, 3 x `levels`-d: finer than the joint histogram, above all for greys."""
+    """Build one histogram per colour channel, 3 x `levels`-d: finer than the joint histogram, above all for greys."""
     preprocessing = Preprocessing(image_size, interpolation="bicubic")
     return FrozenEncoder(Palette(levels, preprocessing), preprocessing, Provenance(f"palette 3 x {levels}", "none"))
 
 
 @rebuildable
 def ink_box(*, image_size: int = 96) -> InkBox:
-    """Build margins and amount of ink, 9-d: styles that it separates differ in layout alone."""
+    """Build the descriptor of margins and amount of ink, 9-d. Styles that it separates differ in layout."""
     return InkBox(image_size)
 
 

@@ -79,7 +79,7 @@ class CSDEncoder(StyleEncoder):
         return self
 
     def parameter_groups(self) -> dict[str, list[tuple[str, nn.Parameter]]]:
-        """Return the trainable parameters with their names as "backbone" and "head", which have different rates."""
+        """Return the named trainable parameters as "backbone" and "head", which have different learning rates."""
         groups: dict[str, list[tuple[str, nn.Parameter]]] = {"backbone": [], "head": []}
         for name, parameter in self.named_parameters():
             if parameter.requires_grad:
@@ -98,7 +98,7 @@ class CSDEncoder(StyleEncoder):
         backbone.set_grad_checkpointing(enable)
 
     def load_weight_file(self, file: WeightFile) -> None:
-        """Load backbone and heads from a file, strictly, and record in the provenance whether its head was trained.
+        """Load the backbone and the heads strictly from a file; the provenance records whether the head was trained.
 
         A content head in the file is ignored if the encoder has none. Position embeddings of CLIP are interpolated.
 

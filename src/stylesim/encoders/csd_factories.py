@@ -45,7 +45,8 @@ def csd_clip(
         image_size: Image size in pixels, a multiple of the patch size. Position embeddings are interpolated if needed.
         content_head: Whether to add the adversarial content head.
         activation: Activation of the transformer blocks: `quickgelu` (OpenAI's CLIP and the released CSD), `gelu` (most
-            weights of open_clip and LAION), or None for what the weights state. A warning says if they do not.
+            weights of open_clip and LAION), or None for the one that the weights state (`quickgelu`, with a warning, if
+            they state none).
         cache_dir: Folder of downloaded weights.
 
     Raises:
@@ -122,7 +123,7 @@ def csd_lite0(
         weights: `imagenet` (from an installed package), `random`, or a checkpoint of this encoder.
         stages: Stages to read. Stages 0 to 4 have strides 2, 4, 8, 16, 32 and 16, 24, 40, 112, 320 channels; each
             channel contributes its mean and its standard deviation.
-        palette: Number of levels per colour channel, whose pixel shares are added to the features; None for none.
+        palette: Levels per colour channel of a palette (see `Palette`) that is appended to the features; None for none.
         image_size: Image size in pixels.
         dim: Length of a descriptor.
         content_head: Whether to add the adversarial content head.

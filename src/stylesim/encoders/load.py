@@ -32,8 +32,8 @@ def load_encoder(
     """Load an encoder in evaluation mode.
 
     `load_encoder("csd_vitl")` is the released CSD model. Its README states that these weights do not reproduce the
-    numbers of table 1 of the paper. `csd_vitb` was never released and needs a checkpoint. All names:
-    `list_models()`.
+    numbers of Table 1 of the paper. `csd_vitb` was never released and needs a checkpoint. `list_models()` lists all
+    names.
 
     Args:
         name_or_path: Name of a configuration in conf/model, or a checkpoint: a .safetensors file of a training run.
@@ -41,12 +41,12 @@ def load_encoder(
             official weights.
         device: Device; "auto" is CUDA, MPS or CPU.
         dtype: Dtype of weights and arithmetic, such as "bfloat16". Descriptors are float32 in any case.
-        colour: What becomes of colour profiles that images contain: `srgb` converts them, `raw` ignores them. None
-            is as the encoder was trained, or is published.
+        colour: What to do with embedded colour profiles: `srgb` converts them, `raw` ignores them. None keeps the
+            encoder's own setting.
         **options: Further options of the configuration, such as `image_size=336` or `preset="reference"`.
 
     Raises:
-        ConfigError: If the name, an option or the dtype is unknown, or the device is not there.
+        ConfigError: If the name, an option or the dtype is unknown, or the device is not available.
         WeightsError: If the weights cannot be obtained or do not fit, or the style head has not been trained and
             `weights` is not given.
 

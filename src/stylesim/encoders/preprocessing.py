@@ -29,7 +29,7 @@ class Preprocessing:
         interpolation: PIL's resampling filter.
         mean: Mean of each RGB channel.
         std: Standard deviation of each RGB channel.
-        colour: How an image is opened before: `srgb` converts embedded colour profiles, `raw` ignores them.
+        colour: How an image is opened before the resize: `srgb` converts embedded colour profiles, `raw` ignores them.
 
     Raises:
         ConfigError: If the interpolation or `colour` is unknown, or the crop is larger than the resized short side.
@@ -93,7 +93,7 @@ class Preprocessing:
     def digest(self) -> str:
         """Return 16 hex digits of a SHA-256 over all fields, without `colour` if it is `srgb`.
 
-        Encoders of versions that had no such field keep their digests.
+        So encoders of earlier versions, which did not have this field, keep their digests.
         """
         fields = asdict(self)
         if self.colour == "srgb":

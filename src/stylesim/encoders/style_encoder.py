@@ -45,7 +45,7 @@ class Provenance:
     trained_on: str | None = None
 
     def require_trained_head(self) -> None:
-        """Raise a WeightsError if the style head has its initial values, because its descriptors mean nothing."""
+        """Raise a WeightsError if the style head still has its initial values, because its descriptors mean nothing."""
         if not self.trained_head:
             raise WeightsError(
                 f"The style head of {self.name} has not been trained, so its descriptors mean nothing. Pass a trained"
@@ -93,7 +93,7 @@ class StyleEncoder(nn.Module):
         return self.get_buffer("_place").dtype
 
     def use_colour(self, colour: Colour | None) -> None:
-        """Choose what becomes of embedded colour profiles (see `Preprocessing`); None changes nothing."""
+        """Choose what to do with embedded colour profiles (see `Preprocessing`); None changes nothing."""
         if colour is not None:
             self.preprocessing = replace(self.preprocessing, colour=colour)
 
@@ -112,7 +112,7 @@ class StyleEncoder(nn.Module):
     ) -> Float[Tensor, "n d"]:
         """Embed raw images of any size and mode.
 
-        The encoder is in evaluation mode meanwhile; afterwards each module is back in the mode it was in.
+        The encoder runs in evaluation mode; afterwards each module returns to its previous mode.
 
         Args:
             images: A folder, whose images (subfolders included) are taken in the order of their paths; or an iterable

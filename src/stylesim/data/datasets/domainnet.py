@@ -39,14 +39,14 @@ class DomainNet:
 
     Args:
         root: The folder with `<domain>/<class>/<image>`.
-        spec: Makes a `RetrievalSpec` of `query`, `gallery` and `relevant`.
+        spec: Function that makes a `RetrievalSpec` from `query`, `gallery` and `relevant`.
         query_classes: A file with one class of the queries in each line.
         vectors: A text file of word vectors (of word2vec or GloVe, `.gz` or plain), used without `query_classes`.
-        n_queries: Largest number of queries, the first by a hash of `seed` and id; None takes all.
+        n_queries: Largest number of queries, which are chosen by a hash of `seed` and id; None takes all.
         seed: See `n_queries`.
         relevant: The retrieval sets by name, each a glob over tags.
         tables: The folder that gets `domainnet-query.parquet` and `domainnet-database.parquet`, which list what was
-            evaluated; None takes a temporary one.
+            evaluated; None means a temporary folder.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class DomainNet:
         self.tables = tables
 
     def retrieval_sets(self) -> dict[str, Any]:
-        """Return a `RetrievalSpec` for each of `relevant`; logs what was found and how the classes were split.
+        """Return a `RetrievalSpec` for each of `relevant`, and log what was found and how the classes were split.
 
         Raises:
             ConfigError: If the split is not given.
@@ -115,8 +115,8 @@ class DomainNet:
 def split_classes(classes: Sequence[str], vectors: Path) -> tuple[set[str], list[str]]:
     """Divide classes into two clusters by the word vectors of their names.
 
-    The result depends on the names and the vectors alone. Of two clusters of one size, the one without the first class
-    counts as the smaller.
+    The result depends on the names and the vectors alone. Of two clusters of equal size, the one without the first
+    class counts as the smaller.
 
     Args:
         classes: Names of the classes.

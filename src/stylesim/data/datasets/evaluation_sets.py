@@ -61,7 +61,8 @@ def summary(
 ) -> str:
     """Describe what was found: images, queries and gallery; for each retrieval set its labels and the chance level.
 
-    Leave out the chance level where images may have several tags, or some are not searched: counts cannot tell it.
+    `show_chance=False` leaves out the chance level, which counts do not give if images may have several tags or some
+    images are not searched.
     """
     if gallery is None:
         lines = [f"{title}: {queries.images:,} images, each a query to all the others"]
@@ -81,10 +82,10 @@ class TaggedSets:
 
     Args:
         root: The queries, one location or several.
-        spec: Makes a `RetrievalSpec` of `query`, `gallery` and `relevant`.
+        spec: Function that makes a `RetrievalSpec` from `query`, `gallery` and `relevant`.
         gallery: The gallery, one location or several; None searches the queries themselves.
         relevant: The retrieval sets by name, each a glob over the tags of which a relevant image shares one. Sets by
-            group (`{artist: "artist:*", movement: "movement:*"}`) evaluate each group by itself.
+            group (`{artist: "artist:*", movement: "movement:*"}`) evaluate each group separately.
     """
 
     def __init__(
@@ -100,7 +101,7 @@ class TaggedSets:
         self.spec, self.relevant = spec, dict(relevant or {"all": "*"})
 
     def retrieval_sets(self) -> dict[str, Any]:
-        """Return a `RetrievalSpec` for each of `relevant`; logs what was found.
+        """Return a `RetrievalSpec` for each of `relevant`, and log what was found.
 
         Raises:
             DataError: If a location is missing or empty.
@@ -115,7 +116,7 @@ class TaggedSets:
 
 
 def _census(locations: Sequence[str]) -> Census:
-    """Count the images of some locations; of shards, what their indices say is taken, and no image is read."""
+    """Count the images of some locations; for shards, the counts of their indices are used, and no image is read."""
     images, tags = 0, Counter[str]()
     for part in open_samples(name_roots(locations)).parts:
         images += len(part)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 EXAMPLES = 20
-"""Rows without a file that are named; of others only the number is given."""
+"""Number of rows without a file that are listed; the others are only counted."""
 
 logger = logging.getLogger(__name__)
 
@@ -33,17 +33,17 @@ class WikiArt:
     """Database and queries of WikiArt (CSD, section 5.1): 64,090 and 16,006 images of 1,119 artists.
 
     Images are tagged `artist:x` and `genre:y`, the genre being their folder. Some names of the table differ from those
-    of the public archive in "-" and "_": such a row gets the one file that is left for it, and none if there are
+    of the public archive in "-" and "_": such a row is matched to the only remaining candidate, or to none if there are
     several. Queries of artists that the database lacks are left out, as in the published code.
 
     Args:
         root: The folder with `<genre>/<artist>_<title>.jpg`.
-        spec: Makes a `RetrievalSpec` of `query`, `gallery` and `relevant`.
+        spec: Function that makes a `RetrievalSpec` from `query`, `gallery` and `relevant`.
         table: The table with the columns `split` ("database" or "query"), `artist`, and `path` or `name`; by default
             `wikiart.csv` in `root`. Of a path, only the genre and the file name are used.
         relevant: The retrieval sets by name, each a glob over tags.
         tables: The folder that gets `wikiart-query.parquet` and `wikiart-database.parquet`, which list what was
-            evaluated; None takes a temporary one.
+            evaluated; None means a temporary folder.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class WikiArt:
         self.tables = tables
 
     def retrieval_sets(self) -> dict[str, Any]:
-        """Return a `RetrievalSpec` for each of `relevant`; logs what was found and what was left out.
+        """Return a `RetrievalSpec` for each of `relevant`, and log what was found and what was left out.
 
         Raises:
             ConfigError: If the folder or the table does not exist.
@@ -102,8 +102,8 @@ class WikiArt:
             raise ConfigError(f"data.root must be the folder of WikiArt's genres, but there is no folder {self.root}.")
         if not self.table.is_file():
             raise ConfigError(
-                f"There is no table {self.table}: put the one there that the CSD repository publishes for WikiArt, or"
-                " name it with data.table=PATH."
+                f"There is no table {self.table}: put the table there that the CSD repository publishes for WikiArt,"
+                " or name another one with data.table=PATH."
             )
         frame = read_image_table(self.table)
         if missing := [column for column in ("artist", "split") if column not in frame]:
@@ -126,8 +126,8 @@ class WikiArt:
 def match(wanted: Sequence[str], files: Sequence[str]) -> dict[int, str]:
     """Find the file that each wanted name means.
 
-    Names are compared by folder and name, then by name alone, then in both ways with "-" for every "_". Where several
-    names or several files come into question, none is taken; a file that one name has got is not given to another.
+    Names are compared by folder and name, then by name alone, then in both ways with "-" for every "_". If several
+    names or several files are candidates, none is taken; each file is given to one name only.
 
     Args:
         wanted: `<folder>/<name>`, or a name alone.

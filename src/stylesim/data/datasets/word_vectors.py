@@ -20,14 +20,14 @@ def mean_vectors(file: Path, spellings: Mapping[str, Sequence[Sequence[str]]]) -
     Args:
         file: A text file, `.gz` or plain, with a word and its numbers, separated by spaces, in each line (GloVe), and
             possibly a first line of two numbers (word2vec's text format). It is read once, line by line.
-        spellings: For each name, lists of words; the first list with a word that the file knows is used, by the words
-            that are known.
+        spellings: For each name, lists of words; the first list that has a word in the file is used, with those of its
+            words that are in the file.
 
     Returns:
         The vectors by name, without the names of which no word is known.
 
     Raises:
-        DataError: If the file is missing, binary or broken, or knows none of the words.
+        DataError: If the file is missing, binary or broken, or contains none of the words.
     """
     wanted = {word.encode() for lists in spellings.values() for words in lists for word in words}
     found: dict[str, np.ndarray] = {}

@@ -27,7 +27,7 @@ def choose_by_inverse_frequency(
         tags: Columns of the tags of each image of the window. An image without a tag counts as one with the most
             frequent tag.
         wanted: Number of images to choose.
-        rng: Source of the draws.
+        rng: Random number generator.
         counts: Number of images with each tag in the whole data set.
 
     Returns:
@@ -42,14 +42,14 @@ def choose_by_inverse_frequency(
 def choose_by_tag(tags: Sequence[Sequence[int]], wanted: int, rng: np.random.Generator, *, per_tag: int) -> list[int]:
     """Choose `per_tag` images of each of as many tags as are needed.
 
-    Tags are drawn among those of at least two images of the window. An image chosen for another tag counts. A tag with
-    fewer images than `per_tag` gives all of them, and one more tag is drawn; when no tag is left, the rest is drawn
-    from the other images.
+    Tags are drawn among those of at least two images of the window. An image that was chosen for another tag counts
+    too. A tag with fewer images than `per_tag` gives all of them, and one more tag is drawn; when no tag is left, the
+    rest is drawn from the other images.
 
     Args:
         tags: Columns of the tags of each image of the window.
         wanted: Number of images to choose.
-        rng: Source of the draws.
+        rng: Random number generator.
         per_tag: Number of images of one tag.
 
     Returns:
@@ -71,11 +71,11 @@ def choose_by_tag(tags: Sequence[Sequence[int]], wanted: int, rng: np.random.Gen
 
 
 def parse_balance(setting: str, batch_size: int) -> Callable[[Sequence[int]], Strategy]:
-    """Return what makes the strategy that `data.balance` names, from the number of images with each tag.
+    """Return a function that makes the strategy of `data.balance` from the number of images with each tag.
 
     Args:
         setting: `inverse_frequency`, or `PxK` for K images of each of P tags.
-        batch_size: Images of a micro-batch on one rank.
+        batch_size: Number of images in a micro-batch on one rank.
 
     Raises:
         ConfigError: For any other setting, and if P x K is not `batch_size`.

@@ -1,9 +1,9 @@
 """The order of a stream of samples, a pure function that reads no data.
 
-The shards of an epoch are permuted and laid end to end. This sequence of samples is divided into one part per reader (a
-worker of a rank), as long as the micro-batches which that reader serves; so any number of shards serves any number of
-readers, and all ranks get the same number of batches. A reader shuffles its part through a buffer. The draws of the
-buffer are made here, on numbers, so that a stream can be entered anywhere.
+The shards of an epoch are permuted and joined into one sequence of samples. The sequence is divided into one part per
+reader (a worker of a rank), which has as many samples as the micro-batches that the reader serves. So any number of
+shards suits any number of readers, and all ranks get the same number of batches. A reader shuffles its part through a
+buffer. The random draws of the buffer are made here, on indices instead of samples, so a stream can start anywhere.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Plan:
         ]
 
     def order(self, epoch: int, rank: int, worker: int, skip: int = 0) -> tuple[Int[np.ndarray, " b"], Iterator[int]]:
-        """Return the order in which a reader serves what it reads, as positions in its joined segments.
+        """Return the order in which a reader serves its samples, as positions in its joined segments.
 
         Args:
             epoch: Number of the epoch.
@@ -125,13 +125,13 @@ def shuffle(
     """Return the order in which samples leave a shuffle buffer.
 
     The buffer is filled with the first samples; then a random one leaves and the next one takes its place; at the end
-    the rest leaves in random order. So the k-th to leave is among the first `k + buffer`. Nothing here is as long as
-    `n`, so the memory of a worker does not grow with its data.
+    the rest leaves in random order. So the k-th to leave is among the first `k + buffer`. No array here has length `n`,
+    so the memory of a worker does not grow with its data.
 
     Args:
         n: Number of samples that pass through the buffer.
         buffer: Number of samples that it holds.
-        rng: Source of the draws.
+        rng: Random number generator.
         skip: Number of samples that have left already.
 
     Returns:
@@ -141,9 +141,9 @@ def shuffle(
     replaced = min(skip, n - len(held))
     for first in range(0, replaced, _CHUNK):
         entering = np.arange(first, min(first + _CHUNK, replaced)) + len(held)
-        # Of several samples that have entered at one index, the last is there.
+        # Of several samples that entered at the same index, the last one remains.
         np.maximum.at(held, rng.integers(0, len(held), len(entering)), entering)
-    if skip > replaced:  # no more sample enters
+    if skip > replaced:  # no further sample enters
         held = rng.permutation(held)[skip - replaced :]
         return held, iter(held.tolist())
     return held, _leaving(held.tolist(), range(replaced + len(held), n), rng)

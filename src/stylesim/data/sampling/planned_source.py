@@ -47,7 +47,7 @@ class PlannedSource(NamedTuple):
     source: Source
     plan: Plan
     strategy: Strategy | None = None
-    """Chooses the samples of a micro-batch by their tags, from those that the reader holds; None takes the order."""
+    """Chooses the samples of a micro-batch by their tags, from those that the reader holds; None keeps the order."""
 
 
 def read_in_order(planned: PlannedSource, epoch: int, rank: int, worker: int, skip: int = 0) -> Iterator[Sample]:
@@ -107,10 +107,10 @@ def read_balanced(
 def _read_segments(
     source: Source, segments: Sequence[Segment], buffered: Int[np.ndarray, " b"], skip: int
 ) -> Iterator[tuple[int, Sample]]:
-    """Yield (position, sample) of segments laid end to end.
+    """Yield (position, sample) of joined segments.
 
-    Only the positions are read that are in the buffer once `skip` samples have left it (`buffered`, sorted), and all
-    behind them.
+    Reads only the positions that are in the buffer once `skip` samples have left it (`buffered`, sorted), and all
+    positions after them.
     """
     begin, behind = 0, skip + len(buffered)
     for shard, start, stop in segments:

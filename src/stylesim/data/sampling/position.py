@@ -1,4 +1,4 @@
-"""Where a resumed run continues in its stream, even if the order of the stream has changed."""
+"""Find where a resumed run continues in its stream, even if the order of the stream has changed."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def resume_position(
             `accumulation` of micro-batches in a step, and the `offset` between the micro-batches of the stream and
             those of the run.
         order: The order of the stream now.
-        steps: Micro-batches of an epoch now.
-        step: Optimiser steps that the run has done.
+        steps: Number of micro-batches of an epoch now.
+        step: Number of optimiser steps that the run has done.
 
     Returns:
         The micro-batch, and a sentence for the user if the order has changed.

@@ -20,16 +20,16 @@ from stylesim.data.sampling.planned_source import PlannedSource, read_balanced, 
 from stylesim.data.views import DecodedImage, TwoViews
 
 MAX_PIXELS = 1 << 26
-"""8192 x 8192: a larger training image is skipped, since it takes 200 MB once decoded, in each worker."""
+"""8192 x 8192. A larger training image is skipped, because it takes 200 MB once decoded, in each worker."""
 
 
 @dataclass(eq=False)
 class Stream(IterableDataset):
     """Micro-batches `start` (included) to `stop` (excluded) of one rank, counted from the start of the run.
 
-    Every source gives its share of each micro-batch. Rank and world size are given here and in the plans, never taken
-    from the environment; the worker is the one that `DataLoader` makes it. An error that ends the stream is yielded,
-    since a `DataLoader` would put the traceback of its worker into the message: `StreamLoader` raises it.
+    Every source contributes its share of each micro-batch. Rank and world size are passed in, here and in the plans,
+    and never read from the environment; the number of the worker comes from `DataLoader`. An error that ends the stream
+    is yielded, and `StreamLoader` raises it: `DataLoader` would put the traceback of its worker into the message.
     """
 
     sources: tuple[PlannedSource, ...]
@@ -75,7 +75,7 @@ class Stream(IterableDataset):
             epoch += 1
 
     def _batch(self, samples: Sequence[tuple[int, Sample]]) -> Batch | UncutBatch:
-        images: list[Any] = []  # their views, or what these will be cut from
+        images: list[Any] = []  # their views, or the images that these are cut from later
         rows, keys, damaged = [], [], []
         for draw, sample in samples:
             try:

@@ -24,17 +24,17 @@ PR_SET_PDEATHSIG = 1
 class StreamLoader:
     """Iterate a stream: yields `Batch`, or `UncutBatch` if `views.on_device`.
 
-    `len` counts from the start of the run, whatever the stream starts at, because Lightning counts the batches done
-    before a resume as fetched.
+    `len` counts from the start of the run, wherever the stream starts, because Lightning counts the batches done before
+    a resume as fetched.
     """
 
     stream: Stream
     workers: int
-    """Worker processes; 0 reads in this process, as one worker would."""
+    """Number of worker processes; 0 reads in this process, as one worker would."""
     repeat: int = 0
-    """Repeat this many first micro-batches; 0 reads the whole stream."""
+    """Repeat the first micro-batches, this many; 0 reads the whole stream."""
     done: int | None = None
-    """Micro-batches that the trainer has counted so far; None: as many as the stream has before its start."""
+    """Number of micro-batches that the trainer has counted so far; None means all before the start of the stream."""
     seconds_waited: float = 0.0
     """How long the consumer has waited for batches so far."""
 

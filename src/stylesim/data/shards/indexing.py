@@ -21,13 +21,13 @@ from stylesim.data.shards.shard_index import BLOCK, INDEX, Shard, describe_misna
 from stylesim.data.shards.tar_reader import as_sample, group_members
 
 EXAMPLES = 20
-"""Problems that the index holds; all are returned."""
+"""Number of problems that the index stores; the call returns all of them."""
 
 
 def index_shards(folder: str | Path, *, processes: int | None = None, show: bool = True) -> list[str]:
     """Write `index.json` for the shards of a folder: names, sizes, SHA-256, counts, tags, where samples begin.
 
-    Of a truncated shard, what can be read of it is counted. A call that was interrupted is continued by the next one.
+    Of a truncated shard, only the samples that can be read count. The next call continues an interrupted one.
 
     Args:
         folder: The folder that holds the shards.

@@ -31,7 +31,7 @@ from stylesim.data.shards.shard_writer import ShardWriter
 PLAN = "pack.json"
 """The plan of an unfinished folder; removed when all is packed."""
 _SIGNATURES = {"jpg": rb"\xff\xd8", "png": rb"\x89PNG\r\n\x1a\n", "webp": rb"RIFF....WEBP"}
-"""Extension -> how a file begins that shards hold as it is."""
+"""How the files begin that are packed unchanged, by extension."""
 DAMAGED = "damaged-"
 """Prefix of the files that list the images each shard had to leave out; removed when all is packed."""
 
@@ -71,19 +71,20 @@ def pack_samples(
 ) -> list[tuple[str, str]]:
     """Pack images into indexed shards, in an order that is shuffled by their ids.
 
-    A file is packed as it is, unless its short side exceeds `max_size` (then it is scaled down, as JPEG of quality 95),
-    or shards hold no images of its format (then it becomes PNG, upright and on white). The content tells the format,
-    not the suffix. A call that was interrupted is continued by the next one with the same arguments.
+    A file is packed unchanged, with two exceptions: an image whose short side exceeds `max_size` is scaled down and
+    becomes a JPEG of quality 95, and an image of a format that shards do not hold becomes a PNG, upright and on white.
+    The format is detected from the content, not from the suffix. The next call with the same arguments continues an
+    interrupted one.
 
     Args:
         samples: Images to pack.
         out: A new or empty folder, or the unfinished folder of an interrupted call.
-        shard_size: Images of a shard.
+        shard_size: Number of images per shard.
         max_size: Largest short side in px.
         tags: Globs; tags that match none of them are left out.
         suffix: `.tar` or `.tar.gz`.
-        colour: What becomes of the colour profile of an image that is not packed as it is: `srgb` converts it, `raw`
-            drops it. A file that is packed as it is keeps its profile, for its readers to decide.
+        colour: What to do with the colour profile of an image that is not packed unchanged: `srgb` converts it, `raw`
+            drops it. A file that is packed unchanged keeps its profile.
         accept_damaged: Pack what can be decoded of damaged JPEGs and PNGs, as PNG.
         processes: Number of processes; by default one for each core.
         show: Whether to show progress.
@@ -140,7 +141,7 @@ def _digest(samples: Sequence[Sample]) -> str:
 
 
 def _begin_or_continue(out: Path, plan: dict) -> None:
-    """Note the plan in an empty folder, or check that the folder was begun with this very plan."""
+    """Write the plan into an empty folder, or check that the folder was begun with the same plan."""
     out.mkdir(parents=True, exist_ok=True)
     if not any(out.iterdir()):
         (out / PLAN).write_text(json.dumps(plan))
@@ -149,7 +150,7 @@ def _begin_or_continue(out: Path, plan: dict) -> None:
     except (OSError, ValueError):
         begun = {}
     if begun != plan:
-        raise DataError(f"{out} holds something else already: give an empty folder, or a new one.")
+        raise DataError(f"{out} already holds something else: give an empty or a new folder.")
     for leftover in out.glob(".*.partial"):  # of a process that was killed
         leftover.unlink()
 
@@ -183,7 +184,7 @@ def _pack_shard(
     suffix: str,
     read: Callable[[str], bytes],
 ) -> None:
-    """Write one shard, and before it gets its name a list of the images that it leaves out: (id, reason)."""
+    """Write one shard and, before it gets its name, the list of images that it leaves out: (id, reason)."""
     damaged = []
     with ShardWriter(out, size=size, suffix=suffix, first=number) as writer:
         for position, sample in enumerate(samples, number * size):

@@ -41,13 +41,13 @@ class Shard:
     bytes: int
     sha256: str
     starts: str = ""
-    """Where its samples begin, in blocks of 512 bytes, each number counted from the one before, separated by blanks.
+    """Where its samples begin, in blocks of 512 bytes: the difference from the previous one, separated by blanks.
 
     Empty for a compressed shard, and in an index that an earlier version wrote: such a shard is read from its start.
     """
 
     def offsets(self) -> Int[np.ndarray, " n"]:
-        """Return the byte offsets at which samples begin, those of the first n samples of the shard.
+        """Return the byte offsets at which the first n samples of the shard begin.
 
         Raises:
             DataError: If `starts` holds anything but numbers.
@@ -168,14 +168,15 @@ def _compare(index: Index, folder: Path) -> None:
 
 
 def shard_files(folder: Path) -> list[Path]:
-    """List the shards of a folder, ordered by name. Files that look like shards under another name are warned of."""
+    """List the shards of a folder, ordered by name. A warning names files that look like shards but have other
+    names."""
     if message := describe_misnamed(folder):
         log_once(logging.WARNING, f"{printable(folder)}:{message}")
     return sorted(path for path in folder.iterdir() if SHARD.fullmatch(path.name) and path.is_file())
 
 
 def describe_misnamed(folder: Path) -> str:
-    """Return a sentence on the tars that their names keep from being read (`00001 (1).tar`); "" without any."""
+    """Return a sentence about tars that are not read because of their names (`00001 (1).tar`); "" if there are none."""
     names = sorted(
         printable(file.name)
         for file in (folder.iterdir() if folder.is_dir() else ())
@@ -192,7 +193,7 @@ def describe_misnamed(folder: Path) -> str:
 
 
 def verify_digests(index: Index, *, show: bool = True) -> None:
-    """Read the shards of a local root to their end and compare their SHA-256 with the index.
+    """Read the shards of a local root completely and compare their SHA-256 with the index.
 
     Raises:
         DataError: For the first shard that differs.

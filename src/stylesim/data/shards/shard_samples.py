@@ -19,9 +19,9 @@ def read_shards(
 
     Args:
         roots: Folders, http(s) prefixes or `pipe:` commands.
-        rank: Only the samples number `rank`, `rank + world`, ... are read.
+        rank: Only the samples `rank`, `rank + world`, ... are read.
         world: See `rank`.
-        images: Whether to hand over the images; without them only the labels are.
+        images: Whether to return the images; otherwise only the labels are read.
 
     Raises:
         DataError: As `load_index` does.
@@ -32,7 +32,7 @@ def read_shards(
 
 @dataclass(frozen=True)
 class ShardSamples:
-    """The samples of shards, in order, read again by each iteration; those that cannot be read say so."""
+    """The samples of shards, in order; each iteration reads them again. Unreadable ones have a `problem`."""
 
     indices: tuple[Index, ...]
     rank: int = 0

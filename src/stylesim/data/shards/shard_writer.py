@@ -22,7 +22,7 @@ class ShardWriter:
 
     Args:
         folder: The folder for the shards, which is created if necessary.
-        size: Samples of a shard.
+        size: Number of samples per shard.
         prefix: Prefix of the file names.
         suffix: `.tar` or `.tar.gz`.
         first: Number of the first shard.
@@ -54,7 +54,7 @@ class ShardWriter:
         Args:
             key: Names the members of the sample; WebDataset takes what follows a dot in it for an extension.
             image: The bytes of an image file.
-            labels: What becomes the `.json` of the sample: `tags`, a list of strings, `content`, and anything else.
+            labels: Content of the `.json` of the sample: `tags`, a list of strings, `content`, and anything else.
             extension: Extension of the image file, without a dot.
 
         Raises:

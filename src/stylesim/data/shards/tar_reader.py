@@ -23,14 +23,14 @@ MAX_MEMBER = 1 << 28
 MAX_HEADER = 1 << 20
 """Largest extended header in bytes; it holds names and times, and is read at once."""
 MIN_GAP = 8
-"""Unwanted samples between two wanted ones above which seeking is used; fewer are read through."""
+"""If more unwanted samples than this lie between two wanted ones, the reader seeks; fewer are read and dropped."""
 
 
 def read_positions(url: str, name: str, positions: Sequence[int], offsets: Sequence[int] = ()) -> Iterator[Sample]:
     """Yield the samples at some positions of a shard: exactly one for each position.
 
     A sample that cannot be read has a `problem`. Where offsets are known, only the damaged samples are lost, and those
-    between the wanted ones are not even read; elsewhere everything behind the first damaged place is lost.
+    between the wanted ones are not even read; otherwise everything after the first damage is lost.
 
     Args:
         url: What `open_url` opens.
@@ -57,7 +57,7 @@ def read_positions(url: str, name: str, positions: Sequence[int], offsets: Seque
                     problem = f"the shard ends before sample {reached}: it is not the one that was indexed"
                 except Exception as error:  # tarfile, zlib and pipes raise errors of many kinds for a damaged shard
                     problem = f"the shard cannot be read at sample {reached} ({_first_line(error)})"
-                if done == start:  # not even the sample that was sought
+                if done == start:  # not even the first sample of the run
                     done += 1
                     yield Sample(name, None, source=name, problem=problem)
                 if done < end and positions[done] >= len(offsets):
@@ -69,9 +69,9 @@ def read_positions(url: str, name: str, positions: Sequence[int], offsets: Seque
 
 
 def _end_of_run(positions: Sequence[int], start: int, known: int) -> int:
-    """Return where the positions end that are read from `positions[start]` on without seeking.
+    """Return the end of the run that begins at `positions[start]` and is read without seeking.
 
-    Another run begins at a position among the first `known`, behind a gap.
+    Another run begins after a gap, if its first position is among the first `known` of the shard.
     """
     for i in range(start + 1, len(positions)):
         if positions[i] < known and positions[i] - positions[i - 1] > MIN_GAP:
@@ -112,7 +112,7 @@ class Members:
     unread: dict[str, str]
     """Suffixes of members without a content, and why they have none."""
     repeated: list[str]
-    """Suffixes that came again with another content."""
+    """Suffixes that occur again with different content."""
 
     def add(self, suffix: str, content: bytes | str) -> None:
         """Add one member: its content, or as text the reason why it has none."""
@@ -123,10 +123,10 @@ class Members:
 
 
 class SafeHeader(tarfile.TarInfo):
-    """A header that is refused where tarfile would end silently, loop for ever or fill the memory.
+    """A header that raises an error where tarfile would stop silently, loop for ever or fill the memory.
 
-    It must be followed by another one or by the end mark: tarfile itself takes anything else behind the first member,
-    also nothing, for the end.
+    After the first member, tarfile takes anything that is not a header, even nothing, for the end of the archive. Here
+    a header must be followed by another header or by the end mark.
     """
 
     @classmethod
@@ -157,15 +157,15 @@ class _Member(NamedTuple):
 
 
 def _members(stream: BinaryIO) -> Iterator[tuple[_Member, bytes | str]]:
-    """Yield the files and links of a tar with their content, or as text the reason why it cannot be had."""
+    """Yield the files and links of a tar, each with its content, or with the reason, as text, why it has none."""
     with tarfile.open(fileobj=stream, mode="r|*", bufsize=1 << 16, tarinfo=SafeHeader) as archive:
         for member in archive:
-            if member.size < 0:  # said by an extended header
+            if member.size < 0:  # stated by an extended header
                 raise tarfile.ReadError(f"a header claims {member.size:,} bytes")
             if member.isreg() or member.islnk() or member.issym():
                 offset = None if archive.pax_headers else member.offset
                 yield _Member(printable(member.name), offset), _read(archive, member)
-            archive.members = []  # pyright: ignore[reportAttributeAccessIssue]  # or the list grows with the shard
+            archive.members = []  # pyright: ignore[reportAttributeAccessIssue]  # otherwise the list grows with the shard
             _skip_to(archive.offset, archive.fileobj)  # pyright: ignore[reportAttributeAccessIssue]
 
 
@@ -185,7 +185,7 @@ def _read(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes | str:
 
 
 def _skip_to(offset: int, stream: Any) -> None:
-    """Read on to an offset. tarfile does not notice that a stream has ended, however much of it a header claims."""
+    """Read up to an offset. tarfile does not notice a stream that ends before the size that a header states."""
     while (gap := offset - stream.tell()) > 0:
         if not stream.read(min(gap, 1 << 20)):
             raise tarfile.ReadError("unexpected end of data")

@@ -18,7 +18,7 @@ class Palette(nn.Module):
 
     Args:
         levels: Number of levels per channel, at least 2.
-        preprocessing: The one that the images were normalised with.
+        preprocessing: The preprocessing that the images were normalised with.
     """
 
     def __init__(self, levels: int, preprocessing: Preprocessing) -> None:

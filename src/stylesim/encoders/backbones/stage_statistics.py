@@ -20,7 +20,7 @@ from stylesim.encoders.preprocessing import Preprocessing
 
 
 class Stages(nn.Module):
-    """Return the feature maps of a timm network at some stages; the layers behind the last of them are removed.
+    """Return the feature maps of a timm network at some stages; the layers after the last of them are removed.
 
     Args:
         network: A timm network.
@@ -63,7 +63,7 @@ class StageStatistics(Stages):
     Args:
         network: A timm network.
         stages: Indices of the stages, from 0.
-        preprocessing: The one that the images are normalised with.
+        preprocessing: The preprocessing that the images are normalised with.
         palette: Number of levels per channel of the palette; None for no palette.
     """
 
@@ -80,7 +80,7 @@ class StageStatistics(Stages):
         self.register_buffer("scale", deviation.clamp_min(1e-3))
 
     def raw(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b f"]:
-        """Return the statistics before standardisation: per stage means, then deviations; the palette last."""
+        """Return the statistics before standardisation: means, then deviations, of each stage; the palette last."""
         blocks = [block for feature_map in super().forward(images) for block in statistics(feature_map)]
         return torch.cat(blocks if self.palette is None else [*blocks, self.palette(images)], dim=1)
 

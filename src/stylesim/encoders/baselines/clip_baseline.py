@@ -41,7 +41,8 @@ def clip_vit(
             code calls CLIP.
         image_size: Image size in pixels; None means the native size. Position embeddings are interpolated if needed.
         activation: Activation of the transformer blocks: `quickgelu` (OpenAI's CLIP and the released CSD), `gelu` (most
-            weights of open_clip and LAION), or None for what the weights state. A warning says if they do not.
+            weights of open_clip and LAION), or None for the one that the weights state (`quickgelu`, with a warning, if
+            they state none).
         cache_dir: Folder of downloaded weights.
 
     Raises:

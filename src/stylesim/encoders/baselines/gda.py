@@ -116,6 +116,10 @@ def mapped(
         mapper: `real` or `synth`.
         backbone: `weights` of the backbone; ignored with random mappers.
         cache_dir: Folder of downloaded weights.
+
+    Raises:
+        ConfigError: If the mapper is unknown.
+        WeightsError: If the weights cannot be obtained or do not fit.
     """
     if mapper not in ("real", "synth"):
         raise ConfigError(f"mapper must be real or synth, got {mapper!r}.")
@@ -131,7 +135,7 @@ def mapped(
 
 
 def _require_backbone(factory: str, weights: str, backbone: str, cache_dir: str | None) -> None:
-    """Make sure of the published backbone; the backbone's own factory would not know that its key is `backbone`."""
+    """Locate the published backbone first: its own factory would name the wrong key in an error message."""
     if weights != "random" and backbone == "official":
         locate(GDA_BACKBONES[factory], cache_dir, "model.backbone (in Python, backbone)")
 

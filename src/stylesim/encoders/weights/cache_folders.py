@@ -1,4 +1,4 @@
-"""Tell a cache that cannot be written from a network that cannot be reached, and say how to move it."""
+"""Distinguish a cache that cannot be written from a server that cannot be reached, and say how to move the cache."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 def disk_problem(error: BaseException | None) -> str | None:
-    """Return the reason if an error, or one that it was raised from, is about files; None if it is about the network.
+    """Return the reason if an error, or an error that caused it, is about files; None if it is about the network.
 
-    A socket raises the same class, but knows no file name, unless the disk is full.
+    Errors of sockets have the same class, but no file name. Errors of a full disk need not have one.
     """
     while error is not None:
         if isinstance(error, OSError) and (error.errno in _FULL or (error.errno in _DISK and error.filename)):
@@ -38,7 +38,7 @@ def require_writable(folder: Path, title: str, setting: str, size: int | None = 
         size: Number of bytes that must be free, if it is known.
 
     Raises:
-        WeightsError: If it cannot be written, or is too full.
+        WeightsError: If the folder cannot be written, or has too little free space.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

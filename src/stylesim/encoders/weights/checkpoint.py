@@ -81,7 +81,7 @@ def load_checkpoint(path: str | Path) -> StyleEncoder:
 
     Raises:
         WeightsError: If the file is not such a checkpoint, names a model outside `stylesim.encoders`, or was written
-            with a different preprocessing.
+            with different preprocessing.
     """
     file = read_weights(path)
     if "model" not in file.metadata:

@@ -1,7 +1,7 @@
-"""Find out which activation a CLIP file was trained with, because the tensors of both kinds have the same shapes.
+"""Find out which activation a CLIP file was trained with; the shapes of its tensors do not tell.
 
-OpenAI trained with QuickGELU, `x * sigmoid(1.702 x)`; most models of open_clip (LAION, DataComp) with GELU. With the
-wrong one, the descriptors are those of a slightly different network, and nothing fails.
+OpenAI trained with QuickGELU, `x * sigmoid(1.702 x)`; most models of open_clip (LAION, DataComp) with GELU. The wrong
+one raises no error, but gives the descriptors of a slightly different network.
 """
 
 from __future__ import annotations
@@ -82,7 +82,8 @@ def _json(path: Path) -> dict:
 
 
 def _listed_by_open_clip(path: Path, digest: str | None, architecture: str) -> Activation | None:
-    """Return the activation of a file that open_clip lists, told by its SHA-256 or its folder in the hub's cache."""
+    """Return the activation of a file that open_clip lists, recognised by its SHA-256 or its folder in the hub's
+    cache."""
     for published in _published(architecture):
         known_digests = re.findall(r"[0-9a-f]{64}|(?<=-)[0-9a-f]{8}(?=\.pth?$)", published.get("url") or "")
         folder = "models--" + (published.get("hf_hub") or "").strip("/").replace("/", "--")

@@ -19,7 +19,7 @@ from stylesim.encoders.weights.cache_folders import disk_problem
 
 CHUNK = 2**20
 ATTEMPTS = 5
-"""Number of consecutive connections that may break without a single new byte before that is an error."""
+"""Number of consecutive connections without a single new byte after which a download fails."""
 TIMEOUT_S = 30
 
 

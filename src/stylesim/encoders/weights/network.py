@@ -16,8 +16,8 @@ SECONDS = 3.0
 def why_unreachable(url: str) -> str | None:
     """Return why nothing can be downloaded from a server, in at most three seconds; None if it can be reached.
 
-    Where a proxy is configured, it is the proxy that must be reachable. HF_HUB_OFFLINE forbids all downloads, those
-    that are not from the hub too.
+    Where a proxy is configured, it is the proxy that must be reachable. HF_HUB_OFFLINE forbids all downloads, also
+    those from other servers.
     """
     if is_offline():
         return "HF_HUB_OFFLINE is set"

@@ -1,4 +1,4 @@
-"""Find the state dict inside a checkpoint, and take the prefixes of wrapper modules off its keys."""
+"""Find the state dict inside a checkpoint, and remove the prefixes of wrapper modules from its keys."""
 
 from __future__ import annotations
 
@@ -57,7 +57,8 @@ def find_state_dict(content: Mapping[Any, Any], path: Path) -> State:
 
 
 def strip_prefixes(state: State, path: Path) -> tuple[State, list[str]]:
-    """Return a state dict without the prefixes that wrapper modules add, nested ones too, and the prefixes.
+    """Return a state dict without the prefixes that wrapper modules add (nested ones too), and a list of these
+    prefixes.
 
     Raises:
         WeightsError: If two keys would become the same.
@@ -90,7 +91,7 @@ def _rename(state: State, new_name: Callable[[str], str], path: Path) -> State:
 
 
 def _candidates(content: Mapping[Any, Any], name: str = "", depth: int = 0) -> Iterator[tuple[str, Mapping[Any, Any]]]:
-    """Yield the mappings with text as keys, and where they are; optimisers are left out."""
+    """Yield all mappings whose keys are text, each with its path in the checkpoint; optimisers are left out."""
     if {"state", "param_groups"} <= content.keys() or not all(isinstance(key, str) for key in content):
         return
     yield name, content
@@ -101,6 +102,7 @@ def _candidates(content: Mapping[Any, Any], name: str = "", depth: int = 0) -> I
 
 
 def _has_weights(state: Mapping[Any, Any], floating: bool = False) -> bool:
-    """Return whether a mapping holds tensors that are not single numbers, or, if `floating`, not random states."""
+    """Return whether a mapping holds tensors that are not single numbers; if `floating`, integers (random states) do
+    not count."""
     tensors = (value for value in state.values() if isinstance(value, Tensor) and value.ndim)
     return any(not floating or value.is_floating_point() for value in tensors)
