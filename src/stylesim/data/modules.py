@@ -125,8 +125,7 @@ class StyleDataModule(L.LightningDataModule, ABC):
         self._position = position
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the order of the stream and the position at which the run entered it, for the checkpoints of the
-        run."""
+        """Return the order of the stream and the position at which the run entered it, for checkpoints."""
         return self._saved
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

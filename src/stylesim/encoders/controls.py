@@ -47,6 +47,7 @@ class ColourHistogram(StyleEncoder):
         self.bins = bins
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
+        """Return the square roots of the histograms of normalised images."""
         levels = self.preprocessing.denormalise(images).mul(self.bins).long().clamp(0, self.bins - 1).flatten(2)
         cells = (levels[:, 0] * self.bins + levels[:, 1]) * self.bins + levels[:, 2]
         counts = torch.zeros(len(images), self.dim, device=images.device)
@@ -68,6 +69,7 @@ class InkBox(StyleEncoder):
         super().__init__(9, Preprocessing(image_size, interpolation="bilinear"), Provenance("ink box", "none"))
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
+        """Return the nine features of normalised images, centred and L2-normalised."""
         pixels = self.preprocessing.denormalise(images)
         ink = ((pixels - pixels[..., :1, :1]).abs() > self.THRESHOLD).any(dim=1)
         left, right = _margins(ink.any(dim=1))

@@ -56,6 +56,7 @@ class CSDEncoder(StyleEncoder):
         return self.backbone(images)
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
+        """Return the L2-normalised style descriptors of normalised images."""
         return F.normalize(self.features(images) @ self.style_head, dim=-1)
 
     def heads(

@@ -25,6 +25,7 @@ class FrozenEncoder(StyleEncoder):
         self.network = network.requires_grad_(False)
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
+        """Return the L2-normalised output of the network for normalised images."""
         return F.normalize(self.network(images).float(), dim=-1)
 
 

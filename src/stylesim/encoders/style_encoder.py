@@ -98,6 +98,7 @@ class StyleEncoder(nn.Module):
             self.preprocessing = replace(self.preprocessing, colour=colour)
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
+        """Return the L2-normalised descriptors of normalised images."""
         raise NotImplementedError
 
     # Not inference_mode: under it, bf16 autocast on a CPU is about ten times slower.

@@ -37,6 +37,7 @@ class ShardedStrategy(ModelParallelStrategy):
         super().__init__(save_distributed_checkpoint=False)
 
     def optimizer_state(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+        """Return the unsharded state of an optimiser, with parameters numbered in its order; empty on ranks above 0."""
         assert self.model is not None
         options = StateDictOptions(full_state_dict=True, cpu_offload=True)
         state = get_optimizer_state_dict(self.model, getattr(optimizer, "_optimizer", optimizer), options=options)
@@ -44,6 +45,7 @@ class ShardedStrategy(ModelParallelStrategy):
         return _rename_parameters(state, numbers) if state else state  # only rank 0 has a state
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = True) -> dict[str, Any]:
+        """Load weights and optimiser states into the sharded model, and return the rest of the checkpoint."""
         assert self.model is not None
         path = self.broadcast(checkpoint_path)
         checkpoint = torch.load(path, map_location="cpu", mmap=True, weights_only=weights_only)

@@ -110,6 +110,7 @@ class CSDLoss(nn.Module):
         return total, parts
 
     def extra_repr(self) -> str:
+        """Return the settings, which `print(loss)` shows."""
         names = ("temperature", "supervised_weight", "ssl_weight", "content_weight", "reference")
         return ", ".join(f"{name}={getattr(self, name)}" for name in names)
 
@@ -318,10 +319,9 @@ class _Contrast(torch.autograd.Function):
 def _anchor_terms(
     logits: Float[Tensor, "c n"], weights: Float[Tensor, "c n"], rows: Int[Tensor, " c"], reference: bool
 ) -> tuple[Float[Tensor, "c 1"], Float[Tensor, "c n"]]:
-    """Compute `-sum_j w_ij log p_ij` of each anchor i, where the w_ij are normalised to sum to 1, and its gradient with
-    respect to the logits.
+    """Compute `-sum_j w_ij log p_ij` of each anchor i, and its gradient with respect to the logits.
 
-    Overwrites both `logits` and `weights`.
+    The weights w_ij of an anchor are normalised to sum to 1. Overwrites both `logits` and `weights`.
     """
     self_column = rows[:, None]
     maximum = logits.amax(dim=1, keepdim=True)

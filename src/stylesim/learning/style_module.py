@@ -87,6 +87,7 @@ class StyleModule(lightning.LightningModule):
             encoder.get_submodule("backbone").compile()
 
     def configure_model(self) -> None:
+        """Shard the encoder among the processes of `trainer.strategy=fsdp`."""
         if self.device_mesh is not None:  # trainer.strategy=fsdp
             shard_encoder(self.encoder, self.device_mesh)
 
@@ -178,6 +179,7 @@ class StyleModule(lightning.LightningModule):
         )
 
     def configure_optimizers(self) -> Any:
+        """Return the optimiser and its schedule, whose learning rates are scaled to the global batch."""
         assert self.optim is not None
         trainer = self.trainer
         batch_size = trainer.datamodule.batch_size  # type: ignore[attr-defined]
@@ -191,6 +193,11 @@ class StyleModule(lightning.LightningModule):
     def configure_gradient_clipping(
         self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
     ) -> None:
+        """Clip the gradients as `clip_norm` and `clip_mode` say, and log their norm.
+
+        Raises:
+            StylesimError: If the norm is not finite.
+        """
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         max_norm = float("inf") if self.clip_norm is None else self.clip_norm
         norm = clip_gradients(parameters, max_norm, self.clip_mode)
@@ -203,10 +210,12 @@ class StyleModule(lightning.LightningModule):
         self.log("train/grad_norm", norm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the number of samples seen and the encoder's configuration to a checkpoint."""
         checkpoint["samples_seen"] = self.samples_seen
         checkpoint["encoder_config"] = self.encoder.config  # the activation of a CLIP tower is not in its tensors
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore the number of samples seen."""
         self.samples_seen = checkpoint["samples_seen"]
 
 

@@ -30,6 +30,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint atomically, so that a run killed while it saves keeps the previous one."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write a checkpoint beside its place, force it to disk, and move it into place."""
         with atomic_path(path) as temporary:
             super().save_checkpoint(checkpoint, temporary, storage_options)
             with temporary.open("rb") as file:

@@ -59,8 +59,10 @@ def search(
         queries: Query descriptors.
         gallery: Gallery descriptors; may be a memory map.
         k: The number of neighbours.
-        query_ids, gallery_ids: If both are given, a query never finds the gallery item with its own id.
-        query_groups, gallery_groups: If given, a query never finds a gallery item that shares a group with it.
+        query_ids: If given with `gallery_ids`, a query never finds the gallery item with its own id.
+        gallery_ids: See `query_ids`.
+        query_groups: If given with `gallery_groups`, a query never finds a gallery item that shares a group with it.
+        gallery_groups: See `query_groups`.
         device: Where candidates are proposed. MPS has no float64, so the CPU is used instead.
         block: Gallery rows per step. Queries are processed in blocks of a sixteenth of this size.
 
@@ -114,10 +116,14 @@ def search_distributed(
     """Run `search` with the queries divided among the ranks.
 
     Args:
-        queries, gallery, k, query_ids, query_groups: As for `search`, whole and the same on every rank.
+        queries: All query descriptors, the same on every rank.
+        gallery: All gallery descriptors, the same on every rank.
+        k: The number of neighbours.
         rank: This process's rank.
         world: The world size.
-        options: Further arguments of `search`, the same on every rank.
+        query_ids: As for `search`, for all queries.
+        query_groups: As for `search`, for all queries.
+        **options: Further arguments of `search`, the same on every rank.
 
     Returns:
         The neighbours of all queries, on every rank: the same as from `search` on a single process.

@@ -36,7 +36,9 @@ class Readout(Protocol):
         *,
         query_ids: Sequence[str] | None = None,
         gallery_ids: Sequence[str] | None = None,
-    ) -> QueryAndGallery: ...
+    ) -> QueryAndGallery:
+        """Return the transformed queries and gallery."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Cosine:
         gallery: Float[np.ndarray, "g d"],
         **ids: Sequence[str] | None,
     ) -> QueryAndGallery:
+        """Return queries and gallery as they are."""
         return queries, gallery
 
 
@@ -73,6 +76,7 @@ class Csls:
         query_ids: Sequence[str] | None = None,
         gallery_ids: Sequence[str] | None = None,
     ) -> QueryAndGallery:
+        """Return queries and gallery with two further columns, which hold the local scaling."""
         near_query = self._mean_neighbour_similarity(queries, gallery, query_ids, gallery_ids)
         near_gallery = self._mean_neighbour_similarity(gallery, queries, gallery_ids, query_ids)
         # The score is the inner product [2q, -near(q), -1] . [g, 1, near(g)].
@@ -120,6 +124,7 @@ class Whitened:
     def __call__(
         self, queries: Float[np.ndarray, "q d"], gallery: Float[np.ndarray, "g d"], **ids: Sequence[str] | None
     ) -> QueryAndGallery:
+        """Return the whitened queries and gallery."""
         fitted = _fit_set(self.fit, queries, gallery)
         axes = min(self.dim or fitted.shape[1], fitted.shape[1])
         if len(fitted) <= axes:
@@ -152,6 +157,7 @@ class Pca:
     def __call__(
         self, queries: Float[np.ndarray, "q d"], gallery: Float[np.ndarray, "g d"], **ids: Sequence[str] | None
     ) -> QueryAndGallery:
+        """Return the projected queries and gallery."""
         fitted = _fit_set(self.fit, queries, gallery)
         pca = fit_pca(fitted, self.dim, unit=self.renormalise or self.fit != "gallery")
         projected_queries = pca.project(queries, unit_before=True, unit=self.renormalise)

@@ -81,6 +81,7 @@ class Job:
         self.__module__, self.__qualname__, self.__name__ = __name__, command, command
 
     def __call__(self, cfg: DictConfig) -> Any:
+        """Check the configuration, run the command in its run folder, and return its metrics or its objective."""
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")
         if not is_main_process():
             logging.getLogger("stylesim").setLevel(logging.WARNING)  # rank 0 reports what concerns all ranks

@@ -23,10 +23,10 @@ _XMP = re.compile(rb"""tiff:Orientation\s*(?:=\s*["']|>)\s*([1-8])\b""")
 
 
 def turn_of_metadata(exif: bytes | None, xmp: bytes | None) -> Image.Transpose | None:
-    """Return what turns an image upright; None if it is upright.
+    r"""Return what turns an image upright; None if it is upright.
 
     Args:
-        exif: An EXIF block, with or without `Exif\\0\\0` before it. If it states an orientation, this one counts.
+        exif: An EXIF block, with or without `Exif\0\0` before it. If it states an orientation, this one counts.
         xmp: An XMP packet.
     """
     if exif:

@@ -1,0 +1,1 @@
+"""Find near-duplicates among images, and images of evaluation sets among training images."""

@@ -55,7 +55,6 @@ def _fingerprint(locator: str | None) -> dict[str, object]:
 
 
 def difference_hash(pixels: UInt8[np.ndarray, "h w 3"]) -> int:
-    """Return 64 bits as a signed integer: whether each pixel of the 9 x 8 greyscale image is brighter than its left
-    neighbour."""
+    """Return whether each pixel of the 9 x 8 greyscale image is brighter than its left neighbour, as an int64."""
     small = np.asarray(Image.fromarray(pixels).convert("L").resize((9, 8), Image.Resampling.BOX))
     return int(np.packbits(small[:, 1:] > small[:, :-1]).view(">i8")[0])

@@ -168,8 +168,7 @@ def _compare(index: Index, folder: Path) -> None:
 
 
 def shard_files(folder: Path) -> list[Path]:
-    """List the shards of a folder, ordered by name. A warning names files that look like shards but have other
-    names."""
+    """List the shards of a folder, ordered by name. A warning names files that only look like shards."""
     if message := describe_misnamed(folder):
         log_once(logging.WARNING, f"{printable(folder)}:{message}")
     return sorted(path for path in folder.iterdir() if SHARD.fullmatch(path.name) and path.is_file())

@@ -131,6 +131,7 @@ class SafeHeader(tarfile.TarInfo):
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        """Parse a header, and refuse a size that is negative, or too large for an extended header."""
         header = super().frombuf(buf, encoding, errors)
         if header.size < 0 or (header.type in _EXTENSIONS and header.size > MAX_HEADER):
             raise _HeaderError(f"a header claims {header.size:,} bytes")
@@ -138,6 +139,7 @@ class SafeHeader(tarfile.TarInfo):
 
     @classmethod
     def fromtarfile(cls, tarfile_: tarfile.TarFile) -> Self:
+        """Read the next header, and raise a ReadError if neither a header nor the end mark follows."""
         try:
             return super().fromtarfile(tarfile_)
         except tarfile.EOFHeaderError:  # pyright: ignore[reportAttributeAccessIssue]

@@ -1,0 +1,1 @@
+"""Networks that encoders are built on, without published weights."""

@@ -28,6 +28,7 @@ class Palette(nn.Module):
         self.levels, self.preprocessing = levels, preprocessing
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b f"]:
+        """Return the palettes of normalised images."""
         position = self.preprocessing.denormalise(images).flatten(2) * (self.levels - 1)
         lower = position.floor().clamp_max(self.levels - 2)
         fraction = position - lower

@@ -43,9 +43,11 @@ class Stages(nn.Module):
         self.network = network
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> list[Float[Tensor, "b _ _ _"]]:
+        """Return the feature maps of the stages, in the order of their indices."""
         return self.network.forward_intermediates(images, indices=self.stages, intermediates_only=True)  # type: ignore[operator]
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute activations in the backward pass, to save memory."""
         self.network.set_grad_checkpointing(enable)  # type: ignore[operator]
 
 
@@ -85,6 +87,7 @@ class StageStatistics(Stages):
         return torch.cat(blocks if self.palette is None else [*blocks, self.palette(images)], dim=1)
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b f"]:
+        """Return the standardised statistics of normalised images."""
         # The statistics are float32 even under autocast; the head expects the dtype of the images.
         return ((self.raw(images) - self.get_buffer("centre")) / self.get_buffer("scale")).to(images.dtype)
 
@@ -96,6 +99,7 @@ class StageGram(Stages):
         super().__init__(network, [stage])
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b f"]:
+        """Return the Gram matrices of normalised images."""
         entries = gram(super().forward(images)[0])
         return entries.sign() * entries.abs().sqrt()
 
@@ -109,9 +113,11 @@ class PooledFeatures(nn.Module):
         self.network = network
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b f"]:
+        """Return the pooled features of normalised images."""
         return self.network(images)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute activations in the backward pass, to save memory."""
         self.network.set_grad_checkpointing(enable)  # type: ignore[operator]
 
 

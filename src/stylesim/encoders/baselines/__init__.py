@@ -1,0 +1,1 @@
+"""The published encoders that CSD is compared with."""

@@ -35,6 +35,7 @@ class MappedFeatures(nn.Module):
         self.mapper = mapper
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
+        """Return the mapped features of normalised images."""
         return self.mapper(self.network(images))
 
 

@@ -34,6 +34,7 @@ class GeM(nn.Module):
     """Generalised mean over the pixels with p = 3, which lies between the average (p = 1) and the maximum."""
 
     def forward(self, feature_map: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c"]:
+        """Pool feature maps over their pixels."""
         cubes = feature_map.float().clamp_min(1e-6).pow(3)  # in float16, the cube of 41 overflows
         return cubes.mean(dim=(2, 3)).pow(1 / 3).to(feature_map.dtype)
 

@@ -38,6 +38,7 @@ class LastMapGram(nn.Module):
                 nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b f"]:
+        """Return the Gram matrices of normalised images: the upper triangle, f = 131,328."""
         last = self.features(images)
         channels, height, width = last.shape[1:]
         return gram(last) * (height * width / channels)
@@ -47,6 +48,7 @@ class UnnormalisedGram(FrozenEncoder):
     """Gram matrices as they are: the only encoder whose descriptors do not have unit length."""
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
+        """Return the Gram matrices of normalised images, not normalised to unit length."""
         return self.network(images).float()
 
 

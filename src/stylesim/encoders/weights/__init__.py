@@ -1,0 +1,1 @@
+"""Weight files: where they are published, how they are found, downloaded, read and written."""

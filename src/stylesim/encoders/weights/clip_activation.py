@@ -82,8 +82,7 @@ def _json(path: Path) -> dict:
 
 
 def _listed_by_open_clip(path: Path, digest: str | None, architecture: str) -> Activation | None:
-    """Return the activation of a file that open_clip lists, recognised by its SHA-256 or its folder in the hub's
-    cache."""
+    """Return the activation of a file that open_clip lists, recognised by its SHA-256 or its folder in the cache."""
     for published in _published(architecture):
         known_digests = re.findall(r"[0-9a-f]{64}|(?<=-)[0-9a-f]{8}(?=\.pth?$)", published.get("url") or "")
         folder = "models--" + (published.get("hf_hub") or "").strip("/").replace("/", "--")

@@ -57,8 +57,7 @@ def find_state_dict(content: Mapping[Any, Any], path: Path) -> State:
 
 
 def strip_prefixes(state: State, path: Path) -> tuple[State, list[str]]:
-    """Return a state dict without the prefixes that wrapper modules add (nested ones too), and a list of these
-    prefixes.
+    """Return a state dict without the prefixes that wrapper modules add, and a list of these prefixes.
 
     Raises:
         WeightsError: If two keys would become the same.
@@ -102,7 +101,6 @@ def _candidates(content: Mapping[Any, Any], name: str = "", depth: int = 0) -> I
 
 
 def _has_weights(state: Mapping[Any, Any], floating: bool = False) -> bool:
-    """Return whether a mapping holds tensors that are not single numbers; if `floating`, integers (random states) do
-    not count."""
+    """Return whether a mapping holds tensors of at least one dimension; `floating` ignores those of integers."""
     tensors = (value for value in state.values() if isinstance(value, Tensor) and value.ndim)
     return any(not floating or value.is_floating_point() for value in tensors)

@@ -14,7 +14,7 @@ from stylesim.learning.fsdp import unsharded_weights
 
 
 class Throughput(lightning.Callback):
-    """Logs these values once per logging interval:
+    """Logs the speed of a run once per logging interval.
 
     - `throughput/views_per_s`: views trained on per second, over all ranks;
     - `throughput/waiting`: fraction of this rank's time spent waiting for the next batch, in [0, 1];

@@ -32,7 +32,9 @@ THIN = 5
 class Database(Protocol):
     """What can write its items as a descriptor set, such as a StyleDatabase."""
 
-    def export(self, folder: Path) -> DescriptorSet: ...
+    def export(self, folder: Path) -> DescriptorSet:
+        """Write all items to a new folder as a descriptor set."""
+        ...
 
 
 @dataclass(frozen=True)

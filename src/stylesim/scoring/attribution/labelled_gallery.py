@@ -46,7 +46,7 @@ class Neighbourhoods:
         return self._means(self.indices >= 0, self.similarities)
 
     def means_without(self, left_out: Int[np.ndarray, " m"]) -> Float[np.ndarray, " n"]:
-        """Return r(w) for each work in a gallery without these works. (The values of these works have no meaning.)"""
+        """Return r(w) for each work in a gallery without these works, whose own values have no meaning."""
         owners, starts = self._listed_in
         affected = np.unique(np.concatenate([owners[starts[row] : starts[row + 1]] for row in left_out]))
         affected = affected[~np.isin(affected, left_out)]
