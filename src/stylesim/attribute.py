@@ -171,7 +171,7 @@ def _check_copies(
     if not all(find[side](sets[side].ids[:1]) for side in SIDES):
         return f"{unavailable}: the images were not found where they were embedded"
     from stylesim.data.sample import Sample
-    from stylesim.encoders.weights.locate import check_model_weights
+    from stylesim.encoders.weights.weight_keywords import check_model_weights
     from stylesim.evaluation.embed import embed
     from stylesim.scoring.copies.copy_check import check_copies
 

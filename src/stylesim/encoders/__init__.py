@@ -1,6 +1,6 @@
 """Encoders, which map images to descriptors, and their weights.
 
-Names are imported on first use, so that `stylesim.encoders.weights.locate` can be used without torch.
+Names are imported on first use, so that `stylesim.encoders.weights.weight_keywords` can be used without torch.
 """
 
 from __future__ import annotations

@@ -10,8 +10,9 @@ from omegaconf import DictConfig, OmegaConf
 from stylesim.core.conf import conf_dir
 from stylesim.core.errors import WeightsError
 from stylesim.encoders.load import model_config
-from stylesim.encoders.weights.locate import needed_sources, present
+from stylesim.encoders.weights.locate import present
 from stylesim.encoders.weights.published import CSD_OFFICIAL, WeightSource
+from stylesim.encoders.weights.weight_keywords import needed_sources
 
 Status = Literal["here", "not downloaded", "none needed", "to be trained"]
 

@@ -20,9 +20,9 @@ from stylesim.encoders.preprocessing import Preprocessing
 from stylesim.encoders.rebuild import rebuildable
 from stylesim.encoders.style_encoder import Provenance
 from stylesim.encoders.weights.clip_activation import Activation, clip_activation
-from stylesim.encoders.weights.locate import find_weights
 from stylesim.encoders.weights.published import KNOWN_WORDS
 from stylesim.encoders.weights.weight_formats import WeightFile, load_strictly, read_weights
+from stylesim.encoders.weights.weight_keywords import find_weights
 
 
 @rebuildable

@@ -11,9 +11,9 @@ from stylesim.encoders.baselines.dino_and_moco import dino_vitb8, dino_vitb16, m
 from stylesim.encoders.baselines.sscd import sscd_rn50
 from stylesim.encoders.csd_encoder import CSDEncoder, semi_orthogonal
 from stylesim.encoders.rebuild import rebuildable
-from stylesim.encoders.weights.locate import require_weights
 from stylesim.encoders.weights.published import KNOWN_WORDS
 from stylesim.encoders.weights.weight_formats import read_weights
+from stylesim.encoders.weights.weight_keywords import require_weights
 
 BACKBONES = {factory.__name__: factory for factory in (dino_vitb16, dino_vitb8, moco_vitb, sscd_rn50)}
 

@@ -11,7 +11,7 @@ from stylesim.core.conf import conf_dir
 from stylesim.core.errors import ConfigError, StylesimError, WeightsError
 from stylesim.core.targets import check_targets
 from stylesim.core.wording import suggest
-from stylesim.encoders.weights.locate import check_model_weights
+from stylesim.encoders.weights.weight_keywords import check_model_weights
 
 if TYPE_CHECKING:
     import torch

@@ -41,7 +41,7 @@ def check_encoders(cfg: DictConfig) -> None:
                 f" nothing. Set controls.{name}.weights=official (ViT-L only), or to the path of a checkpoint."
             )
     nodes = {} if checkpoint else {"model": cfg.model}
-    from stylesim.encoders.weights.locate import check_model_weights
+    from stylesim.encoders.weights.weight_keywords import check_model_weights
 
     for key, node in {**nodes, **{f"controls.{name}": node for name, node in controls.items()}}.items():
         check_model_weights(node, f"{key}.")

@@ -17,8 +17,9 @@ from web import Server, tar_of
 from stylesim.core.errors import WeightsError
 from stylesim.encoders.weights import cache_folders
 from stylesim.encoders.weights.cache_folders import disk_problem, require_writable
-from stylesim.encoders.weights.locate import check_model_weights, locate, present
+from stylesim.encoders.weights.locate import locate, present
 from stylesim.encoders.weights.published import CLIP, WeightSource
+from stylesim.encoders.weights.weight_keywords import check_model_weights
 
 
 @pytest.fixture(autouse=True)

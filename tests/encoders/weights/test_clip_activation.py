@@ -22,10 +22,10 @@ from stylesim.encoders.csd_factories import csd_clip
 from stylesim.encoders.style_encoder import StyleEncoder
 from stylesim.encoders.weights import clip_activation
 from stylesim.encoders.weights.checkpoint import export_csd, load_checkpoint, save_weights
-from stylesim.encoders.weights.locate import FoundWeights
 from stylesim.encoders.weights.published import CLIP as CLIP_SOURCES
 from stylesim.encoders.weights.published import CSD_OFFICIAL
 from stylesim.encoders.weights.weight_formats import WeightFile, read_weights
+from stylesim.encoders.weights.weight_keywords import FoundWeights
 
 IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 

@@ -17,9 +17,10 @@ from web import Server
 from stylesim.core.errors import WeightsError
 from stylesim.encoders.backbones.timm_backbone import timm_network
 from stylesim.encoders.weights import network
-from stylesim.encoders.weights.locate import check_model_weights, locate
+from stylesim.encoders.weights.locate import locate
 from stylesim.encoders.weights.network import offline_if_unreachable, why_unreachable
 from stylesim.encoders.weights.published import WeightSource
+from stylesim.encoders.weights.weight_keywords import check_model_weights
 
 
 @pytest.fixture(autouse=True)

@@ -12,9 +12,9 @@ from stylesim.core.images import Colour
 from stylesim.encoders.frozen_encoder import FrozenEncoder
 from stylesim.encoders.preprocessing import Preprocessing
 from stylesim.encoders.style_encoder import Provenance
-from stylesim.encoders.weights.locate import find_weights
 from stylesim.encoders.weights.published import WeightSource
 from stylesim.encoders.weights.weight_formats import State, load_strictly, read_weights
+from stylesim.encoders.weights.weight_keywords import find_weights
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)

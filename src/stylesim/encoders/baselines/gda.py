@@ -19,9 +19,10 @@ from stylesim.encoders.frozen_encoder import FrozenEncoder
 from stylesim.encoders.preprocessing import Preprocessing
 from stylesim.encoders.rebuild import rebuildable
 from stylesim.encoders.style_encoder import Provenance
-from stylesim.encoders.weights.locate import find_weights, locate
+from stylesim.encoders.weights.locate import locate
 from stylesim.encoders.weights.published import GDA_BACKBONES, KNOWN_WORDS, VIT_B_384
 from stylesim.encoders.weights.weight_formats import load_strictly, read_weights
+from stylesim.encoders.weights.weight_keywords import find_weights
 
 VIT_B_16_384 = ViTShape(width=768, layers=12, heads=12, patch=16, image=384, embed=768, name="ViT-B-16 384")
 

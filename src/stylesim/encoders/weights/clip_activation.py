@@ -15,8 +15,8 @@ from typing import Literal, get_args
 
 from stylesim.core.errors import ConfigError
 from stylesim.core.ranks import is_main_process
-from stylesim.encoders.weights.locate import FoundWeights
 from stylesim.encoders.weights.weight_formats import WeightFile
+from stylesim.encoders.weights.weight_keywords import FoundWeights
 
 logger = logging.getLogger(__name__)
 
