@@ -8,7 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stylesim.curation.stage import SCHEMA, Part, Stage, conform
+from stylesim.curation.stage import Stage
+from stylesim.curation.stage_parts import SCHEMA, Part, conform
 
 
 def write_stage(parts: list[list[dict[str, Any]]], folder: Path) -> Path:

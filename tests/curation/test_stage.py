@@ -16,7 +16,8 @@ import pytest
 from stage_files import read_dropped, read_files
 
 from stylesim.core.errors import ConfigError
-from stylesim.curation.stage import SCHEMA, Part, Stage, part_paths, read_counts, read_stage, stage_digest
+from stylesim.curation.stage import Stage, read_stage, stage_digest
+from stylesim.curation.stage_parts import SCHEMA, Part, part_paths, read_counts
 
 
 def count_up(number: int) -> Part:

@@ -15,7 +15,7 @@ from torch.nn.functional import normalize
 from torch.nn.parallel import DistributedDataParallel
 
 from stylesim.core.errors import ConfigError
-from stylesim.learning import losses
+from stylesim.learning import contrast
 from stylesim.learning.gather import gather_batch, sum_shares
 from stylesim.learning.losses import csd_loss
 
@@ -69,7 +69,7 @@ def train_step(model: nn.Module, images: Tensor, tags: Tensor, gradient, referen
 def run_rank(rank: int, folder: str) -> None:
     """Form one process group after another, so that the processes are started once for all world sizes."""
     torch.set_num_threads(1)
-    losses.PAIRS_PER_CHUNK = 11  # one anchor at a time, or a few, unlike the process that holds the global batch
+    contrast.PAIRS_PER_CHUNK = 11  # one anchor at a time, or a few, unlike the process that holds the global batch
     for world in SIZES:
         if rank < world:
             run_group(rank, world, folder)

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from stylesim.core.errors import ConfigError
-from stylesim.learning import losses
+from stylesim.learning import contrast
 from stylesim.learning.losses import (
     CSDLoss,
     content_loss,
@@ -151,7 +151,7 @@ def test_shares_of_anchors_add_up_for_any_chunk_size(seed, reference, cut, chunk
 
     whole = loss(slice(None))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(losses, "PAIRS_PER_CHUNK", chunk)
+        patch.setattr(contrast, "PAIRS_PER_CHUNK", chunk)
         first, rest = loss(slice(0, cut)), loss(slice(cut, len(tags)))
     torch.testing.assert_close(first[0] + rest[0], whole[0])
     torch.testing.assert_close({name: first[1][name] + rest[1][name] for name in first[1]}, whole[1])
@@ -169,7 +169,7 @@ def test_no_tensor_grows_with_the_square_of_the_batch(reference, monkeypatch):
             self.elements = max(self.elements, *sizes, 0)
             return result
 
-    monkeypatch.setattr(losses, "PAIRS_PER_CHUNK", 3000)
+    monkeypatch.setattr(contrast, "PAIRS_PER_CHUNK", 3000)
     views, tags = batch(seed=9, n=500)
     with Largest() as largest:
         total, _ = csd_loss(views.requires_grad_(), tags, 0.1, 5.0, 1.0, reference)

@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 
 from stylesim.core.errors import ConfigError
 from stylesim.curation.previews import SheetImage, plot_curves, write_contact_sheet
-from stylesim.curation.stage import Part, Stage, part_paths, require_positive, write_csv
+from stylesim.curation.stage import Stage, require_positive
+from stylesim.curation.stage_parts import Part, part_paths, write_csv
 from stylesim.curation.tags.tag_pairs import set_tags, tag_pairs
 
 logger = logging.getLogger(__name__)

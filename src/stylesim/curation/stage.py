@@ -14,48 +14,21 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet as pq
 
 from stylesim.core.errors import ConfigError
-from stylesim.core.files import atomic_path, sha256_of_file, sha256_of_text, write_json
+from stylesim.core.files import sha256_of_file, sha256_of_text, write_json
 from stylesim.core.legacy_configs import current_config
 from stylesim.core.progress import progress
-
-SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),  # unique: the key of img2dataset, an md5, or a relative path
-        ("image", pa.string()),  # a locator (see `read_image_bytes`); null while only the URL is known
-        ("url", pa.string()),
-        ("caption", pa.string()),
-        ("width", pa.int32()),
-        ("height", pa.int32()),
-        ("aesthetic", pa.float32()),
-        ("nsfw", pa.string()),
-        ("md5", pa.string()),
-        ("content", pa.string()),
-        ("tags", pa.list_(pa.string())),  # "artist:vincent van gogh"; null until the caption has been searched
-    ]
-)
-"""The columns of a part. Unknown values are null."""
+from stylesim.curation.stage_parts import SCHEMA, Part, conform, part_paths, read_counts, write_parquet
 
 SUMMARY = "summary.json"
 """Settings, inputs, counts and content digest of a finished stage."""
 PLAN = "plan.json"
 """Settings and inputs of an unfinished stage."""
-
-
-class Part(NamedTuple):
-    """What a stage makes of one part of its input."""
-
-    table: pa.Table
-    """The rows for the next stage, in the order of the input. Missing columns of SCHEMA become null."""
-    counts: Mapping[str, int]
-    dropped: pa.Table | None = None
-    """`id` and `reason` of the dropped rows."""
 
 
 @dataclass(frozen=True)
@@ -167,8 +140,8 @@ class Stage:
             {"counts": json.dumps(dict(sorted(part.counts.items())))}
         )
         if part.dropped is not None:
-            _write_parquet(part.dropped.select(["id", "reason"]), self.folder / f"dropped-{number:05d}.parquet")
-        _write_parquet(table, self.part_path(number))
+            write_parquet(part.dropped.select(["id", "reason"]), self.folder / f"dropped-{number:05d}.parquet")
+        write_parquet(table, self.part_path(number))
 
     def finish(self, counts: Mapping[str, Any], **notes: Any) -> dict[str, Any]:
         """Write `summary.json`, which marks the stage as finished. Write plots and samples before this call.
@@ -189,25 +162,6 @@ class Stage:
         for leftover in (self.folder / PLAN, *self.folder.glob(".*.partial")):
             leftover.unlink(missing_ok=True)
         return dict(counts)
-
-
-def conform(table: pa.Table, schema: pa.Schema = SCHEMA) -> pa.Table:
-    """Return the table with exactly the columns of a schema; missing columns are null."""
-    columns = [
-        table[field.name].cast(field.type) if field.name in table.column_names else pa.nulls(len(table), field.type)
-        for field in schema
-    ]
-    return pa.table(columns, schema=schema)
-
-
-def part_paths(folder: Path) -> list[Path]:
-    """Return the parts of a stage, in order."""
-    return sorted(folder.glob("part-*.parquet"))
-
-
-def read_counts(part: Path) -> Counter[str]:
-    """Return the counts that a part was written with."""
-    return Counter(json.loads((pq.read_schema(part).metadata or {}).get(b"counts", b"{}")))
 
 
 def read_stage(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
@@ -252,12 +206,6 @@ def listing_digest(files: Iterable[Path], root: Path) -> str:
     return sha256_of_text(json.dumps(listing))
 
 
-def write_csv(table: pa.Table, path: Path) -> None:
-    """Write a table atomically as CSV."""
-    with atomic_path(path) as partial_path:
-        pyarrow.csv.write_csv(table, partial_path)
-
-
 def _changed_keys(plan: Mapping[str, Any], begun: Mapping[str, Any]) -> list[str]:
     """Return the settings and inputs that differ. A missing setting of an older plan counts as null."""
     begun = current_config(begun)  # an earlier version may have used other names
@@ -281,11 +229,6 @@ def _on_table(work: Callable[[pa.Table], Part], part: Path) -> Part:
 
 def _write_result(stage: Stage, work: Callable[[Any], Part], number: int, item: Any) -> None:
     stage.write_part(number, work(item))
-
-
-def _write_parquet(table: pa.Table, path: Path) -> None:
-    with atomic_path(path) as partial_path:
-        pq.write_table(table, partial_path, compression="zstd", row_group_size=1 << 16)
 
 
 def _run_all(job: Callable[[int, Any], None], todo: Mapping[int, Any], processes: int | None) -> Iterator[None]:

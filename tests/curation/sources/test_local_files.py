@@ -15,7 +15,8 @@ from corpus import picture
 from stylesim.core.errors import StylesimError
 from stylesim.curation.image_locator import read_image_bytes
 from stylesim.curation.sources.local_files import folder
-from stylesim.curation.stage import Stage, part_paths, read_stage
+from stylesim.curation.stage import Stage, read_stage
+from stylesim.curation.stage_parts import part_paths
 
 
 def write_folder(root: Path) -> Path:

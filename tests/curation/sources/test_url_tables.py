@@ -11,7 +11,8 @@ import pytest
 
 from stylesim.core.errors import StylesimError
 from stylesim.curation.sources.url_tables import contrastyles, laion
-from stylesim.curation.stage import Stage, part_paths, read_stage
+from stylesim.curation.stage import Stage, read_stage
+from stylesim.curation.stage_parts import part_paths
 
 
 def stage(folder: Path, **settings: object) -> Stage:

@@ -109,7 +109,7 @@ def test_the_command_evaluates_it_and_counts_the_damaged_file(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda root: (root / "wikiart.csv").unlink(), "the one there that the CSD repository publishes"),
+        (lambda root: (root / "wikiart.csv").unlink(), "put the table there that the CSD repository publishes"),
         (lambda root: (root / "wikiart.csv").write_text("name,split\na,query\n"), "no column 'artist'"),
         (
             lambda root: (root / "wikiart.csv").write_text("name,artist,split\nz.jpg,a,query\nz.jpg,a,database\n"),

@@ -12,7 +12,7 @@ from PIL import Image
 from stylesim.core.errors import StylesimError
 from stylesim.core.images import decode_rgb
 from stylesim.curation.image_locator import read_image_bytes
-from stylesim.curation.stage import Part
+from stylesim.curation.stage_parts import Part
 
 FINGERPRINTS = pa.schema(
     [

@@ -23,7 +23,8 @@ from stylesim.curation.deduplicate.duplicate_groups import BINS, DuplicateGroups
 from stylesim.curation.deduplicate.embed_images import ImageEmbedder, whitening
 from stylesim.curation.deduplicate.embedded_corpus import EmbeddedCorpus, embed_corpus
 from stylesim.curation.previews import SheetImage, plot_curves, write_contact_sheet
-from stylesim.curation.stage import Part, Stage
+from stylesim.curation.stage import Stage
+from stylesim.curation.stage_parts import Part
 from stylesim.curation.tags.tag_pairs import merge_tags
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from stylesim.core.errors import ConfigError, DataError
 from stylesim.core.files import write_json
 from stylesim.curation.sources.img2dataset import read_downloads
 from stylesim.curation.sources.parquet_slices import Slice
-from stylesim.curation.stage import PLAN, SUMMARY, Part, Stage
+from stylesim.curation.stage import PLAN, SUMMARY, Stage
+from stylesim.curation.stage_parts import Part
 
 SHARD_SIZE = 10_000
 """Images per tar, img2dataset's own default."""

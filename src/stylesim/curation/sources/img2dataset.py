@@ -24,7 +24,8 @@ from stylesim.core.image_folders import is_image_file, is_visible, visible_files
 from stylesim.core.images import EXTENSIONS
 from stylesim.curation.sources.captions import read_caption
 from stylesim.curation.sources.standard_columns import standard_columns
-from stylesim.curation.stage import Part, Stage, listing_digest
+from stylesim.curation.stage import Stage, listing_digest
+from stylesim.curation.stage_parts import Part
 from stylesim.curation.tar_members import TarMembers
 
 _DAMAGE = (OSError, EOFError, ValueError, RecursionError, zlib.error)

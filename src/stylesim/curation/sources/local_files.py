@@ -16,7 +16,8 @@ from stylesim.core.image_folders import describe_suffixes, select_images, visibl
 from stylesim.core.images import EXTENSIONS, image_size
 from stylesim.curation.sources.captions import read_caption
 from stylesim.curation.sources.standard_columns import standard_columns
-from stylesim.curation.stage import Part, Stage, listing_digest, require_positive
+from stylesim.curation.stage import Stage, listing_digest, require_positive
+from stylesim.curation.stage_parts import Part
 from stylesim.data.image_tables import LABEL_COLUMNS, TABLES, is_table, read_image_table
 from stylesim.data.labels import is_missing, split_tags, without_decimals
 
