@@ -86,7 +86,8 @@ def database(folder: Path, location: str) -> dict[str, Any]:
     """Fill, index and search a style database."""
     import pandas as pd
 
-    from stylesim.retrieval.database.style_database import EXACT_FILTERED_BELOW, StyleDatabase
+    from stylesim.retrieval.database.search_route import EXACT_FILTERED_BELOW
+    from stylesim.retrieval.database.style_database import StyleDatabase
     from stylesim.retrieval.descriptor_set import DescriptorSet, item_table
 
     x, queries, truth = (

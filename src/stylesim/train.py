@@ -133,7 +133,7 @@ def build(cfg: DictConfig) -> tuple[Any, Any]:
     """
     import lightning
 
-    from stylesim.data.modules import StyleDataModule
+    from stylesim.data.style_data_module import StyleDataModule
 
     lightning.seed_everything(cfg.seed, workers=True, verbose=False)
     datamodule = instantiate(cfg.data)

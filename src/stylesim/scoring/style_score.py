@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from stylesim.core.errors import ConfigError, DataError
 from stylesim.evaluation.labels import label_values
@@ -16,7 +15,7 @@ from stylesim.evaluation.statistics import bootstrap_interval
 from stylesim.retrieval.descriptor_set import DescriptorSet
 from stylesim.retrieval.exact_search import search
 from stylesim.retrieval.readouts import Pca, Readout, Whitened
-from stylesim.scoring.comparable_sets import check_comparable
+from stylesim.scoring.compared_sides import Side, compare_sides, copies_within, unmatched_labels
 from stylesim.scoring.gss import (
     NO_COPIES,
     ReferenceSimilarities,
@@ -25,7 +24,6 @@ from stylesim.scoring.gss import (
     image_scores,
     leave_one_out_similarities,
     mean_scores,
-    neighbourhood_similarities,
     reference_similarities,
 )
 
@@ -35,8 +33,6 @@ METRICS = (*MEANS, "gss_of_means")
 ALL_IMAGES = ""
 """The label under which sets without common labels are compared as a whole."""
 
-LabelRows = Mapping[str, Int[np.ndarray, " n"]]
-"""The rows of a set that have each label, ordered by label."""
 Matches = Mapping[str, tuple[Int[np.ndarray, " n"], Int[np.ndarray, " m"]]]
 """For each label: the rows of the generated images, and the rows of the works that they are compared with."""
 
@@ -71,17 +67,6 @@ class StyleScore:
     """Images that stand on both sides: their ids, `generated, reference`."""
     copies_counted: bool
     """Whether a generated image was also compared with its own copy among the works."""
-
-
-class _Side(NamedTuple):
-    """One of the two sets, prepared for comparison with the other."""
-
-    images: DescriptorSet
-    vectors: Float[np.ndarray, "n d"]
-    """Unit vectors."""
-    rows_of: LabelRows
-    near: Float[np.ndarray, " n"]
-    """Mean similarity to the k nearest images of the other side."""
 
 
 def score_sets(
@@ -123,13 +108,8 @@ def score_sets(
             image has a work other than its own copy to be compared with.
         ConfigError: If `readout` centres the works and the sets have no label in common.
     """
-    check_comparable(generated, reference, name="generated images")
-    vectors = tuple(_unit(images.descriptors) for images in (generated, reference))
-    vectors = readout(*vectors) if readout else vectors
     left_out = NO_COPIES if keep_copies else copies
-    near = neighbourhood_similarities(vectors[0], vectors[1], csls_k, left_out)
-    sides = zip((generated, reference), vectors, near, strict=True)
-    gen, ref = (_Side(images, v, _rows_by_label(images, label), n) for images, v, n in sides)
+    gen, ref = compare_sides(generated, reference, label=label, readout=readout, csls_k=csls_k, copies=left_out)
     common = [name for name in gen.rows_of if name in ref.rows_of]
     matches: Matches = {name: (gen.rows_of[name], ref.rows_of[name]) for name in common}
     if not common and isinstance(readout, Whitened | Pca):
@@ -157,7 +137,7 @@ def score_sets(
         per_label=_label_table(matches, gen, ref, values, seed, left_out),
         reference_similarities=reference_similarities(ref.vectors, ref.rows_of),
         labels_matched=bool(common),
-        unmatched_labels=_unmatched_labels(gen, ref, label) if common else [],
+        unmatched_labels=unmatched_labels(gen, ref, label) if common else [],
         copies=pd.DataFrame(
             {
                 "generated": generated.items["id"].to_numpy()[copies[:, 0]],
@@ -168,39 +148,16 @@ def score_sets(
     )
 
 
-def _unmatched_labels(gen: _Side, ref: _Side, label: str) -> list[str]:
-    has_unlabelled = not all(label_values(gen.images.items, label))
-    return sorted(gen.rows_of.keys() - ref.rows_of.keys()) + ["(none)"] * has_unlabelled
-
-
-def _unit(descriptors: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
-    return descriptors / np.linalg.norm(descriptors, axis=1, keepdims=True)
-
-
-def _rows_by_label(images: DescriptorSet, label: str) -> LabelRows:
-    rows_of: dict[str, list[int]] = {}
-    for row, values in enumerate(label_values(images.items, label)):
-        for value in values:
-            rows_of.setdefault(value, []).append(row)
-    return {name: np.array(rows) for name, rows in sorted(rows_of.items())}
-
-
 def _image_values(
-    label: str, rows: tuple[np.ndarray, np.ndarray], gen: _Side, ref: _Side, copies: Int[np.ndarray, "c 2"]
+    label: str, rows: tuple[np.ndarray, np.ndarray], gen: Side, ref: Side, copies: Int[np.ndarray, "c 2"]
 ) -> pd.DataFrame:
     """Return a row per generated image of a label, with the values whose means are its metrics."""
-    g, r, own = gen.vectors[rows[0]], ref.vectors[rows[1]], _copies_within(copies, *rows)
+    g, r, own = gen.vectors[rows[0]], ref.vectors[rows[1]], copies_within(copies, *rows)
     values = image_scores(g, r, gen.near[rows[0]], ref.near[rows[1]], own)
     means = mean_scores(g.mean(0, dtype=np.float64), r.mean(0, dtype=np.float64))
     of_means = values["gss"] if len(own) else means["gss"]
     table = pd.DataFrame({"row": rows[0], "label": label, **values, "gss_of_means": of_means})
     return table.loc[table["gss"].notna()]  # an image whose only work is its own copy has no score
-
-
-def _copies_within(copies: Int[np.ndarray, "c 2"], rows: np.ndarray, works: np.ndarray) -> Int[np.ndarray, "e 2"]:
-    """Return the copies among some of the rows of both sides, as positions within these (rows are ascending)."""
-    inside = copies[np.isin(copies[:, 0], rows) & np.isin(copies[:, 1], works)]
-    return np.stack([np.searchsorted(rows, inside[:, 0]), np.searchsorted(works, inside[:, 1])], axis=1)
 
 
 def _interval(values: pd.DataFrame, name: str, seed: int) -> tuple[float, float]:
@@ -209,7 +166,7 @@ def _interval(values: pd.DataFrame, name: str, seed: int) -> tuple[float, float]
 
 
 def _nearest_works(
-    rows: Int[np.ndarray, " n"], gen: _Side, ref: _Side, neighbours: int, copies: Int[np.ndarray, "c 2"]
+    rows: Int[np.ndarray, " n"], gen: Side, ref: Side, neighbours: int, copies: Int[np.ndarray, "c 2"]
 ) -> pd.DataFrame:
     """Return pairs of a generated image and one of its nearest works, the pairs of one image after each other."""
     k = min(neighbours, len(ref.vectors))
@@ -229,7 +186,7 @@ def _nearest_works(
     return pairs.assign(csls=2 * pairs["similarity"] - near)
 
 
-def _with_names(pairs: pd.DataFrame, gen: _Side, ref: _Side, label: str) -> pd.DataFrame:
+def _with_names(pairs: pd.DataFrame, gen: Side, ref: Side, label: str) -> pd.DataFrame:
     """Replace rows by ids and labels; several labels of a work are separated by `|`."""
     items = ref.images.items.iloc[pairs["work"]]
     return pd.DataFrame(
@@ -242,7 +199,7 @@ def _with_names(pairs: pd.DataFrame, gen: _Side, ref: _Side, label: str) -> pd.D
     )
 
 
-def _image_table(values: pd.DataFrame, pairs: pd.DataFrame, gen: _Side) -> pd.DataFrame:
+def _image_table(values: pd.DataFrame, pairs: pd.DataFrame, gen: Side) -> pd.DataFrame:
     first = pairs[pairs["rank"] == 1].set_index("generated")
     nearest = pd.DataFrame(
         {
@@ -264,7 +221,7 @@ def _descending(table: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def _label_table(
-    matches: Matches, gen: _Side, ref: _Side, values: pd.DataFrame, seed: int, copies: Int[np.ndarray, "c 2"]
+    matches: Matches, gen: Side, ref: Side, values: pd.DataFrame, seed: int, copies: Int[np.ndarray, "c 2"]
 ) -> pd.DataFrame:
     names, rows_of = list(ref.rows_of), list(ref.rows_of.values())
     table = pd.DataFrame({"label": names, "works": [len(rows) for rows in rows_of]})
@@ -279,7 +236,7 @@ def _label_table(
     csls = 2 * gss - near_generated[:, None] - np.array([ref.near[rows].mean() for rows in rows_of])
     for i, (rows, _) in enumerate(matches.values()):
         for j, works in enumerate(rows_of):
-            if len(own := _copies_within(copies, rows, works)):
+            if len(own := copies_within(copies, rows, works)):
                 scores = image_scores(gen.vectors[rows], ref.vectors[works], gen.near[rows], ref.near[works], own)
                 scored = ~np.isnan(scores["gss"])
                 for table_of, name in ((gss, "gss"), (csls, "csls")):

@@ -6,7 +6,7 @@ import pytest
 from database_samples import DIM, META, facts, unit_vectors, works
 
 from stylesim.core.errors import ConfigError, DataError
-from stylesim.retrieval.database import style_database
+from stylesim.retrieval.database import search_route
 from stylesim.retrieval.database.style_database import StyleDatabase
 from stylesim.retrieval.descriptor_set import DescriptorSet, item_table
 from stylesim.retrieval.exact_search import search
@@ -324,8 +324,8 @@ def test_an_index_is_built_on_request_and_its_recall_is_stored(location: str):
 
 
 def test_the_index_is_used_by_default_where_many_items_are_compared(folder: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(style_database, "EXACT_BELOW", 50)
-    monkeypatch.setattr(style_database, "EXACT_FILTERED_BELOW", 20)
+    monkeypatch.setattr(search_route, "EXACT_BELOW", 50)
+    monkeypatch.setattr(search_route, "EXACT_FILTERED_BELOW", 20)
     with filled(folder, 60) as database:
         assert database.search(unit_vectors(1), 3).exact  # there is no index
         database.optimize(exact_below=50)

@@ -145,7 +145,7 @@ def open_backend(location: str) -> Backend:
 def database_exists(location: str) -> bool:
     """Return whether a folder exists, or a server has the schema."""
     if is_url(location):
-        from stylesim.retrieval.database.postgres_backend import schema_exists
+        from stylesim.retrieval.database.postgres_schema import schema_exists
 
         return schema_exists(location)
     return Path(location).expanduser().exists()

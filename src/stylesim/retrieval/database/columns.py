@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -12,7 +12,7 @@ import pyarrow as pa
 from jaxtyping import Float
 
 from stylesim.core.errors import DataError
-from stylesim.retrieval.descriptor_set import refuse_bad_descriptors
+from stylesim.retrieval.database.item_checks import check_ids, check_text
 
 Kind = Literal["text", "integer", "number", "boolean", "tags", "bytes"]
 
@@ -40,9 +40,6 @@ FILTER_WORDS = frozenset({"and", "or", "not", "in", "like", "is", "null", "betwe
 """The words of a filter, in lower case."""
 RESERVED = FILTER_WORDS | {"descriptor", "position"}
 """Names that a further column cannot have."""
-MAX_ID_BYTES = 2000
-"""Length of an id in UTF-8. PostgreSQL cannot index longer ones."""
-
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}", re.ASCII)
 
 
@@ -116,27 +113,6 @@ def descriptor_matrix(table: pa.Table) -> Float[np.ndarray, "n d"]:
     return column.flatten().to_numpy().reshape(len(table), dim)
 
 
-def check_ids(ids: Iterable[str]) -> None:
-    """Raise a DataError for an id that is empty, too long, or holds characters that cannot be stored."""
-    for id in ids:
-        _check_text(id, "id", id)
-        if not 0 < len(id.encode()) <= MAX_ID_BYTES:
-            raise DataError(
-                f"An id must have 1 to {MAX_ID_BYTES:,} bytes of UTF-8, got {len(id.encode()):,}: {id[:80]!r}."
-            )
-
-
-def check_vectors(vectors: Float[np.ndarray, "n d"], ids: Sequence[str]) -> None:
-    """Raise a DataError unless all descriptors are finite and of unit length (within 1 %)."""
-    refuse_bad_descriptors(vectors, ids)
-    norms = np.linalg.norm(vectors, axis=1)
-    if len(bad := np.flatnonzero(abs(norms - 1) > 0.01)):
-        raise DataError(
-            f"{len(bad)} of {len(ids)} descriptors are not of unit length, such as that of {ids[bad[0]]!r}"
-            f" ({norms[bad[0]]:.4g}). A style database compares directions: divide each descriptor by its norm."
-        )
-
-
 def _present(values: list[Any]) -> list[Any]:
     return [value for value in values if not is_missing(value)]
 
@@ -169,14 +145,14 @@ def _cell(value: Any, name: str, kind: Kind, id: str) -> Any:
     if kind == "tags":
         tags = [] if is_missing(value) else [str(tag) for tag in ([value] if isinstance(value, str) else value)]
         for tag in tags:
-            _check_text(tag, name, id)
+            check_text(tag, name, id)
         return tags
     if is_missing(value):
         return None
     # pandas turns a column of integers with gaps into floats.
     is_whole = isinstance(value, float | np.floating) and float(value).is_integer()
     if kind == "text" and (name in STANDARD_COLUMNS or isinstance(value, str)):
-        return _check_text(str(int(value)) if is_whole else str(value), name, id)
+        return check_text(str(int(value)) if is_whole else str(value), name, id)
     if kind == "boolean" and isinstance(value, bool | np.bool_):
         return bool(value)
     if kind == "bytes" and isinstance(value, bytes):
@@ -189,16 +165,3 @@ def _cell(value: Any, name: str, kind: Kind, id: str) -> Any:
     raise DataError(
         f"The column {name} holds {kind}, but {id!r} has {str(value)[:80]!r} ({type(value).__name__}) there."
     )
-
-
-def _check_text(text: str, name: str, id: str) -> str:
-    """Return text that both back ends can store, or raise a DataError."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise DataError(
-            f"The {name} of {id!r} is not valid Unicode ({error.reason}), so it cannot be stored."
-        ) from None
-    if "\0" in text:
-        raise DataError(f"The {name} of {id!r} contains a NUL character, which cannot be stored.")
-    return text

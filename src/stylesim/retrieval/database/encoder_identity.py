@@ -29,6 +29,17 @@ def encoder_identity(meta: Mapping[str, Any], dim: int) -> dict[str, Any]:
     }
 
 
+def descriptor_set_meta(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the `meta` of a DescriptorSet, from which `encoder_identity` makes this identity."""
+    encoder = {key: identity[key] for key in ("name", "weights", "preprocessing", "licence")}
+    return {
+        "encoder": {key: value for key, value in encoder.items() if value is not None},
+        "encoder_digest": identity["digest"],
+        "greyscale": identity["greyscale"],
+        "flips": identity["flips"],
+    }
+
+
 def refuse_other_encoder(database: Mapping[str, Any], other: Mapping[str, Any]) -> None:
     """Raise a DataError if descriptors were not made by the encoder of the database.
 

@@ -1,7 +1,8 @@
-"""Measure how many of the true nearest neighbours an index finds, and choose how thoroughly it is searched."""
+"""Build an index, measure how many of the true nearest neighbours it finds, and choose how thoroughly to search it."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,8 +15,25 @@ from stylesim.retrieval.database.ranking import Ranked, rank_by_index, rank_by_s
 
 RECALL_K = 10
 SAMPLE = 200
-"""Items of the database that are used as queries."""
+"""Number of items of the database that are used as queries."""
 TARGET = 0.95
+
+logger = logging.getLogger(__name__)
+
+
+def build_measured_index(backend: Backend, rows: int) -> dict[str, Any]:
+    """Build the index of a database, measure its recall, and return what is known about it.
+
+    Args:
+        backend: The database.
+        rows: Number of items.
+    """
+    backend.write_index_info(None)  # searches are exact until the index has been measured
+    info = measure_index(backend, backend.build_index(), rows)
+    backend.write_index_info(info)
+    recall = info[f"recall@{RECALL_K}"]
+    logger.info("Indexed %s items (%s): recall@%d %.3f.", f"{rows:,}", info["kind"], RECALL_K, recall)
+    return info
 
 
 def measure_index(backend: Backend, index: dict[str, Any], rows: int) -> dict[str, Any]:
@@ -26,7 +44,7 @@ def measure_index(backend: Backend, index: dict[str, Any], rows: int) -> dict[st
     Args:
         backend: The database.
         index: As `Backend.build_index` describes it.
-        rows: Items that were indexed.
+        rows: Number of items that were indexed.
     """
     stored = sample_items(backend, SAMPLE, 0, ["id", "descriptor"])
     queries, own = descriptor_matrix(stored).copy(), stored["id"].to_pylist()

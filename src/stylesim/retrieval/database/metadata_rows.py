@@ -7,7 +7,8 @@ from collections import Counter
 import pandas as pd
 
 from stylesim.core.errors import DataError
-from stylesim.retrieval.database.columns import check_ids, is_missing
+from stylesim.retrieval.database.columns import is_missing
+from stylesim.retrieval.database.item_checks import check_ids
 
 
 def unique_ids(metadata: pd.DataFrame) -> list[str]:

@@ -14,7 +14,8 @@ from numpy import ndarray
 
 from stylesim.core.errors import DataError
 from stylesim.retrieval.database.backend import SCAN_ROWS, Candidates, missing_package
-from stylesim.retrieval.database.columns import ARROW_TYPES, STANDARD_COLUMNS, Kind, column_kinds, descriptor_matrix
+from stylesim.retrieval.database.columns import ARROW_TYPES, Kind, column_kinds, descriptor_matrix
+from stylesim.retrieval.database.postgres_schema import create_schema
 from stylesim.retrieval.database.postgres_sql import (
     SQL_TYPES,
     half_cast,
@@ -35,8 +36,6 @@ try:
 except ImportError:
     raise missing_package("psycopg and pgvector", "postgres") from None
 
-MAX_DIM = 16_000
-"""Dimensions that pgvector stores."""
 MAX_INDEXED_DIM, MAX_HALF_INDEXED_DIM = 2000, 4000
 """Dimensions that pgvector indexes, in float32 and in float16."""
 MAINTENANCE_MEMORY = "1GB"
@@ -77,32 +76,7 @@ class PostgresBackend:
         Raises:
             DataError: If the schema exists, the user may not create it, or the descriptors are too long.
         """
-        if about["dim"] > MAX_DIM:
-            raise DataError(f"PostgreSQL stores at most {MAX_DIM:,} dimensions, got {about['dim']:,}. Use a folder.")
-        location, plain_url, schema = split_url(url)
-        columns = [
-            sql.SQL("{} {}").format(sql.Identifier(name), type_name(kind)) for name, kind in STANDARD_COLUMNS.items()
-        ]
-        with translated_errors(location), psycopg.connect(plain_url) as connection:
-            connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
-            if _has_schema(connection, schema):
-                raise DataError(
-                    f"The schema {schema} of {location} already exists. Open it, or choose another #SCHEMA."
-                )
-            connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
-            connection.execute(
-                sql.SQL("CREATE TABLE {} ({}, descriptor vector({}) NOT NULL, PRIMARY KEY (id))").format(
-                    sql.Identifier(schema, "items"), sql.SQL(", ").join(columns), sql.Literal(about["dim"])
-                )
-            )
-            connection.execute(sql.SQL("CREATE INDEX ON {} USING gin (tags)").format(sql.Identifier(schema, "items")))
-            connection.execute(
-                sql.SQL("CREATE TABLE {} (key text PRIMARY KEY, value jsonb)").format(sql.Identifier(schema, "about"))
-            )
-            connection.execute(
-                sql.SQL("INSERT INTO {} VALUES ('database', %s)").format(sql.Identifier(schema, "about")),
-                [Jsonb(dict(about))],
-            )
+        create_schema(url, about)
         return cls(url)
 
     def columns(self) -> dict[str, Kind]:
@@ -302,14 +276,3 @@ class PostgresBackend:
 
 def _column_values(table: pa.Table, name: str) -> Any:
     return descriptor_matrix(table) if name == "descriptor" else table[name].to_pylist()
-
-
-def schema_exists(url: str) -> bool:
-    """Return whether the server has the schema that a URL names."""
-    location, plain_url, schema = split_url(url)
-    with translated_errors(location), psycopg.connect(plain_url) as connection:
-        return _has_schema(connection, schema)
-
-
-def _has_schema(connection: psycopg.Connection, schema: str) -> bool:
-    return connection.execute("SELECT FROM pg_namespace WHERE nspname = %s", [schema]).fetchone() is not None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -15,34 +14,20 @@ from jaxtyping import Float
 
 from stylesim.core.errors import ConfigError, DataError
 from stylesim.retrieval.database.backend import Backend, create_backend, database_exists, open_backend
-from stylesim.retrieval.database.columns import (
-    Kind,
-    arrow_table,
-    check_ids,
-    check_vectors,
-    descriptor_matrix,
-    item_frame,
-    new_columns,
-)
+from stylesim.retrieval.database.columns import Kind, descriptor_matrix, item_frame
 from stylesim.retrieval.database.database_neighbours import DatabaseNeighbours, join_ranked
-from stylesim.retrieval.database.encoder_identity import encoder_identity, refuse_other_encoder
+from stylesim.retrieval.database.encoder_identity import descriptor_set_meta, encoder_identity, refuse_other_encoder
 from stylesim.retrieval.database.export_items import export_items
-from stylesim.retrieval.database.index_recall import RECALL_K, measure_index, sample_items
-from stylesim.retrieval.database.metadata_rows import join_metadata, unique_ids
+from stylesim.retrieval.database.index_recall import build_measured_index, sample_items
+from stylesim.retrieval.database.item_changes import add_items, update_items
+from stylesim.retrieval.database.item_checks import check_ids, check_queries
 from stylesim.retrieval.database.ranking import rank_by_index, rank_exactly, rank_readout
+from stylesim.retrieval.database.search_route import EXACT_BELOW, index_to_use
 from stylesim.retrieval.database.where_clause import Condition, parse_where
 from stylesim.retrieval.descriptor_set import DescriptorSet, item_table
 from stylesim.retrieval.readouts import Readout
 
 FORMAT = 1
-EXACT_BELOW = 200_000
-"""Items below which a search compares all of them."""
-EXACT_FILTERED_BELOW = 20_000
-"""Items that a filter admits below which a search compares all of them: an index finds too few of the right ones."""
-BATCH_ROWS = 32_768
-"""Items that are written in one transaction."""
-
-logger = logging.getLogger(__name__)
 
 
 class StyleDatabase:
@@ -148,7 +133,7 @@ class StyleDatabase:
         rows = item_table(
             (id, tags, content, source or "", row) for row, (id, tags, content, source) in enumerate(cells)
         )
-        return DescriptorSet(descriptor_matrix(table).copy(), rows, self._meta())
+        return DescriptorSet(descriptor_matrix(table).copy(), rows, descriptor_set_meta(self.encoder))
 
     def add(
         self,
@@ -176,29 +161,7 @@ class StyleDatabase:
         if existing not in ("refuse", "skip", "replace"):
             raise ConfigError(f"existing must be refuse, skip or replace, got {existing!r}.")
         self._refuse_other(descriptors)
-        items = join_metadata(descriptors.items, metadata)
-        ids = descriptors.ids
-        check_ids(ids)
-        if existing == "refuse" and (known := self.existing(ids)):
-            raise DataError(
-                f"{len(known):,} of {len(ids):,} ids are in {self.location} already, such as {min(known)!r}. Add with"
-                ' existing="skip" or "replace", or give the images other ids.'
-            )
-        if new := new_columns(items, columns := self.columns):
-            self._backend.add_columns(new)
-        columns = columns | new
-        written = 0
-        for start in range(0, len(ids), BATCH_ROWS):
-            rows = slice(start, start + BATCH_ROWS)
-            vectors = np.asarray(descriptors.descriptors[rows], dtype=np.float32)
-            check_vectors(vectors, ids[rows])
-            table = arrow_table(vectors, items.iloc[rows], columns)
-            if existing == "replace":
-                self._backend.upsert(table)
-                written += len(table)
-            else:
-                written += self._backend.insert(table)
-        return written
+        return add_items(self._backend, descriptors, metadata, existing)
 
     def existing(self, ids: Sequence[str]) -> set[str]:
         """Return those of the ids that the database has."""
@@ -218,21 +181,7 @@ class StyleDatabase:
         Raises:
             DataError: If an id does not exist or occurs twice, or a value does not fit its column.
         """
-        ids = unique_ids(metadata)
-        if missing := set(ids) - self.existing(ids):
-            raise DataError(f"{len(missing):,} ids are not in {self.location}, such as {min(missing)!r}.")
-        if new := new_columns(metadata, columns := self.columns):
-            self._backend.add_columns(new)
-        columns = columns | new
-        changed = [name for name in metadata.columns if name in columns and name != "id"]
-        by_id = metadata.assign(id=ids).set_index("id")
-        for start in range(0, len(ids), BATCH_ROWS):
-            stored = self._backend.fetch(ids[start : start + BATCH_ROWS], [*columns, "descriptor"])
-            items = item_frame(stored.drop_columns(["descriptor"]))
-            for name in changed:
-                items[name] = pd.Series(by_id.loc[items["id"], name].tolist(), dtype=object)
-            self._backend.upsert(arrow_table(descriptor_matrix(stored), items, columns))
-        return len(ids)
+        return update_items(self._backend, metadata)
 
     def delete(self, ids: Sequence[str] | None = None, *, where: str | None = None) -> int:
         """Delete items by their ids, or all that a filter admits (see `search`).
@@ -286,9 +235,9 @@ class StyleDatabase:
         else:
             vectors = queries
         vectors = np.asarray(vectors, dtype=np.float32)
-        self._check_queries(vectors, k, query_ids)
+        check_queries(vectors, k, query_ids, self.dim, self.encoder["name"] or "unknown")
         condition = self._condition(where)
-        index = self._index_to_use(exact, condition) if readout is None else None
+        index = index_to_use(self._backend, condition, exact) if readout is None else None
         if readout is not None:
             ranked = rank_readout(self._backend, vectors, k, condition, readout, query_ids)
         elif index is not None:
@@ -319,7 +268,9 @@ class StyleDatabase:
         Raises:
             DataError: If the folder exists, or no item is admitted.
         """
-        return export_items(self._backend, self._meta(), Path(folder), where, self._condition(where))
+        return export_items(
+            self._backend, descriptor_set_meta(self.encoder), Path(folder), where, self._condition(where)
+        )
 
     def optimize(
         self, *, exact_below: int = EXACT_BELOW, keep: timedelta = timedelta(hours=1)
@@ -340,52 +291,10 @@ class StyleDatabase:
         rows = len(self)
         if rows < exact_below:
             return None
-        self._backend.write_index_info(None)  # meanwhile searches are exact
-        index = self._backend.build_index()
-        info = measure_index(self._backend, index, rows)
-        self._backend.write_index_info(info)
-        logger.info(
-            "Indexed %s items (%s): recall@%d %.3f.", f"{rows:,}", info["kind"], RECALL_K, info[f"recall@{RECALL_K}"]
-        )
-        return info
-
-    def _index_to_use(self, exact: bool | None, where: Condition | None) -> dict[str, Any] | None:
-        if exact:
-            return None
-        index = self.index
-        if exact is False and index is None:
-            raise DataError(f"{self.location} has no index. Call optimize(exact_below=0) first, or search exactly.")
-        if exact is False or index is None:
-            return index
-        few = len(self) < EXACT_BELOW or (where is not None and self._backend.count(where) < EXACT_FILTERED_BELOW)
-        return None if few else index
-
-    def _check_queries(self, queries: np.ndarray, k: int, query_ids: Sequence[str] | None) -> None:
-        if queries.ndim != 2 or queries.shape[1] != self.dim:
-            raise DataError(
-                f"Queries must have the shape [q {self.dim}], got {list(queries.shape)}. Embed them with the encoder of"
-                f" the database, {self.encoder['name'] or 'unknown'}."
-            )
-        if k < 1:
-            raise ConfigError(f"k must be at least 1, got {k}.")
-        names = query_ids if query_ids is not None else [f"query {row}" for row in range(len(queries))]
-        if len(names) != len(queries):
-            raise DataError(f"query_ids must name each of {len(queries)} queries, got {len(names)}.")
-        check_vectors(queries, names)
+        return build_measured_index(self._backend, rows)
 
     def _condition(self, where: str | None) -> Condition | None:
         return None if where is None else parse_where(where, self.columns)
 
     def _refuse_other(self, descriptors: DescriptorSet) -> None:
         self.refuse_other_encoder(descriptors.meta, descriptors.descriptors.shape[1])
-
-    def _meta(self) -> dict[str, Any]:
-        """Return the encoder as the `meta` of a DescriptorSet."""
-        encoder = {key: self.encoder[key] for key in ("name", "weights", "preprocessing", "licence")}
-        known = {key: value for key, value in encoder.items() if value is not None}
-        return {
-            "encoder": known,
-            "encoder_digest": self.encoder["digest"],
-            "greyscale": self.encoder["greyscale"],
-            "flips": self.encoder["flips"],
-        }
