@@ -6,8 +6,11 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 from stylesim.curation.deduplicate.contamination_note import checked_against
 from stylesim.curation.stage import SUMMARY, Stage
+from stylesim.report.text_tables import markdown_table
 
 if TYPE_CHECKING:
     from stylesim.data.shards.shard_index import Index
@@ -32,22 +35,29 @@ def data_card(stage: Stage, counts: Mapping[str, Any], indices: Mapping[str, Ind
     """
     size = f"with a short side of at most {max_size} px" if max_size else "in their original sizes"
     lines = ["# Images with style tags", "", f"{counts['images']:,} images {size}, as WebDataset shards.", ""]
-    lines += ["| | images | shards | tags | MB |", "|---|---|---|---|---|"]
-    for name, index in indices.items():
-        megabytes = sum(shard.bytes for shard in index.shards) / 1e6
-        lines.append(
-            f"| `{name}/` | {index.count:,} | {len(index.shards):,} | {len(index.tags):,} | {megabytes:,.1f} |"
+    sizes = [
+        (
+            f"`{name}/`",
+            f"{index.count:,}",
+            f"{len(index.shards):,}",
+            f"{len(index.tags):,}",
+            f"{_megabytes(index):,.1f}",
         )
-    lines += ["", "Train on it with `python -m stylesim.train data=laion_styles data.root=.../train`.", ""]
+        for name, index in indices.items()
+    ]
+    lines += [markdown_table(pd.DataFrame(sizes, columns=["", "images", "shards", "tags", "MB"]))]
+    lines += ["Train on it with `python -m stylesim.train data=laion_styles data.root=.../train`.", ""]
     if counts["query_artists"]:
         lines += [f"`query/` holds images of {counts['query_artists']:,} tags of which `train/` has more images.", ""]
     lines += ["## Cleared of evaluation sets", ""]
     lines += [f"- {line}" for line in checked_against(stage.folder / "train")] or ["None were given."]
-    lines += ["", "## Most frequent tags", "", "| tag | training images |", "|---|---|"]
     tags = indices["train"].tags if "train" in indices else {}
     ranked = sorted(tags.items(), key=lambda pair: (-pair[1], pair[0]))
-    lines += [f"| {_cell(tag)} | {count:,} |" for tag, count in ranked[:TAGS_SHOWN]]
-    lines += ["", "## How it was made", ""]
+    frequent = pd.DataFrame(
+        [(tag, f"{count:,}") for tag, count in ranked[:TAGS_SHOWN]], columns=["tag", "training images"]
+    )
+    lines += ["", "## Most frequent tags", "", markdown_table(frequent)]
+    lines += ["## How it was made", ""]
     for summary in sorted(stage.folder.parent.glob(f"*-*/{SUMMARY}")):
         if summary.parent.name < stage.folder.name:
             content = json.loads(summary.read_text(encoding="utf-8"))
@@ -62,5 +72,5 @@ def _section(name: str, settings: Mapping[str, Any], counts: Mapping[str, Any]) 
     return [f"### {name}", "", *count_lines, "", "```json", text, "```", ""]
 
 
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+def _megabytes(index: Index) -> float:
+    return sum(shard.bytes for shard in index.shards) / 1e6
