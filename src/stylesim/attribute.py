@@ -59,17 +59,23 @@ class Settings(EmbeddingSettings):
         "*", description="Which tags are labels: a glob such as artist:*. In a folder, sub-folders are the tags."
     )
     measure: Literal["cosine", "csls", "csls_label_aware"] = Field(
-        "csls", description="Similarity of an image and a work; label-aware: own works are no neighbours."
+        "csls", description="Similarity of an image and a work; csls_label_aware ignores neighbours of the same label."
     )
     pool: Literal["nearest", "pooled"] = Field("nearest", description="Score a label by its nearest works, or by all.")
-    nearest_works: PositiveInt = Field(3, description="How many works are the nearest; labels with fewer are shrunk.")
-    csls_k: PositiveInt = Field(10, description="Neighbours in a neighbourhood of CSLS.")
+    nearest_works: PositiveInt = Field(
+        3, description="Number of nearest works; scores of labels with fewer are shrunk to the mean."
+    )
+    csls_k: PositiveInt = Field(10, description="Number of neighbours in CSLS.")
     distinct_content: bool = Field(False, description="Leave out works that show the same content as the image.")
-    ranks: PositiveInt = Field(5, description="Labels listed for each image.")
-    alpha: float = Field(0.1, description="Largest p-value of an attribution: how often foreign labels get a name.")
+    ranks: PositiveInt = Field(5, description="Number of labels listed for each image.")
+    alpha: float = Field(
+        0.1, description="Largest p-value of an attribution: how often an image by none of the labels may get one."
+    )
     confidence: float = Field(0.9, description="Probability of being right that an attribution needs.")
     closed: bool = Field(False, description="Every image is known to be by one of the labels.")
-    calibration_works: PositiveInt = Field(2000, description="Works that are attributed for calibration, at most.")
+    calibration_works: PositiveInt = Field(
+        2000, description="Largest number of works that are attributed for calibration."
+    )
     copy_candidate: float = Field(0.5, description="Copy similarity from which a work may have been copied.")
     copy_near_duplicate: float = Field(0.75, description="Copy similarity of a near-duplicate.")
     seed: NonNegativeInt = Field(0, description="Seed of the bootstrap and of the works for calibration.")
@@ -176,13 +182,13 @@ def _check_copies(
     from stylesim.scoring.copies.copy_check import check_copies
 
     try:
-        check_model_weights(cfg.copy_encoder)
+        check_model_weights(cfg.copy_encoder, "copy_encoder.")
         encoder = instantiate(cfg.copy_encoder)
     except (WeightsError, InstantiationException) as error:
         cause = error.__cause__ if isinstance(error, InstantiationException) else error
         if not isinstance(cause, WeightsError):
             raise
-        reason = f"{unavailable}: {cause}".replace(" weights=<path>", " copy_encoder.weights=<path>")
+        reason = f"{unavailable}: {cause}"
         log.warning("%s", reason)
         return reason
     folder = Path(cfg.run_dir) / "descriptors" / "gallery_for_copies"

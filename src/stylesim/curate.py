@@ -114,7 +114,7 @@ def _check_settings(name: str, settings: dict[str, Any]) -> None:
 
 
 def _check_encoder(node: DictConfig, finished: bool) -> None:
-    """Load the encoder that finds near-duplicates, to make sure of its weights before the earlier stages run."""
+    """Load the encoder that finds near-duplicates, to check its weights before the earlier stages run."""
     from stylesim.curation.deduplicate.embed_images import require_trained
 
     encoders = OmegaConf.create({"checkpoint": node.checkpoint, "model": node.encoder})

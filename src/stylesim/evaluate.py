@@ -42,7 +42,7 @@ class Settings(EmbeddingSettings):
     controls: dict[str, Any] = Field({}, description="More encoders: +model@controls.NAME=frozen_lite0.")
     movements: str = Field(
         "genre:*",
-        description="Groups of labels to sum up errors by: a glob of tags, or a table of artist and movement.",
+        description="Groups of labels to sum up errors by: a glob over tags, or a table of artists and movements.",
     )
     gaps: bool = Field(False, description="Also write each label's discrimination gap (gaps.csv) and the AUC of pairs.")
     cache: str | None = Field(None, description="A folder in which descriptors are kept for later runs.")
@@ -67,7 +67,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
         log.info("%s has finished with this configuration already, so nothing is done.", run_dir)
         return metrics
     if is_main_process():
-        # Of another configuration, or of an attempt that did not finish; descriptors that are evaluated again stay.
+        # Results of another configuration or of an unfinished attempt; descriptors that are evaluated again stay.
         remove_results(
             run_dir, [name for name in RESULTS_OF_EVALUATION if name != "descriptors" or not cfg.descriptors]
         )

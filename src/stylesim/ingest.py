@@ -52,7 +52,7 @@ class Settings(EmbeddingSettings):
     existing: Literal["skip", "replace"] = Field("skip", description="What to do with ids that the database has.")
     thumbnail: NonNegativeInt = Field(160, description="Longer side of the stored thumbnails in pixels; 0 stores none.")
     exact_below: NonNegativeInt = Field(
-        200_000, description="Items below which searches compare all of them, so that no index is built."
+        200_000, description="With fewer items than this, no index is built, and searches compare all of them."
     )
 
 
@@ -103,7 +103,7 @@ def _add_images(
     tables = [
         metadata_of_image_table(root.folder, root.name) for root in roots if root.folder and root.folder.is_file()
     ]
-    # Columns of the metadata come before those of the tables of paths.
+    # Values of the metadata take precedence over those of the tables of paths.
     metadata = _first_of_each_id([table for table in (metadata, *tables) if table is not None])
     encoder = load_model(cfg)
     database = open_database(location, encoder, flips=cfg.flips)

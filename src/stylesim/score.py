@@ -3,7 +3,7 @@
     stylesim score generated=/my/generations reference=/my/works checkpoint=outputs/.../checkpoints/best.safetensors
     stylesim score generated=my_descriptors reference=their_descriptors    what `embed` wrote; no model is loaded
 
-Embed large folders first: that can be interrupted and continued, and is done once. Where both sides have sub-folders of
+Embed large folders first: that can be interrupted and continued, and is done once. If both sides have sub-folders with
 the same names, each generated image is compared with the works of its own label.
 """
 
@@ -38,7 +38,7 @@ class Settings(EmbeddingSettings):
     label: str = Field(
         "*", description="Which tags are labels: a glob such as artist:*. In a folder, sub-folders are the tags."
     )
-    neighbours: PositiveInt = Field(10, description="Nearest works listed for each generated image.")
+    neighbours: PositiveInt = Field(10, description="Number of nearest works listed for each generated image.")
     keep_copies: bool = Field(
         False, description="Compare a generated image also with its own copy, if that is among the works."
     )

@@ -25,7 +25,7 @@ from stylesim.runtime.launch import run
 from stylesim.runtime.settings import PLAIN_TEXT, EmbeddingSettings
 
 PRINTED = 10
-"""Queries that are printed; the files have all of them."""
+"""Number of queries that are printed; the files have all of them."""
 
 
 class Settings(EmbeddingSettings):
@@ -38,7 +38,7 @@ class Settings(EmbeddingSettings):
     queries: str | list[str] = Field(
         description="A folder, a table of paths, shards or descriptors that `embed` wrote; or a list of image sources."
     )
-    k: PositiveInt = Field(10, description="Nearest works for each query.")
+    k: PositiveInt = Field(10, description="Number of nearest works for each query.")
     where: str | None = Field(
         None,
         description="Only works that this filter admits, such as \"period = '1890s'\".",
@@ -97,7 +97,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
         for rank, (id, similarity) in enumerate(zip(ids[:3], similarities, strict=False), start=1):
             print(f"  {rank}. {similarity:.3f}  {id}")
         if not ids:
-            print("  no work is admitted by the filter" if cfg.where else "  the database is empty")
+            print("  the filter admits no work" if cfg.where else "  the database is empty")
     print(f"report: {page}", flush=True)
     first = [row[0] for ids, row in zip(found.ids, found.similarities.tolist(), strict=True) if ids]
     metrics = {"queries": len(queries), "neighbours": sum(map(len, found.ids))}

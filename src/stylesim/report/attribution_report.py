@@ -33,9 +33,9 @@ FindImages = Callable[[Collection[str]], Mapping[str, ImageLike]]
 """Returns the images with the given ids, as far as they can be found."""
 
 SHOWN = 24
-"""Images on the page with their ranking; the table below them has all."""
+"""Number of images shown with their ranking; the table below lists more."""
 LISTED = 500
-"""Images in that table."""
+"""Number of images in that table; attribution.csv has all."""
 COPY_SIDE = 280
 """Longer side in pixels of the images of a pair."""
 FRAME = (200, 55, 45)
@@ -140,7 +140,7 @@ def _label_rows(table: pd.DataFrame, found: Mapping[str, ImageLike]) -> list[dic
 
 
 def _pair(copy: dict[str, Any], found: Mapping[str, Mapping[str, ImageLike]], facts: Facts) -> dict[str, Any]:
-    """What the copy check shows of an image: both images side by side, with the matching part framed."""
+    """Return what the page shows of a copy check: both images side by side, with the matching part framed."""
     by_tile = copy["copied"] == copy["tile_match"] and copy["copy_similarity"] == copy["tile_similarity"]
     box = tuple(copy[edge] for edge in ("left", "top", "right", "bottom")) if by_tile else None
     frames = {"image": box if copy["tile_of"] == "image" else None, "work": box if copy["tile_of"] == "work" else None}

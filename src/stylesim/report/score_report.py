@@ -31,7 +31,7 @@ NEIGHBOURS = 10
 """The number of most similar reference works beside each generated image."""
 
 COPIES = 100
-"""Images on both sides that the page lists; score.json has all."""
+"""Number of images on both sides that the page lists; score.json has all."""
 
 VARIANTS = {
     "gss": ("mean of ⟨g, r̄⟩", "General Style Similarity: each image with the prototype r̄, the mean of the works"),

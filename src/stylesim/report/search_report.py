@@ -26,7 +26,7 @@ FindImages = Callable[[Collection[str]], Mapping[str, ImageLike]]
 """Returns the queries with the given ids, as far as they can be found."""
 SHOWN_QUERIES, SHOWN_NEIGHBOURS = 48, 10
 SAMPLE = 600
-"""Works of the database whose similarities to each other give the scale."""
+"""Number of works of the database whose similarities to each other give the scale."""
 
 
 def write_search_tables(run_dir: Path, found: DatabaseNeighbours, query_ids: list[str]) -> None:

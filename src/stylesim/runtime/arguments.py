@@ -1,4 +1,4 @@
-"""Arguments of the command line as people type them, put into the form that Hydra reads."""
+"""Convert the arguments of a command line, as people type them, to the form that Hydra reads."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def readable_arguments(arguments: Sequence[str]) -> list[str]:
 
     - Flags may stand anywhere, also before overrides (`experiment=paper_table1 -m device=cpu`).
     - `--key=value`, as `wandb agent` writes it, is `key=value`.
-    - A value that Hydra's grammar does not allow, such as a path with `(`, `=` or `ü`, is quoted; a path with a comma
-      is, too, where it cannot be meant as several values.
+    - A value that Hydra's grammar does not allow, such as a path with `(`, `=` or `ü`, is quoted. So is a path with a
+      comma, unless it can mean several values.
     - `~` is the home folder in `hydra.run.dir` and `hydra.sweep.dir`; `expand_home` does the same for all other keys.
 
     Raises:
@@ -56,7 +56,7 @@ def quote_for_lightning(value: str) -> str:
 
 
 def quoted_override(override: str) -> str:
-    """Return what to type in a shell for an override whose value is one text."""
+    """Return how to type an override in a shell if its value is a single text."""
     key, _, value = override.partition("=")
     double_quoted = QuotedString(value, Quote.double).with_quotes()
     return shlex.quote(f"{key}={double_quoted}")

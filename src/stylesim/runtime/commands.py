@@ -1,4 +1,4 @@
-"""The commands of stylesim: which there are, and what their modules say of them, without importing them."""
+"""List the commands of stylesim with the docstrings of their modules, without importing them."""
 
 from __future__ import annotations
 

@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 ROOTS = "roots.json"
 """The file of a descriptor set that says where its images are: name of a root -> location."""
 DAMAGED_SHOWN = 5
-"""Damaged images that are named in a message; `meta.json` of the descriptor set names all of them."""
+"""Number of damaged images that a message names; `meta.json` of the descriptor set names all of them."""
 
 log = logging.getLogger(__name__)
 
 
 def load_model(cfg: DictConfig) -> StyleEncoder:
-    """Return the encoder of `checkpoint`, or of `model` where there is none.
+    """Return the encoder of `checkpoint`, or of `model` if there is no checkpoint.
 
     Raises:
         WeightsError: If its style head is untrained and `allow_untrained` is false.
@@ -94,7 +94,7 @@ def descriptor_folders(cfg: DictConfig, roots: Mapping[str, list[Root]]) -> dict
 
 
 def image_roots(folder: Path) -> list[Root]:
-    """Return where the images of a descriptor set are; empty if it does not say so."""
+    """Return where the images of a descriptor set are; empty if the set does not say so."""
     if not (folder / ROOTS).is_file():
         return []
     return [Root(location, name) for name, location in json.loads((folder / ROOTS).read_text(encoding="utf-8")).items()]
@@ -118,7 +118,7 @@ def find_digests(folder: Path, ids: Collection[str]) -> dict[str, str]:
 def find_images(folder: Path, ids: Collection[str]) -> dict[str, ImageLike]:
     """Return the images of a descriptor set by their ids, reading each root once.
 
-    Empty where the set does not say where its images are, or they have been moved since.
+    Empty if the set does not say where its images are, or if they have been moved.
     """
     from stylesim.data.open_samples import open_samples
 

@@ -1,4 +1,4 @@
-"""Evaluate an encoder and its controls on retrieval sets, and write what the run folder shows of them."""
+"""Evaluate an encoder and its controls on retrieval sets, and write the results into the run folder."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def evaluate_and_report(
         checkpoint: Weights of a run, which take the place of `model`.
         descriptors: The folder `descriptors` of an earlier evaluation; no model is loaded then.
         loggers: Lightning loggers that receive the report's plots.
-        colour: What becomes of embedded colour profiles (see `Preprocessing`); None is as each encoder was trained.
+        colour: What to do with embedded colour profiles (see `Preprocessing`); None keeps each encoder's own setting.
         rank: This process's number among `world` processes, which share the work.
         world: The number of processes.
         **embedding: Options of `evaluation.embed.embed`.

@@ -29,7 +29,7 @@ _PLACE_ERRORS = {
     errno.EPERM,
     errno.EROFS,
 }
-"""Errors of the operating system that say of a place that it cannot be used."""
+"""Errors of the operating system that mean that a place cannot be used."""
 _EXTRAS = {
     "hydra/launcher": "The launcher is an extra: pip install 'stylesim[launchers]', or 'stylesim[ray]'.",
     "hydra/sweeper": "The sweeper is an extra: pip install 'stylesim[optuna]'.",
@@ -40,7 +40,7 @@ def explain(error: BaseException, command: str = "COMMAND") -> str | None:
     """Return what to tell the user, or None for an error of the program, which keeps its traceback.
 
     Args:
-        error: What a command has raised.
+        error: The error that a command has raised.
         command: The name of the command, for hints.
     """
     chain = [error]

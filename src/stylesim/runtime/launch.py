@@ -1,4 +1,4 @@
-"""Run a command under Hydra: check its configuration, own its run folder, and start its DDP ranks correctly in a sweep.
+"""Run a command under Hydra: check its configuration, manage its run folder, and start its DDP ranks, also in a sweep.
 
 Lightning starts the other ranks of a DDP job by repeating the command line of the process. In a sweep that command line
 is the whole *sweep*, and under joblib or submitit it is not stylesim's at all. `relaunchable` sets, during one job, the
@@ -43,12 +43,12 @@ def run(command: str) -> None:
 
     An error that the user can correct is printed as a sentence, and the process exits with status 2.
     """
-    # With this, Hydra raises every error instead of printing it, and `explain` says it in a sentence.
+    # With this, Hydra raises every error instead of printing it, and `explain` turns it into a sentence.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports nothing about a sweep
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray sends no statistics about a sweep
     JobReturn.return_value = JobReturn.return_value.getter(_return_value)  # type: ignore[attr-defined]
     register_settings(command)
-    # File names need not be UTF-8, and a disk that is full has one error already.
+    # File names need not be valid UTF-8. A full disk has raised an error already, so logging need not report it again.
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     logging.raiseExceptions = False
     try:
@@ -66,7 +66,7 @@ def run(command: str) -> None:
 
 
 def _return_value(job: JobReturn) -> Any:
-    """Give a job's result, or raise its error, without Hydra's line `Error executing job with overrides`."""
+    """Return a job's result, or raise its error, without Hydra's line `Error executing job with overrides`."""
     if job.status is JobStatus.COMPLETED:
         return job._return_value
     raise job._return_value
@@ -137,7 +137,7 @@ def _log_into(run_dir: Path) -> None:
 
 
 def _write_to_log_file(sentence: str, error: Exception | None) -> None:
-    """Write why a command ends into its log file only; `run` or Python itself tells it on the console."""
+    """Write the reason why a command ends into its log file only; `run` or Python itself prints it on the console."""
     exc_info = None if error is None else (type(error), error, error.__traceback__)
     record = logging.LogRecord(__name__, logging.ERROR, __file__, 0, sentence, None, exc_info)
     for handler in _log_files():

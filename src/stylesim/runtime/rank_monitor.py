@@ -33,8 +33,8 @@ class Watch(threading.Thread):
     """Watch the ranks that this process has started, in place of Lightning's own observer.
 
     Lightning's observer kills the main process at once when a child fails, and the rest of a sweep with it. This one
-    gives the main process `GRACE_S` seconds to notice the failure itself (a collective without its peer raises, a bad
-    loss is bad on every rank), and kills it only if it hangs.
+    gives the main process `GRACE_S` seconds to notice the failure itself (a collective raises without its peer, and a
+    loss that is not finite is so on every rank), and kills it only if it hangs.
     """
 
     running: ClassVar[list[Watch]] = []

@@ -26,9 +26,9 @@ def find_run(cfg: DictConfig, fresh: Path) -> Path:
     """Return the run folder to continue in, and remove `fresh` if it is another one.
 
     Args:
-        cfg: `resume=true` is the newest run folder with the same configuration and a checkpoint, among those below
+        cfg: `resume=true` means the newest run folder with the same configuration and a checkpoint, among those below
             outputs/, multirun/ and the parent of `fresh`; if a run has been in `fresh` before (`hydra.run.dir=...`),
-            only that one. `resume=PATH` is a run folder, or the last.ckpt in one.
+            only that one. `resume=PATH` names a run folder, or the last.ckpt in one.
         fresh: The folder that Hydra has just made for this command.
 
     Raises:
@@ -86,7 +86,7 @@ def _former_command(run_dir: Path) -> str | None:
 def remove_unused_folder(folder: Path) -> None:
     """Remove a run folder in which a command has written nothing but its configuration and its log.
 
-    Of a job whose ranks a cluster has started, the folder stays: another rank may be about to write there.
+    If a cluster has started the ranks of the job, the folder is kept: another rank may be about to write there.
     """
     if launched_world_size() > 1 or not folder.is_dir() or folder.resolve() == Path.cwd():
         return
@@ -101,7 +101,7 @@ def remove_unused_folder(folder: Path) -> None:
 def comparable_config(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
     """Return a configuration as plain values, without what may differ between a run and its continuation.
 
-    Configurations of earlier versions come out in the terms of this one.
+    Configurations of earlier versions are translated to the names of this version.
     """
     content = OmegaConf.to_container(config, resolve=True) if isinstance(config, DictConfig) else config
     assert isinstance(content, Mapping)

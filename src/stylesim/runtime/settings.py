@@ -1,7 +1,7 @@
 """The keys of the commands: declared as pydantic models, given to Hydra, checked, and described.
 
 Each command's module has a class `Settings`. Its fields are the command's own keys; the values of `conf/<command>.yaml`
-come on top of their defaults, which Hydra finds as `settings/<command>`.
+override their defaults, which Hydra finds as `settings/<command>`.
 """
 
 from __future__ import annotations

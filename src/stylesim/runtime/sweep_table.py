@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 class TableOfSweep(Callback):
-    """Hydra callback that notes the folder of a sweep, for `write_sweep_tables`, and the error of each failed job.
+    """Hydra callback that records the folder of a sweep, for `write_sweep_tables`, and the error of each failed job.
 
     Hydra calls `on_multirun_end` only if every job has succeeded, but a sweep that fails or is stopped should leave a
     table as well.
@@ -40,7 +40,7 @@ class TableOfSweep(Callback):
             write_text(file, f"{explain(error) or f'{type(error).__name__}: {error}'}\n")
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Note where the jobs will leave their folders."""
+        """Record where the jobs will leave their folders."""
         self.folders.append(Path(config.hydra.sweep.dir))
 
 

@@ -70,7 +70,7 @@ def test_probabilities_are_calibrated_on_new_images(attribution: Attribution, qu
     best = attribution.table.query("rank == 1")["label"].to_numpy()
     predicted, right = attribution.verdicts["probability"].to_numpy(), (best == truth(queries)).astype(float)
     assert calibration_error(reliability_curve(predicted, right)) < 0.07
-    # A work that is left out leaves its label one work short, so the probabilities are rather too low than too high.
+    # A work that is left out leaves its label one work short, so the probabilities are too low rather than too high.
     assert predicted.mean() < right.mean() + 0.01
 
 

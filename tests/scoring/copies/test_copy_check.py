@@ -166,8 +166,10 @@ def test_empty_background_and_tiny_parts_are_not_compared() -> None:
 
 
 def test_both_verdicts_are_read_together_and_neither_changes_the_other() -> None:
-    assert read_together("attributed", "none").startswith("Resemblance of style")
-    assert read_together("attributed", "candidate").startswith("Confounded: read the copy first")
+    assert read_together("attributed", "none").startswith("Resemblance in style")
+    assert read_together("attributed", "candidate").startswith(
+        "Style and copying are confounded: look at the copy first"
+    )
     assert "look at the pair" in read_together("none", "near-duplicate")
     assert "not available" in read_together("attributed", None)
     assert "Neither" in read_together("ambiguous", "none")

@@ -1,4 +1,4 @@
-"""What a style database needs of the system that stores its items."""
+"""The interface of the systems that store a style database."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stylesim.retrieval.database.columns import Kind
 from stylesim.retrieval.database.where_clause import Condition
 
 SCAN_ROWS = 32_768
-"""Rows that a scan holds in memory at once."""
+"""Number of rows that a scan holds in memory at once."""
 
 
 class Candidates(NamedTuple):
@@ -31,7 +31,7 @@ class Backend(Protocol):
 
     Attributes:
         location: The folder or URL, without a password.
-        about: What was said of the database when it was created.
+        about: What `create` stored about the database: format, dimension and encoder.
     """
 
     location: str

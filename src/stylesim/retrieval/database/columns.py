@@ -39,7 +39,7 @@ STANDARD_COLUMNS: dict[str, Kind] = {
 FILTER_WORDS = frozenset({"and", "or", "not", "in", "like", "is", "null", "between", "contains", "true", "false"})
 """The words of a filter, in lower case."""
 RESERVED = FILTER_WORDS | {"descriptor", "position"}
-"""Names that a further column cannot have."""
+"""Names that no additional column may have."""
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}", re.ASCII)
 
 
@@ -118,7 +118,7 @@ def _present(values: list[Any]) -> list[Any]:
 
 
 def is_missing(value: Any) -> bool:
-    """Return whether a cell holds no value: None, NaN, or pandas' own kinds of it."""
+    """Return whether a cell holds no value: None, NaN, or pandas' NA or NaT."""
     return value is None or value is pd.NaT or value is pd.NA or (isinstance(value, float) and value != value)
 
 
@@ -149,7 +149,7 @@ def _cell(value: Any, name: str, kind: Kind, id: str) -> Any:
         return tags
     if is_missing(value):
         return None
-    # pandas turns a column of integers with gaps into floats.
+    # pandas turns a column of integers with missing values into floats.
     is_whole = isinstance(value, float | np.floating) and float(value).is_integer()
     if kind == "text" and (name in STANDARD_COLUMNS or isinstance(value, str)):
         return check_text(str(int(value)) if is_whole else str(value), name, id)

@@ -1,4 +1,4 @@
-"""Which encoder made the descriptors of a database, and the refusal of another's."""
+"""Identify the encoder of a database, and refuse descriptors of another encoder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def encoder_identity(meta: Mapping[str, Any], dim: int) -> dict[str, Any]:
     """Return what decides whether descriptors can be compared, from the `meta` of a DescriptorSet.
 
     Args:
-        meta: Has `encoder` (name, weights, preprocessing), `encoder_digest`, `greyscale` and `flips`. What is absent
+        meta: Has `encoder` (name, weights, preprocessing), `encoder_digest`, `greyscale` and `flips`. A missing entry
             is unknown, which is None.
         dim: Number of dimensions of a descriptor.
     """

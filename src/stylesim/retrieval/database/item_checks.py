@@ -11,7 +11,7 @@ from stylesim.core.errors import ConfigError, DataError
 from stylesim.retrieval.descriptor_set import refuse_bad_descriptors
 
 MAX_ID_BYTES = 2000
-"""Length of an id in UTF-8. PostgreSQL cannot index longer ones."""
+"""Largest length of an id in UTF-8. PostgreSQL cannot index longer ones."""
 
 
 def check_ids(ids: Iterable[str]) -> None:

@@ -23,7 +23,7 @@ from stylesim.retrieval.database.where_clause import Condition, Dialect, Members
 
 ABOUT, INDEX, LOCK, TABLE = "database.json", "index.json", ".writer.lock", "items"
 FILTER_IDS = 1000
-"""Ids that one filter names."""
+"""Number of ids in one filter."""
 
 
 class LanceBackend:
@@ -186,7 +186,7 @@ class LanceBackend:
 
 
 def _connect(folder: Path) -> Any:
-    os.environ.setdefault("LANCEDB_LOG", "error")  # its warnings are about its own plans
+    os.environ.setdefault("LANCEDB_LOG", "error")  # its warnings concern only its own query plans
     try:
         import lancedb
     except ImportError:
@@ -196,7 +196,7 @@ def _connect(folder: Path) -> Any:
 
 
 def _named(ids: Sequence[str]) -> Iterator[Membership]:
-    """Yield filters that together name the ids."""
+    """Yield filters that together select the items with these ids."""
     for start in range(0, len(ids), FILTER_IDS):
         yield Membership("id", tuple(ids[start : start + FILTER_IDS]))
 

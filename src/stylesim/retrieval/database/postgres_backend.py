@@ -37,9 +37,9 @@ except ImportError:
     raise missing_package("psycopg and pgvector", "postgres") from None
 
 MAX_INDEXED_DIM, MAX_HALF_INDEXED_DIM = 2000, 4000
-"""Dimensions that pgvector indexes, in float32 and in float16."""
+"""Largest number of dimensions that pgvector indexes, in float32 and in float16."""
 MAINTENANCE_MEMORY = "1GB"
-"""Memory in which an HNSW graph is built; a larger one is finished on disk, slowly."""
+"""Memory in which an HNSW graph is built; a larger graph is finished on disk, slowly."""
 
 
 class PostgresBackend:
@@ -48,9 +48,8 @@ class PostgresBackend:
     Descriptors are stored in float32. Beyond 2,000 dimensions the index holds them in float16 (halfvec).
 
     Args:
-        url: `postgresql://USER@HOST:PORT/DATABASE#SCHEMA`; the schema is `stylesim` by default. Anything else that
-            libpq knows may follow as a query, such as `?sslmode=require`. The password comes from PGPASSWORD or
-            ~/.pgpass.
+        url: `postgresql://USER@HOST:PORT/DATABASE#SCHEMA`; the schema is `stylesim` by default. Options of libpq may
+            follow as a query, such as `?sslmode=require`. The password comes from PGPASSWORD or ~/.pgpass.
 
     Raises:
         DataError: If the server cannot be reached, or the schema holds no database.

@@ -18,7 +18,7 @@ except ImportError:
     raise missing_package("psycopg and pgvector", "postgres") from None
 
 MAX_DIM = 16_000
-"""Dimensions that pgvector stores."""
+"""Largest number of dimensions that pgvector stores."""
 
 
 def create_schema(url: str, about: Mapping[str, Any]) -> None:

@@ -19,10 +19,10 @@ from stylesim.retrieval.inner_products import round_scores
 from stylesim.retrieval.readouts import Readout
 
 FEW_QUERIES = 4
-"""Queries that are searched one by one where that is faster; more of them share one scan."""
+"""Up to this number, queries are searched one by one if that is faster; more queries share one scan."""
 
 QUERY_BLOCK = 256
-"""Queries that are compared with a piece at once."""
+"""Number of queries that are compared with a piece of the items at once."""
 
 Ranked = list[tuple[float, str]]
 """Similarities and ids of a query's neighbours, the nearest first."""
@@ -115,7 +115,9 @@ def rank_by_scan(
             products = queries[start : start + QUERY_BLOCK] @ descriptors.T
             for number, values in enumerate(products, start):
                 ranked = best[number]
-                least = ranked[-1][0] if len(ranked) == k else _nth_largest(values, k + 1)  # one may be its own
+                least = (
+                    ranked[-1][0] if len(ranked) == k else _nth_largest(values, k + 1)
+                )  # one may be the query itself
                 rows = np.flatnonzero(values >= least - margin)
                 if query_ids is not None:
                     rows = [row for row in rows if ids[row] != query_ids[number]]
@@ -140,7 +142,7 @@ def rank_proposals(
         query: A query descriptor of unit length.
         k: The number of neighbours.
         own_id: An item that is left out.
-        is_exact: Whether the proposals come from a comparison with every item. Then more are asked for until no other
+        is_exact: Whether the proposals come from a comparison with every item. Then more are requested until no other
             item can be among the k nearest.
     """
     count = k + MARGIN
@@ -156,7 +158,7 @@ def rank_proposals(
 
 
 def _error_bound(dim: int) -> float:
-    """Return by how much an inner product in float32 of unit vectors (within 1 %) can be wrong."""
+    """Return a bound on the error of an inner product in float32 of unit vectors (whose length is 1 within 1 %)."""
     return 1.03 * (dim + 2) * float(np.finfo(np.float32).eps)
 
 
@@ -166,7 +168,7 @@ def _nth_largest(values: Float[np.ndarray, " m"], n: int) -> float:
 
 
 def _scores(query: Float[np.ndarray, " d"], descriptors: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " n"]:
-    # vecdot sums each row by itself, so equal rows get equal sums whatever stands beside them.
+    # vecdot sums each row separately, so equal rows get equal sums whatever the other rows are.
     return round_scores(np.vecdot(descriptors.astype(np.float64), query.astype(np.float64)))
 
 

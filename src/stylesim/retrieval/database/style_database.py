@@ -33,9 +33,9 @@ FORMAT = 1
 class StyleDatabase:
     """Descriptors of one encoder with the metadata of their images, in a folder or on a PostgreSQL server.
 
-    Made by `create` or `open`, and best used in a `with` block. A folder has one writer at a time (the first process
-    that writes, until it closes the database or ends) and any number of readers, at any time. Whatever a method that
-    writes has returned from survives the end of the process, however it ends.
+    Use `create` or `open`, preferably in a `with` block. A folder has one writer at a time (the first process that
+    writes, until it closes the database or ends) and any number of readers. What a method has written when it returns
+    is kept, even if the process is killed afterwards.
 
     Attributes:
         location: The folder or URL.
@@ -59,7 +59,7 @@ class StyleDatabase:
 
         Args:
             location: A folder that does not exist, or `postgresql://USER@HOST/DATABASE#SCHEMA`.
-            meta: Says what makes the descriptors: `DescriptorSet.meta` of any set that will be added.
+            meta: Describes the encoder: `DescriptorSet.meta` of any set that will be added.
             dim: Number of dimensions of a descriptor.
 
         Raises:
@@ -146,8 +146,8 @@ class StyleDatabase:
 
         Args:
             descriptors: A set of the encoder of this database, in memory or on disk.
-            metadata: Further columns: one row per image with its `id`, in any order; images without a row are left
-                without. Columns that the database does not have are created, with the kind of their values.
+            metadata: Additional columns: one row per image with its `id`, in any order; images without a row get no
+                values. Columns that the database does not have are created, with the kind of their values.
             existing: What to do with an id that the database has: refuse the whole set, skip the item, or replace the
                 item. With "skip", a call that was interrupted can be repeated.
 
@@ -169,7 +169,7 @@ class StyleDatabase:
         return self._backend.existing(list(ids))
 
     def update(self, metadata: pd.DataFrame) -> int:
-        """Change columns of items; their other columns and their descriptors stay.
+        """Change columns of items; their other columns and their descriptors stay as they are.
 
         Args:
             metadata: One row per item with its `id` and the columns to change. A missing value empties the column.
@@ -252,7 +252,7 @@ class StyleDatabase:
 
         Args:
             ids: The ids.
-            columns: The columns to read, `id` always included; None is all but thumbnails.
+            columns: The columns to read besides `id`; None reads all but thumbnails.
         """
         names = [name for name, kind in self.columns.items() if kind != "bytes"] if columns is None else columns
         frame = item_frame(self._backend.fetch(list(ids), list(dict.fromkeys(["id", *names]))))
@@ -282,7 +282,7 @@ class StyleDatabase:
 
         Args:
             exact_below: Number of items below which no index is built.
-            keep: Versions of a folder that are younger are kept, for readers that are in the middle of a search.
+            keep: Versions of a folder that are younger than this are kept, for readers in the middle of a search.
 
         Returns:
             What is known about the index, as the attribute `index`; None if none was built.

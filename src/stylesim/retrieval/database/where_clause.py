@@ -1,7 +1,7 @@
 """Parse the filter of a search, such as `period = '1890s' and year < 1895`, and write it as SQL.
 
 The grammar is a small part of SQL: comparisons, `in`, `like`, `between`, `is null`, `contains` (for tags), `and`, `or`,
-`not` and parentheses. A filter is parsed completely and written anew for each database, so no text of the user
+`not` and parentheses. A filter is parsed completely and rewritten for each database, so the text of a user never
 reaches a database as SQL. A comparison with a missing value is neither true nor false, as in SQL.
 """
 
@@ -19,7 +19,7 @@ Value = str | int | float | bool
 
 MAX_LENGTH = 100_000
 MAX_DEPTH = 50
-"""Parentheses and `not` within each other."""
+"""Largest depth of nested parentheses and `not`."""
 
 _TOKEN = re.compile(
     r"""(?P<text>'(?:[^']|'')*')
@@ -109,9 +109,9 @@ def parse_where(where: str, columns: Mapping[str, Kind]) -> Condition:
 
 
 def write_sql(condition: Condition, dialect: Dialect, *, negated: bool = False) -> str:
-    """Write a condition as an SQL expression, with every negation at a single column that is not null.
+    """Write a condition as an SQL expression that negates only single comparisons of a column that is not null.
 
-    Optimisers may take "neither true nor false" for false, which is right only where no `not` stands above it.
+    Query optimisers may treat "neither true nor false" as false, which is right only if no `not` encloses it.
 
     Args:
         condition: The condition.
@@ -167,7 +167,7 @@ class _Parser:
         return [*tokens, _Token("end", "", len(self.where))]
 
     def _junction(self, operator: str) -> Condition:
-        """`a or b or c`, whose parts are joined by `and`; or `a and b and c`, whose parts are terms."""
+        """Parse `a or b or c`, whose parts are joined by `and`; or `a and b and c`, whose parts are terms."""
         conditions = [self._junction("and") if operator == "or" else self._term()]
         while self._accept(operator):
             conditions.append(self._junction("and") if operator == "or" else self._term())
@@ -204,7 +204,9 @@ class _Parser:
         allowed = _operators(kind)
         name = _COMPARISONS.get(operator.text, operator.text.lower())
         if name not in allowed or (negated and operator.text in _COMPARISONS):
-            self._fail(f"{column} holds {kind}, so after it comes is null, {', '.join(sorted(allowed))}", operator)
+            self._fail(
+                f"{column} holds {kind}, so it must be followed by is null, {', '.join(sorted(allowed))}", operator
+            )
         return _negate_if(negated, self._right_side(column, name, kind))
 
     def _right_side(self, column: str, operator: str, kind: Kind) -> Condition:
@@ -269,7 +271,7 @@ class _Parser:
 
 
 def _operators(kind: Kind) -> frozenset[str]:
-    """Return the operators that a column of this kind may be followed by, beside `is null`."""
+    """Return the operators that may follow a column of this kind, besides `is null`."""
     ordered = frozenset({"=", "<>", "<", "<=", ">", ">=", "in", "between"})
     return {
         "text": ordered | {"like"},

@@ -26,11 +26,11 @@ from stylesim.scoring.attribution.negative_gaps import NegativeGaps, negative_ga
 from stylesim.scoring.comparable_sets import check_comparable
 
 THIN = 5
-"""Median number of works up to which leaving one out makes attributions noticeably harder."""
+"""If the median label has at most this many works, leaving one out makes attributions noticeably harder."""
 
 
 class Database(Protocol):
-    """What can write its items as a descriptor set, such as a StyleDatabase."""
+    """Anything that can write its items as a descriptor set, such as a StyleDatabase."""
 
     def export(self, folder: Path) -> DescriptorSet:
         """Write all items to a new folder as a descriptor set."""
@@ -39,7 +39,7 @@ class Database(Protocol):
 
 @dataclass(frozen=True)
 class Attribution:
-    """Which labels the images resemble, how sure that is, and what the gallery says of its own reliability."""
+    """Which labels the images resemble, how sure that is, and how reliable attributions to this gallery are."""
 
     table: pd.DataFrame
     """A row per image and label, the best `ranks` labels of each image, with the columns `label_ranking.COLUMNS`.
@@ -62,7 +62,7 @@ class Attribution:
     rule: VerdictRule
     gallery_works: int
     unlabelled: int
-    """Images of the gallery without a label, which were left out."""
+    """Number of images of the gallery without a label, which were left out."""
     encoder: str
 
     @property
@@ -83,11 +83,11 @@ class Attribution:
             )
         elif (median := float(np.median(self.per_label["works"]))) <= THIN:
             notes.append(
-                f"Labels have {median:g} works in the median. The probabilities come from attributions with one work"
-                " less, so they are rather too low."
+                f"The median label has {median:g} works. The probabilities were measured with one work fewer, so they"
+                " are probably too low."
             )
         if len(thin := self.per_label.loc[self.per_label["works"] < 2, "label"].tolist()):
-            notes.append(f"A label with a single work is never given as a name: {_listed(thin)}.")
+            notes.append(f"A label with a single work is never named: {_listed(thin)}.")
         if len(same := self.verdicts.loc[self.verdicts["identical"] != "", "query"].tolist()):
             notes.append(
                 f"The gallery contains the image itself, or one with the same descriptor, for {len(same):,} images"
@@ -163,14 +163,14 @@ def attribute(
         label: Which tags are labels: a glob such as "artist:*"; or "content" or "source".
         measure: Similarity of an image and a work; see `Evidence`.
         pool: Whether a label is scored by its nearest works or by all; see `Evidence`.
-        nearest_works: How many works are the nearest ones; at most one less than the median label has.
-        csls_k: Neighbours in a neighbourhood of CSLS.
+        nearest_works: Number of nearest works of a label; at most one less than the median label has.
+        csls_k: Number of neighbours in CSLS.
         distinct_content: Leave out works that show the same content as the image, where both contents are known.
-        ranks: Labels listed for each image.
+        ranks: Number of labels listed for each image.
         alpha: See `VerdictRule`.
         confidence: See `VerdictRule`.
         closed: See `VerdictRule`.
-        calibration_works: Works of the gallery that are attributed for calibration, at most.
+        calibration_works: Largest number of works of the gallery that are attributed for calibration.
         seed: Seed of the bootstrap, and of the choice of works for calibration.
 
     Raises:
@@ -207,7 +207,7 @@ def attribute(
 
 
 def as_descriptor_set(source: DescriptorSet | Database | Path | str) -> DescriptorSet:
-    """Return the descriptor set that a source is, lies in, or exports."""
+    """Return a source as a descriptor set: the set itself, the one in its folder, or the one that it exports."""
     if isinstance(source, DescriptorSet):
         return source
     if isinstance(source, str | Path):

@@ -1,4 +1,4 @@
-"""Turn scores into a p-value and a probability, by what the gallery's own works gave when they were left out."""
+"""Turn scores into p-values and probabilities, based on how the gallery's own works are attributed when left out."""
 
 # The types of pandas' and Pillow's values are wider than what they are here.
 # pyright: reportArgumentType=false
@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from stylesim.scoring.attribution.leave_one_out import LeaveOneOut
 
 MIN_WORKS = 30
-"""Attributed works below which no probability is given."""
+"""With fewer attributed works than this, no probability is given."""
 BINS = 10
 
 
@@ -38,10 +38,10 @@ class LogisticModel(NamedTuple):
 
 @dataclass(frozen=True)
 class Calibration:
-    """What the gallery says about its own attributions.
+    """How reliable attributions to a gallery are, measured on its own works.
 
-    The works of the gallery stand for images of unknown origin. How far that holds for images of another kind, such as
-    generated ones, the gallery cannot tell.
+    The works stand for images of unknown origin. Whether the result holds for images of another kind, such as generated
+    ones, cannot be measured on the gallery.
     """
 
     leave_one_out: LeaveOneOut
@@ -65,7 +65,7 @@ class Calibration:
 
     @property
     def balanced_accuracy(self) -> float:
-        """The same, with each label counted equally."""
+        """The accuracy with each label counted equally."""
         loo = self.leave_one_out
         label, correct = loo.label[loo.closed], loo.correct[loo.closed]
         return _mean(np.array([correct[label == name].mean() for name in np.unique(label)]))
@@ -90,11 +90,11 @@ class Calibration:
         order = np.argsort(top)
         from_here = np.append(np.cumsum(weight[order][::-1])[::-1], 0)
         exceeding = from_here[np.searchsorted(top[order], scores, side="left")]
-        unseen = self.labels - len(set(label.tolist()))  # a label whose works could not be scored counts against
+        unseen = self.labels - len(set(label.tolist()))  # a label whose works could not be scored counts as exceeding
         return np.minimum(1, (1 + exceeding + unseen) / (self.labels + 1))
 
     def own_gap(self, confidence: float) -> float:
-        """Return by how much the right label falls below the best one, in all but 1 - `confidence` of the works.
+        """Return the gap between the best and the right label that a share `confidence` of the works does not exceed.
 
         It is the conformal quantile: inf if there are too few works.
         """
@@ -137,8 +137,8 @@ def fit_logistic(
 ) -> LogisticModel:
     """Fit a logistic regression by Newton's method, with a ridge of 1 on the standardised slopes.
 
-    Half a right and half a wrong observation at the mean keep the probability away from 0 and 1 if all works were
-    attributed rightly, or none.
+    Half a right and half a wrong observation at the mean keep the probability away from 0 and 1, even if all
+    attributions were right, or none.
     """
     x = _features(top, margin)
     mean, scale = x.mean(axis=0), x.std(axis=0).clip(min=1e-9)

@@ -10,7 +10,7 @@ from stylesim.core.errors import ConfigError
 
 Kind = Literal["attributed", "ambiguous", "none"]
 NAMED = 3
-"""Labels that an ambiguous verdict names; of more, the number is given."""
+"""Number of labels that an ambiguous verdict names; further ones are only counted."""
 
 
 class Candidate(NamedTuple):
@@ -23,7 +23,7 @@ class Candidate(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What is said of an image."""
+    """The verdict on an image."""
 
     kind: Kind
     labels: list[str]
@@ -49,8 +49,8 @@ class VerdictRule:
     """When a label is named.
 
     Args:
-        alpha: Largest p-value with which an image counts as one of the gallery's labels: the share of images of
-            foreign labels that may be given a name, in (0, 1).
+        alpha: Largest p-value with which an image counts as being by one of the gallery's labels, in (0, 1). It is the
+            share of images by none of the labels that may be attributed.
         confidence: Probability that the named label must have of being right, in (0, 1). Of the labels of an ambiguous
             verdict, one is right with this probability.
         closed: The images are known to be by one of the labels, so no verdict is "none of these".
@@ -73,7 +73,8 @@ class VerdictRule:
 
         Args:
             ranking: The labels, the best first; two or more.
-            probability: That the best label is right, if the image is by one of the labels; None if unknown.
+            probability: Probability that the best label is right, if the image is by one of the labels; None if
+                unknown.
             own_gap: How far below the best label the right one may be, from `Calibration.own_gap`.
         """
         best = ranking[0]
@@ -87,9 +88,7 @@ class VerdictRule:
         if probability is None:
             return Verdict("ambiguous", alternatives, "The gallery has too few works to tell how often it is right.")
         if best.works < 2:
-            return Verdict(
-                "ambiguous", alternatives, f"{best.label} has a single work, which is too little for a name."
-            )
+            return Verdict("ambiguous", alternatives, f"{best.label} has a single work, which is too few to name it.")
         odds = f"The best label is right with probability {probability:.2f}"
         if probability < self.confidence:
             return Verdict("ambiguous", alternatives, f"{odds}, which is below confidence = {self.confidence:g}.")

@@ -28,14 +28,14 @@ def score_interval(
     Args:
         similarities: Similarities of the image to the works of the label.
         score: The score of the label.
-        average: What stands in for missing near works (see `Evidence.nearest_works`).
+        average: The value that stands in for missing nearest works (see `Evidence.nearest_works`).
         spread: Standard deviation of the similarities to the works of a label, over the labels with two works or more;
             NaN if there is none.
-        evidence: What the score is.
+        evidence: How the score is computed.
         seed: Seed of the bootstrap.
 
     Returns:
-        The lower and upper end; NaN if nothing tells how works of a label differ.
+        The lower and upper end; NaN if no label has two works, so that the spread is unknown.
     """
     count = len(similarities)
     if count < 2:
@@ -60,13 +60,13 @@ def expansion(count: int) -> float:
 
 @lru_cache(maxsize=64)
 def _resample_weights(count: int, seed: int) -> Float[np.ndarray, "r w"]:
-    """The share of each value in each resample."""
+    """Return the share of each value in each resample."""
     return np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), RESAMPLES) / count
 
 
 @lru_cache(maxsize=1024)
 def _largest_of_resamples(count: int, most: int, seed: int) -> np.ndarray:
-    """Ranks, from 0, of the `most` largest values of each resample, without drawing the rest.
+    """Return the ranks, from 0, of the `most` largest values of each resample, without drawing the rest.
 
     A resample of n values is n ranks floor(n u) with uniform u. The smallest of n uniforms has the distribution of
     1 - v^(1 / n), and given it, the others are uniform above it (order statistics).

@@ -16,7 +16,7 @@ Pool = Literal["nearest", "pooled"]
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the score of an image and a label is.
+    """How the score of an image for a label is computed.
 
     Args:
         measure: Similarity s of an image q and a work w. "cosine"; "csls": 2 cos(q, w) - r(q) - r(w), where r is the
@@ -24,8 +24,8 @@ class Evidence:
             less; "csls_label_aware": the same, but r(w) is taken over works of other labels, because in a small gallery
             many of a work's neighbours are of its own label (CSD+, arXiv 2605.09030).
         pool: "nearest": mean of s over the label's nearest works; "pooled": over all of its works.
-        nearest_works: How many works are the nearest ones. A label that has fewer is shrunk: for each missing work, the
-            image's mean pooled similarity over all labels is used.
+        nearest_works: Number of nearest works. If a label has fewer, the image's mean pooled similarity over all labels
+            stands in for each missing work.
     """
 
     measure: Measure = "csls"
@@ -64,7 +64,7 @@ def work_similarities(
         cosines: Cosines of images and works.
         allowed: Which pairs may be compared.
         measure: See `Evidence`.
-        k: Neighbours of an image that r(q) averages over.
+        k: Number of neighbours of an image that r(q) averages over.
         r_works: r(w) of each work, or for each image and work; not needed for cosine.
     """
     values = np.where(allowed, cosines, -np.inf)

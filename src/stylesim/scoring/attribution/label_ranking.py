@@ -58,11 +58,11 @@ class LabelRanker:
 
     Args:
         gallery: The works.
-        evidence: What the score of a label is.
+        evidence: How the score of a label is computed.
         rule: When a label is named.
         calibration: What scores mean in this gallery.
         distinct_content: Whether works that show the same content as an image are left out.
-        ranks: Labels listed for each image.
+        ranks: Number of labels listed for each image.
         seed: Seed of the bootstrap.
     """
 

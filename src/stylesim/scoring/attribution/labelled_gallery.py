@@ -21,7 +21,7 @@ from stylesim.retrieval.exact_search import search
 from stylesim.retrieval.groups import Groups
 
 SPARE = 4
-"""Neighbours listed for each of the k of a neighbourhood, so that k are left when some works are left out."""
+"""Each list of neighbours has this times k works, so that k remain when some works are left out."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class LabelledGallery:
     k: int
     """Neighbours in a neighbourhood of CSLS."""
     unlabelled: int
-    """Images of the gallery that have no label, and so are not here."""
+    """Number of images of the gallery that have no label and were left out."""
 
     @cached_property
     def sizes(self) -> Int[np.ndarray, " l"]:
@@ -166,7 +166,7 @@ def group_by_label(gallery: DescriptorSet, label: str, k: int) -> LabelledGaller
     Args:
         gallery: The works.
         label: "content", "source" or a glob over tags, which selects the labels.
-        k: Neighbours in a neighbourhood of CSLS.
+        k: Number of neighbours in CSLS.
 
     Raises:
         DataError: If fewer than two labels are found.

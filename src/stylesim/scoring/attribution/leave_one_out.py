@@ -13,14 +13,14 @@ from stylesim.scoring.attribution.label_evidence import Evidence, label_scores, 
 from stylesim.scoring.attribution.labelled_gallery import LabelledGallery, Neighbourhoods
 
 BLOCK_NUMBERS = 1 << 23
-"""The most similarities of images and works that are in memory at once."""
+"""Largest number of similarities of images and works that are in memory at once."""
 
 
 @dataclass(frozen=True)
 class LeaveOneOut:
-    """What attributing works of the gallery to its labels gave, one entry per work.
+    """The attributions of works of a gallery, each left out in turn; one entry per work.
 
-    Values are NaN where there is none: a work that is the only one of its labels has no own label left.
+    Values that do not exist are NaN: if a work is the only one of its labels, no label remains that would be right.
     """
 
     work: Int[np.ndarray, " m"]
@@ -42,11 +42,12 @@ class LeaveOneOut:
     known_top: Float[np.ndarray, " m"]
     """Score of the best label with only the work itself left out, so that it can be compared with `foreign_top`."""
     foreign_top: Float[np.ndarray, " m"]
-    """Score of the best label, with all works of the work's own labels left out: as if its label were not here."""
+    """Score of the best label, with all works of the work's own labels left out: as if the gallery did not have its
+    labels."""
 
     @property
     def closed(self) -> Bool[np.ndarray, " m"]:
-        """Which works have an own label left."""
+        """Which works have another work with one of their labels."""
         return ~np.isnan(self.correct)
 
 
@@ -61,9 +62,9 @@ def leave_one_out(
 
     Args:
         gallery: The works.
-        evidence: What the score is.
+        evidence: How the score is computed.
         distinct_content: Whether works that show the same content as the image are left out too.
-        works: How many works are attributed at most; they are chosen evenly over the labels.
+        works: Largest number of works that are attributed; they are chosen evenly over the labels.
         seed: Seed of the choice.
     """
     chosen = choose_works(gallery, works, np.random.default_rng(seed))

@@ -19,8 +19,8 @@ GAP_RESAMPLES = 200
 class NegativeGaps:
     """How many labels of the gallery are more similar to another label than to themselves.
 
-    The rate grows with the number of labels and falls with the works of each, by arithmetic alone, so it is only
-    meaningful together with these numbers.
+    For arithmetical reasons alone, the rate grows with the number of labels and falls with the number of works of each,
+    so it is only meaningful together with these numbers.
     """
 
     labels: int

@@ -1,4 +1,4 @@
-"""Find for each image the work that it copies most likely, as a whole or in a part.
+"""Find for each image the work that it most likely copies, as a whole or in part.
 
 Style and copying are two questions: a copy has the style of what it copies, and an image in the same style need copy
 nothing. So the copy check has an encoder and a verdict of its own. Neither verdict is a legal finding.
@@ -31,11 +31,11 @@ FindImages = Callable[[Collection[str]], Mapping[str, ImageLike]]
 Flag = Literal["near-duplicate", "candidate", "none"]
 
 CANDIDATES = 5
-"""Works whose tiles are compared with the whole image: it may be a crop of one of them."""
+"""Number of works whose tiles are compared with the whole image, which may be a crop of one of them."""
 TILED_WORKS = 32
-"""Works of the gallery whose own tiles are compared with other works, as the scale of a tile's similarity."""
+"""Number of works whose tiles are compared with the other works, which gives the scale for a tile's similarity."""
 IMAGES_AT_ONCE = 128
-"""Images that are looked up together: finding them may mean reading shards."""
+"""Number of images that are looked up together, because finding them may mean reading shards."""
 
 
 class _Parts(NamedTuple):
@@ -65,7 +65,8 @@ class CopyCheck:
     part of the "image" or of the "work") and `left, top, right, bottom` (its edges as fractions); the `copied` work,
     that of the larger of the two similarities, which is the `copy_similarity`; and the `flag`: "near-duplicate",
     "candidate" or "none". A percentile is the share of the gallery's works that are less similar to their own most
-    similar other work: a low one says that works of this gallery are as similar to each other anyway."""
+    similar other work than the image is to its match; a low one says that works of this gallery are as similar to each
+    other anyway."""
     encoder: str
     thresholds: tuple[float, float]
     """Similarity from which a match is a candidate, and a near-duplicate."""
@@ -112,8 +113,8 @@ def check_copies(
         gallery: The works, embedded by the same encoder. A work with the id of an image is not compared with it.
         find_works: Finds the works.
         candidate: Similarity from which a match may be a copy. 0.5 is the value for SSCD in Somepalli et al. 2023.
-        near_duplicate: Similarity from which it is one with high precision. 0.75 is SSCD's own value (Pizzi et al.
-            2022).
+        near_duplicate: Similarity from which a match is a copy with high precision. 0.75 is the value of SSCD's authors
+            (Pizzi et al. 2022).
         seed: Seed of the choice of works whose tiles are compared with other works.
 
     Raises:
@@ -183,7 +184,7 @@ def _nearest_other(works: Float[np.ndarray, "n d"], ids: list[str]) -> Float[np.
 def _nearest_of_tiles(
     encoder: StyleEncoder, works: Float[np.ndarray, "n d"], ids: list[str], find: FindImages, seed: int
 ) -> Float[np.ndarray, " m"]:
-    """For some works, the largest similarity of one of their tiles to another work."""
+    """Return for some works the largest similarity of one of their tiles to another work."""
     if len(works) < 2:
         return np.empty(0)
     chosen = {ids[row]: row for row in np.random.default_rng(seed).permutation(len(works))[:TILED_WORKS]}
@@ -225,7 +226,7 @@ def _without(id: str, similarities: Float[np.ndarray, "t n"], gallery: Descripto
 
 
 def _candidates(similarities: Float[np.ndarray, "t n"]) -> list[int]:
-    """The works that some part of the image resembles most."""
+    """Return the works that some part of the image resembles most."""
     best = similarities.max(axis=0)
     order = np.argsort(-best, kind="stable")[:CANDIDATES]
     return order[np.isfinite(best[order])].tolist()

@@ -13,9 +13,10 @@ from PIL import Image
 
 GRID = 4
 FLAT = 4.0
-"""Standard deviation of grey levels, of 255, below which a part is empty background that matches any other."""
+"""A part whose grey levels (0 to 255) have a smaller standard deviation is empty background, which matches any
+other."""
 SMALLEST = 16
-"""Pixels of the shorter side below which a part is not compared."""
+"""A part whose shorter side has fewer pixels is not compared."""
 
 
 class Tile(NamedTuple):

@@ -19,12 +19,12 @@ def read_together(style: Kind, copy: Flag | None) -> str:
         copy: The flag of the copy check; None if it was not available.
     """
     if copy is None:
-        return "Copy check not available: resemblance of style and copying cannot be told apart here."
+        return "Copy check not available: resemblance in style and copying cannot be told apart here."
     copied = copy != "none"
     if style == "attributed" and copied:
-        return "Confounded: read the copy first. A copy of a work also has its style."
+        return "Style and copying are confounded: look at the copy first, because a copy of a work also has its style."
     if style == "attributed":
-        return "Resemblance of style: no work of the gallery was found copied."
+        return "Resemblance in style: no work of the gallery was found to be copied."
     if copied:
-        return "A work of the gallery may have been copied, though the style is not attributed: look at the pair."
+        return "A work of the gallery may have been copied, although the style is not attributed: look at the pair."
     return "Neither a style of this gallery nor a copy of one of its works was established."
