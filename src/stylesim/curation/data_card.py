@@ -46,7 +46,7 @@ def data_card(stage: Stage, counts: Mapping[str, Any], indices: Mapping[str, Ind
         for name, index in indices.items()
     ]
     lines += [markdown_table(pd.DataFrame(sizes, columns=["", "images", "shards", "tags", "MB"]))]
-    lines += ["Train on it with `python -m stylesim.train data=laion_styles data.root=.../train`.", ""]
+    lines += ["Train on it with `stylesim train data=laion_styles data.root=.../train`.", ""]
     if counts["query_artists"]:
         lines += [f"`query/` holds images of {counts['query_artists']:,} tags of which `train/` has more images.", ""]
     lines += ["## Cleared of evaluation sets", ""]

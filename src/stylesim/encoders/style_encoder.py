@@ -59,7 +59,7 @@ class StyleEncoder(nn.Module):
     `forward` takes images that are already resized and normalised; `encode` takes raw ones. The inner product of two
     descriptors is their cosine similarity. It is not calibrated: what counts as similar depends on the encoder and the
     images, so compare it with the similarities within and between known styles, as `stylesim score` does. The prototype
-    of several works is the normalised mean of their descriptors.
+    of several works is the mean of their descriptors.
 
     Args:
         dim: Length d of a descriptor.
