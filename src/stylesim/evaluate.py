@@ -21,6 +21,7 @@ from stylesim.core.errors import ConfigError
 from stylesim.core.files import write_json
 from stylesim.core.ranks import is_main_process
 from stylesim.core.run_folder import RESULTS_OF_EVALUATION, remove_results
+from stylesim.runtime.embedding_run import embedding_options
 from stylesim.runtime.evaluation_run import evaluate_and_report
 from stylesim.runtime.existence_checks import check_encoders
 from stylesim.runtime.launch import run
@@ -82,12 +83,8 @@ def main(cfg: DictConfig) -> dict[str, float]:
         specs,
         checkpoint=cfg.checkpoint,
         descriptors=cfg.descriptors,
-        device=cfg.device,
-        precision=cfg.precision,
-        flips=cfg.flips,
         colour=cfg.colour,
-        accept_damaged=cfg.accept_damaged,
-        batch_size=cfg.batch_size,
+        **embedding_options(cfg),
     )
     if is_main_process():
         write_json(run_dir / FINISHED, {"configuration": comparable_config(cfg), "metrics": metrics})

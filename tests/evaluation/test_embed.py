@@ -114,7 +114,8 @@ def test_an_empty_result_is_refused_with_the_first_reason():
         quiet(Projection(blind=True), items(3))
 
 
-def test_an_interrupted_call_continues_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def interrupt_embedding(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the first pieces of an embedding that was interrupted."""
     monkeypatch.setattr("stylesim.evaluation.embed.DescriptorWriter", partial(DescriptorWriter, piece=4))
 
     def cut():
@@ -122,7 +123,11 @@ def test_an_interrupted_call_continues_where_it_stopped(tmp_path: Path, monkeypa
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        quiet(Projection(), cut(), tmp_path / "set")
+        quiet(Projection(), cut(), folder)
+
+
+def test_an_interrupted_call_continues_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    interrupt_embedding(tmp_path / "set", monkeypatch)
     second = Projection()
     resumed = quiet(second, items(), tmp_path / "set")
     whole = quiet(Projection(), items())
@@ -134,14 +139,7 @@ def test_an_interrupted_call_continues_where_it_stopped(tmp_path: Path, monkeypa
 
 
 def test_pieces_of_other_images_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("stylesim.evaluation.embed.DescriptorWriter", partial(DescriptorWriter, piece=4))
-
-    def cut():
-        yield from items()[:22]  # batches decoded ahead of the model are lost, the first piece is not
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        quiet(Projection(), cut(), tmp_path / "set")
+    interrupt_embedding(tmp_path / "set", monkeypatch)
     with pytest.raises(StylesimError, match="was begun with other images"):
         quiet(Projection(), items()[5:], tmp_path / "set")
 

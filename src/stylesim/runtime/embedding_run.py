@@ -8,7 +8,7 @@ import logging
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig
@@ -55,22 +55,18 @@ def embed_roots(encoder: StyleEncoder, roots: list[Root], out: Path, cfg: DictCo
     from stylesim.data.open_samples import open_samples
     from stylesim.evaluation.embed import embed
 
-    descriptors = embed(
-        encoder,
-        open_samples(roots),
-        out,
-        batch_size=cfg.batch_size,
-        device=cfg.device,
-        precision=cfg.precision,
-        flips=cfg.flips,
-        accept_damaged=cfg.accept_damaged,
-    )
+    descriptors = embed(encoder, open_samples(roots), out, **embedding_options(cfg))
     write_json(out / ROOTS, {r.name: r.location if r.folder is None else str(r.folder.absolute()) for r in roots})
     for name, reason in descriptors.damaged[:DAMAGED_SHOWN]:
         log.warning("left out %s: %s", name, reason)
     if (more := len(descriptors.damaged) - DAMAGED_SHOWN) > 0:
         log.warning("left out %s more images, all named in %s", f"{more:,}", out / "meta.json")
     return descriptors
+
+
+def embedding_options(cfg: DictConfig) -> dict[str, Any]:
+    """Return the options of `evaluation.embed.embed` that a configuration sets."""
+    return {key: cfg[key] for key in ("batch_size", "device", "precision", "flips", "accept_damaged")}
 
 
 def is_descriptor_set(roots: list[Root]) -> bool:

@@ -14,6 +14,7 @@ import torch
 from corpus import picture
 from hypothesis import given
 from hypothesis import strategies as st
+from numbered_source import Numbers
 
 from stylesim.core.errors import StylesimError
 from stylesim.data.batch import Batch
@@ -157,15 +158,6 @@ def test_an_unreadable_sample_is_named_once_in_an_epoch(root):
     )
     loader.stream.start = 4
     assert_same(list(loader), batches[4:])
-
-
-class Numbers:
-    """A source whose samples are named by their positions."""
-
-    counts: tuple[int, ...] = ()
-
-    def read(self, number: int, positions: Sequence[int]) -> Iterator[Sample]:
-        return (Sample(f"{number}/{position}", b"") for position in positions)
 
 
 @given(

@@ -16,12 +16,12 @@ import torch
 from corpus import picture, write_root, write_tar
 from hypothesis import given
 from hypothesis import strategies as st
+from numbered_source import Numbers
 from torch.utils.data import DataLoader
 
 from stylesim.data.batch import Batch, UncutBatch
 from stylesim.data.modules import ShardDataModule
 from stylesim.data.roots import name_roots
-from stylesim.data.sample import Sample
 from stylesim.data.sampling.plan import Plan
 from stylesim.data.sampling.planned_source import PlannedSource, read_in_order
 from stylesim.data.sampling.stream import Stream
@@ -150,15 +150,6 @@ def test_skipped_shards_are_not_opened(root: Path):
     samples = list(read_in_order(planned._replace(source=Watched()), 0, 0, 0, skip=36))
     assert len(samples) == 4
     assert len(opened) <= 2
-
-
-class Numbers:
-    """A source whose samples are named by their positions."""
-
-    counts: tuple[int, ...] = ()
-
-    def read(self, number: int, positions: Sequence[int]) -> Iterator[Sample]:
-        return (Sample(f"{number}/{position}", b"") for position in positions)
 
 
 @given(

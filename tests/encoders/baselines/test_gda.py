@@ -48,7 +48,7 @@ def small_vit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> VisionTransfor
 def test_clip_is_followed_by_the_chosen_mapper(mapper: str, tmp_path: Path):
     start, path = clip_vit(architecture="ViT-test", weights="random"), tmp_path / "clip_tuned.pth"
     mappers = write_mappers(path, 32)
-    encoder = mapped("gda_clip", lambda weights: start, str(path), mapper, "official", None)
+    encoder = mapped("gda_clip", lambda weights: start, str(path), mapper, "backbone.pth", None)
     images = torch.randn(2, 3, 32, 32)
     features = start.network(images)
     linear = mappers[mapper]
@@ -99,7 +99,7 @@ def test_official_mapper_is_extracted_from_the_cached_archive(tmp_path: Path, ca
     content = tar_of({"weights/mapper/clip_tuned.pth": (tmp_path / "m.pth").read_bytes(), "weights/other": b"x"})
     (tmp_path / "stylesim/gda/weights.tar.gz").write_bytes(content)
     start = clip_vit(architecture="ViT-test", weights="random")
-    encoder = mapped("gda_clip", lambda weights: start, "official", "synth", "official", str(tmp_path))
+    encoder = mapped("gda_clip", lambda weights: start, "official", "synth", "backbone.pth", str(tmp_path))
     assert torch.equal(encoder.network.get_parameter("mapper.weight"), mappers["synth"].weight)
     assert encoder.provenance.licence == "CC-BY-NC-SA-4.0"
     assert "no commercial use" in caplog.text
@@ -109,14 +109,14 @@ def test_wrong_files_and_options_are_refused(tmp_path: Path):
     start, path = clip_vit(architecture="ViT-test", weights="random"), tmp_path / "m.pth"
     write_mappers(path, 24)
     with pytest.raises(WeightsError, match=r"of another shape: real_mapper\.weight \[24, 24\] for \[32, 32\]"):
-        mapped("gda_clip", lambda weights: start, str(path), "real", "official", None)
+        mapped("gda_clip", lambda weights: start, str(path), "real", "backbone.pth", None)
     torch.save(start.network.state_dict(), path)
     with pytest.raises(WeightsError, match=r"missing: real_mapper\.weight, .*unexpected: "):
-        mapped("gda_clip", lambda weights: start, str(path), "real", "official", None)
+        mapped("gda_clip", lambda weights: start, str(path), "real", "backbone.pth", None)
     with pytest.raises(ConfigError, match="mapper must be real or synth, got 'fake'"):
-        mapped("gda_clip", lambda weights: start, "random", "fake", "official", None)
+        mapped("gda_clip", lambda weights: start, "random", "fake", "backbone.pth", None)
     with pytest.raises(WeightsError, match="weights must be one of official, random, or an existing file, got '/none'"):
-        mapped("gda_clip", lambda weights: start, "/none", "real", "official", None)
+        mapped("gda_clip", lambda weights: start, "/none", "real", "backbone.pth", None)
 
 
 def test_checkpoint_gives_the_same_descriptors(small_vit: Any, tmp_path: Path):

@@ -67,7 +67,6 @@ def gda_clip(
     build = partial(
         clip_vit, architecture="ViT-B-32", image_size=image_size, activation="quickgelu", cache_dir=cache_dir
     )
-    _require_backbone("gda_clip", weights, backbone, cache_dir)
     return mapped("gda_clip", build, weights, mapper, backbone, cache_dir)
 
 
@@ -82,7 +81,6 @@ def gda_dino(
 ) -> FrozenEncoder:
     """Build GDA on DINO ViT-B/16, 768-d. Arguments as for `gda_clip`."""
     build = partial(dino_vitb16, image_size=image_size, cache_dir=cache_dir)
-    _require_backbone("gda_dino", weights, backbone, cache_dir)
     return mapped("gda_dino", build, weights, mapper, backbone, cache_dir)
 
 
@@ -97,7 +95,6 @@ def gda_vit(
 ) -> FrozenEncoder:
     """Build GDA on the ImageNet classifier ViT-B/16 at 384 px, 768-d. Arguments as for `gda_clip`."""
     build = partial(_imagenet_vit, image_size=image_size, cache_dir=cache_dir)
-    _require_backbone("gda_vit", weights, backbone, cache_dir)
     return mapped("gda_vit", build, weights, mapper, backbone, cache_dir)
 
 
@@ -125,6 +122,8 @@ def mapped(
     """
     if mapper not in ("real", "synth"):
         raise ConfigError(f"mapper must be real or synth, got {mapper!r}.")
+    if weights != "random" and backbone == "official":  # its own factory would name the wrong key in an error message
+        locate(GDA_BACKBONES[factory], cache_dir, "model.backbone (in Python, backbone)")
     start = build_backbone(weights="random" if weights == "random" else backbone)
     found = find_weights(KNOWN_WORDS[factory], weights, cache_dir=cache_dir)
     pair = nn.ModuleDict({f"{name}_mapper": nn.Linear(start.dim, start.dim) for name in ("real", "synth")})
@@ -134,12 +133,6 @@ def mapped(
         f"GDA on {start.provenance.name}, {mapper}", weights, found.digest, found.licence or start.provenance.licence
     )
     return FrozenEncoder(MappedFeatures(start.network, pair[f"{mapper}_mapper"]), start.preprocessing, provenance)
-
-
-def _require_backbone(factory: str, weights: str, backbone: str, cache_dir: str | None) -> None:
-    """Locate the published backbone first: its own factory would name the wrong key in an error message."""
-    if weights != "random" and backbone == "official":
-        locate(GDA_BACKBONES[factory], cache_dir, "model.backbone (in Python, backbone)")
 
 
 def _imagenet_vit(weights: str, image_size: int | None, cache_dir: str | None) -> FrozenEncoder:

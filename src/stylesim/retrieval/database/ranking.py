@@ -38,10 +38,7 @@ def rank_exactly(
     """Find the k nearest items of each query, comparing every item that `where` admits."""
     if len(queries) > FEW_QUERIES or not backend.is_faster_than_scan(where):
         return rank_by_scan(scan_candidates(backend, where), queries, k, query_ids)
-    return [
-        rank_proposals(lambda count, query=query: backend.nearest(query, count, where, None), query, k, own_id=own)
-        for query, own in zip(queries, query_ids or [None] * len(queries), strict=True)
-    ]
+    return _rank_one_by_one(backend, queries, k, where, query_ids, None)
 
 
 def rank_by_index(
@@ -53,13 +50,24 @@ def rank_by_index(
     effort: int,
 ) -> list[Ranked]:
     """Find the k nearest items of each query among those that the index of the back end proposes."""
+    return _rank_one_by_one(backend, queries, k, where, query_ids, effort)
+
+
+def _rank_one_by_one(
+    backend: Backend,
+    queries: Float[np.ndarray, "q d"],
+    k: int,
+    where: Condition | None,
+    query_ids: Sequence[str] | None,
+    effort: int | None,
+) -> list[Ranked]:
     return [
         rank_proposals(
             lambda count, query=query: backend.nearest(query, count, where, effort),
             query,
             k,
             own_id=own,
-            is_exact=False,
+            is_exact=effort is None,
         )
         for query, own in zip(queries, query_ids or [None] * len(queries), strict=True)
     ]
