@@ -157,16 +157,16 @@ def faiss(folder: Path) -> dict[str, Any]:
     index = faiss.IndexFlatIP(x.shape[1])
     start = time.perf_counter()
     for first in range(0, len(x), 32_768):
-        index.add(np.ascontiguousarray(x[first : first + 32_768]))  # pyright: ignore[reportCallIssue]
+        index.add(np.ascontiguousarray(x[first : first + 32_768]))
     row: dict[str, Any] = {"ingest_s": round(time.perf_counter() - start, 1), "index_s": 0, "index": "flat"}
     row |= {"effort": "", "stored_recall": 1}
-    exact = measure_searches(lambda query: index.search(query, K)[0], queries, truth["index"])  # pyright: ignore
+    exact = measure_searches(lambda query: index.search(query, K)[0], queries, truth["index"])
     row |= {"exact_p50": exact[0], "exact_p99": exact[1], **named("index", exact)}
     for name, admitted in FILTERS.items():
         selector = faiss.IDSelectorBatch(np.flatnonzero(bucket < admitted))
         selected = faiss.SearchParameters(sel=selector)  # pyright: ignore[reportCallIssue]
         searched = measure_searches(
-            lambda query, selected=selected: index.search(query, K, params=selected)[0],  # pyright: ignore
+            lambda query, selected=selected: index.search(query, K, params=selected)[0],
             queries,
             truth[name],
         )

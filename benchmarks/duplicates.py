@@ -63,7 +63,7 @@ def measure_here(method: str, file: Path, rows: int, threads: int, results: mult
     if method in ("whole", "single"):
         similar_pairs.WIDTHS = (DIM,)
     if method == "single":
-        inner_products.has_reduced_precision = lambda device: False  # type: ignore[assignment]
+        inner_products.has_reduced_precision = lambda device: False
     vectors, recall = np.load(file, mmap_mode="c"), ""
     n, start, marks = len(vectors), (time.perf_counter(), time.process_time()), []
     components, pairs = DisjointSets(n), 0

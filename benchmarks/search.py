@@ -70,7 +70,7 @@ def evaluate_without_bfloat16(folder: Path) -> dict[str, float]:
     """Compute every metric with stylesim, without bfloat16 products."""
     from stylesim.retrieval import inner_products
 
-    inner_products.has_reduced_precision = lambda device: False  # type: ignore[assignment]
+    inner_products.has_reduced_precision = lambda device: False
     return evaluate_with_stylesim(folder)
 
 

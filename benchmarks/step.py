@@ -61,7 +61,7 @@ def measure(name: str, batch: int, args: argparse.Namespace, device: torch.devic
         torch.compiler.reset()  # forget what was compiled for another row
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-    encoder = MODELS[name]().to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    encoder = MODELS[name]().to(device, memory_format=torch.channels_last)
     size = encoder.preprocessing.size
     flops = forward_flops(encoder, torch.zeros(1, 3, size, size, device=device))
     if args.compile:
@@ -126,7 +126,7 @@ def loss_share(encoder: CSDEncoder, args: argparse.Namespace, device: torch.devi
         start = clock.now()
         csd_loss(descriptors, tags, 0.1, 1.0, 0.2)[0].backward()
         seconds = clock.now() - start
-    return seconds / (seconds + 2 * images / rate)  # pyright: ignore[reportPossiblyUnboundVariable]
+    return seconds / (seconds + 2 * images / rate)
 
 
 def main() -> None:

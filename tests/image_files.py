@@ -1,8 +1,5 @@
 """Image files that tests make: encoded images, PNGs from chunks, JPEGs with more segments, and ICC profiles."""
 
-# The types of pandas' and Pillow's values are wider than what they are here.
-# pyright: reportArgumentType=false
-
 from __future__ import annotations
 
 import io
@@ -31,7 +28,7 @@ def encoded(image: Image.Image | np.ndarray, kind: str = "PNG", **options: objec
     """Encode an image."""
     image = image if isinstance(image, Image.Image) else Image.fromarray(image)
     buffer = io.BytesIO()
-    image.save(buffer, kind, **options)  # type: ignore[arg-type]
+    image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 

@@ -1,6 +1,3 @@
-# The types of pandas' and Pillow's values are wider than what they are here.
-# pyright: reportAttributeAccessIssue=false
-
 from __future__ import annotations
 
 import csv
@@ -21,6 +18,7 @@ import wandb
 from conftest import overrides_for
 from omegaconf import DictConfig
 from safetensors.torch import load_file
+from wandb.errors import UsageError
 
 from stylesim import train
 from stylesim.core.errors import StylesimError
@@ -329,7 +327,7 @@ def test_wandb_without_a_key_is_refused_in_a_sentence(
     composed: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def without_key(**_: object) -> None:
-        raise wandb.errors.UsageError("No API key configured. Use `wandb login` to log in.")
+        raise UsageError("No API key configured. Use `wandb login` to log in.")
 
     monkeypatch.setattr(wandb, "init", without_key)
     with pytest.raises(StylesimError, match=r"No API key configured.*logger\.wandb\.offline=true"):

@@ -25,15 +25,15 @@ BATCH, STEPS = 64, 60
 
 
 def batches(module: ShardDataModule) -> Iterator[list[Sample]]:
-    """The samples of each micro-batch of one process."""
-    (line,) = module.planned_sources(1)
+    """Yield the samples of each micro-batch of one process."""
+    (planned,) = module.planned_sources(1)
     columns = {tag: column for column, tag in enumerate(module.vocabulary)}
     for epoch in range(STEPS):
-        if line.balance is None:
-            samples = read_in_order(line, epoch, 0, 0)
-            yield from (list(islice(samples, BATCH)) for _ in range(line.plan.steps))
+        if planned.strategy is None:
+            samples = read_in_order(planned, epoch, 0, 0)
+            yield from (list(islice(samples, BATCH)) for _ in range(planned.plan.steps))
         else:
-            yield from read_balanced(line, epoch, 0, 0, lambda sample: [columns[style(sample.tags)]])
+            yield from read_balanced(planned, epoch, 0, 0, lambda sample: [columns[style(sample.tags)]])
 
 
 def row(root: Path, seed: int, balance: str | None) -> dict[str, object]:

@@ -112,7 +112,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
     attribution = attribute(sets["queries"], sets["gallery"], **{key: cfg[key] for key in keys})
     find: dict[str, FindImages] = {side: partial(find_images, folder) for side, folder in folders.items()}
     find |= {} if database is None else {"gallery": partial(_exported_thumbnails, folders["gallery"])}
-    copies = _check_copies(cfg, sets, folders, find, database)  # pyright: ignore[reportArgumentType]
+    copies = _check_copies(cfg, sets, folders, find, database)
     works = {*attribution.table["nearest"]}
     if not isinstance(copies, str):
         works |= set(copies.table[["match", "tile_match"]].stack())

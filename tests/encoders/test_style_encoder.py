@@ -52,7 +52,7 @@ def test_all_kinds_of_images_give_the_same_descriptor(tmp_path: Path):
     array = np.asarray(image)
     tensor = torch.from_numpy(array.copy()).permute(2, 0, 1)
     sources = [path, str(path), path.read_bytes(), image, array, array / 255, tensor, tensor.float() / 255]
-    descriptors = Means().encode(sources)  # type: ignore[arg-type]
+    descriptors = Means().encode(sources)
     assert (descriptors == descriptors[0]).all()
 
 
@@ -215,7 +215,7 @@ def test_open_files_are_embedded_and_a_single_one_is_refused_with_advice(tmp_pat
     with path.open("rb") as file:
         assert torch.equal(encoder.encode([file])[0], encoder.encode(images)[0])
         with pytest.raises(ConfigError, match="into a list"):
-            encoder.encode(file)  # type: ignore[arg-type]
+            encoder.encode(file)
     with pytest.raises(ConfigError, match="into a list"):
         encoder.encode(io.BytesIO(data[0]))
 

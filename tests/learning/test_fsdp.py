@@ -60,7 +60,7 @@ def module_of(**settings) -> StyleModule:
     module._trainer = SimpleNamespace(  # type: ignore[assignment]
         global_step=3, max_steps=10, datamodule=SimpleNamespace(batch_size=max(SIZES))
     )
-    module.log = module.log_dict = lambda *_, **__: None  # type: ignore[method-assign]
+    module.log = module.log_dict = lambda *_, **__: None
     return module.train()
 
 
@@ -103,10 +103,10 @@ def run_rank(rank: int, folder: str) -> None:
             module.configure_model()
             parameters = list(module.encoder.parameters())
             assert all(isinstance(parameter, DTensor) for parameter in parameters)
-            local = sum(parameter.to_local().numel() for parameter in parameters)  # type: ignore[attr-defined]
+            local = sum(parameter.to_local().numel() for parameter in parameters)
             images = slice(sum(SIZES[:rank]), sum(SIZES[: rank + 1]))
             first = train_steps(module, images, 2)
-            embedded = embed_unequally(module.encoder, rank)  # type: ignore[arg-type]
+            embedded = embed_unequally(module.encoder, rank)
             second = train_steps(module, images, 1)
             results[f"{shape[0]} nodes, {name}"] = {
                 "first": first,

@@ -58,7 +58,7 @@ def attach(module: StyleModule) -> list[dict[str, Tensor]]:
     """Let the module train without a Trainer; returns the metrics that it logs at each step."""
     logged: list[dict[str, Tensor]] = []
     module._trainer = SimpleNamespace(global_step=3, max_steps=10)  # type: ignore[assignment]
-    module.log = lambda *_, **__: None  # type: ignore[method-assign]
+    module.log = lambda *_, **__: None
     module.log_dict = lambda metrics, **__: logged.append(dict(metrics))  # type: ignore[method-assign]
     module.train()
     return logged

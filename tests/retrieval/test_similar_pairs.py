@@ -27,7 +27,7 @@ def by_table(left: np.ndarray, right: np.ndarray, threshold: float) -> dict[tupl
 
 
 def found(*tables: np.ndarray, **options: object) -> dict[tuple[int, int], float]:
-    blocks = list(pairs_above(*tables, **options))  # type: ignore[arg-type]
+    blocks = list(pairs_above(*tables, **options))
     assert not blocks or blocks[-1].done == len(tables[0])
     listed = [(i, j, s) for b in blocks for i, j, s in zip(b.left, b.right, b.similarities, strict=True)]
     as_dict = {(int(i), int(j)): s for i, j, s in listed}

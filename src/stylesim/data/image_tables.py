@@ -1,9 +1,5 @@
 """Read and write tables of images: CSV, TSV or Parquet files with a path in each row."""
 
-# The types of pandas' and Pillow's values are wider than what they are here.
-# pyright: reportCallIssue=false
-# pyright: reportGeneralTypeIssues=false
-
 from __future__ import annotations
 
 import csv

@@ -1,8 +1,5 @@
 """Normalise labels as people write them: one spelling per label, and no label for a missing value."""
 
-# The types of pandas' and Pillow's values are wider than what they are here.
-# pyright: reportArgumentType=false
-
 from __future__ import annotations
 
 import unicodedata

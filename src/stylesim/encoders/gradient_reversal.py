@@ -22,4 +22,4 @@ class _Reversal(torch.autograd.Function):
 
 def reverse_gradient(features: Float[Tensor, "*n"], alpha: float) -> Float[Tensor, "*n"]:
     """Return `features` unchanged; the gradient that flows back through them is multiplied by `-alpha`."""
-    return _Reversal.apply(features, alpha)  # type: ignore[return-value]
+    return _Reversal.apply(features, alpha)

@@ -46,7 +46,7 @@ def contrast(
     check_temperature(temperature)
     with torch.autocast(descriptors.device.type, enabled=False):
         descriptors = descriptors.to(torch.promote_types(descriptors.dtype, torch.float32))
-        return _Contrast.apply(descriptors, anchors, shared_labels, temperature, reference)  # type: ignore[return-value]
+        return _Contrast.apply(descriptors, anchors, shared_labels, temperature, reference)
 
 
 class _Contrast(torch.autograd.Function):

@@ -64,7 +64,7 @@ def sum_shares(shares: Float[Tensor, " k"], gradient: Literal["exact", "referenc
     """
     if gradient not in ("exact", "reference"):
         raise ConfigError(f"learning.gather must be 'exact' or 'reference', got {gradient!r}.")
-    return shares if _is_single_process() else _Sum.apply(shares, gradient)  # type: ignore[return-value]
+    return shares if _is_single_process() else _Sum.apply(shares, gradient)
 
 
 def _is_single_process() -> bool:

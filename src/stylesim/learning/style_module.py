@@ -82,7 +82,7 @@ class StyleModule(lightning.LightningModule):
         if grad_checkpointing:
             encoder.set_grad_checkpointing(True)
         # Convolutions on a CPU are nearly twice as fast in this memory format, and no slower on a GPU.
-        encoder.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        encoder.to(memory_format=torch.channels_last)
         if compile:  # only the backbone: training calls it through heads(), embedding through forward()
             encoder.get_submodule("backbone").compile()
 

@@ -1,10 +1,5 @@
 """Write the page of an attribution: a verdict for each image, its copy check, and how far both can be trusted."""
 
-# The types of pandas' and Pillow's values are wider than what they are here.
-# pyright: reportArgumentType=false
-# pyright: reportAttributeAccessIssue=false
-# pyright: reportCallIssue=false
-
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping

@@ -1,8 +1,5 @@
 """Write attributions and copy checks as CSV and JSON."""
 
-# The types of pandas' and Pillow's values are wider than what they are here.
-# pyright: reportArgumentType=false
-
 from __future__ import annotations
 
 import math

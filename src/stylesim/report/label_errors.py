@@ -205,7 +205,7 @@ def plot_confusion_matrix(matrix: ConfusionMatrix, title: str) -> Figure:
     bar = figure.colorbar(image, shrink=0.5)
     bar.set_label("share of the row", color=INK)
     bar.ax.tick_params(colors=INK)
-    bar.outline.set_visible(False)  # type: ignore[union-attr]
+    bar.outline.set_visible(False)
     return figure
 
 

@@ -1,8 +1,5 @@
 """Write the page of a style score: the score on the scale of its corpus, and the images behind it."""
 
-# The types of pandas' and Pillow's values are wider than what they are here.
-# pyright: reportGeneralTypeIssues=false
-
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
@@ -113,7 +110,7 @@ def summary(score: StyleScore, sets: Mapping[str, DescriptorSet]) -> str:
 
 def copies_note(score: StyleScore) -> str:
     """Return in a sentence how many images stand on both sides, and what was done about it; "" if none does."""
-    count = score.copies["generated"].nunique()
+    count = len(set(score.copies["generated"]))
     if not count:
         return ""
     images = "1 generated image is" if count == 1 else f"{count:,} generated images are"

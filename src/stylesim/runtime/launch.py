@@ -46,7 +46,7 @@ def run(command: str) -> None:
     # With this, Hydra raises every error instead of printing it, and `explain` turns it into a sentence.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray sends no statistics about a sweep
-    JobReturn.return_value = JobReturn.return_value.getter(_return_value)  # type: ignore[attr-defined]
+    JobReturn.return_value = JobReturn.return_value.getter(_return_value)
     register_settings(command)
     # File names need not be valid UTF-8. A full disk has raised an error already, so logging need not report it again.
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]

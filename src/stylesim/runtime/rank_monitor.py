@@ -89,7 +89,7 @@ def watch_started_ranks() -> None:
     """
     from lightning.pytorch.strategies.launchers import subprocess_script
 
-    subprocess_script._launch_process_observer = lambda children: Watch(children).start()  # type: ignore[assignment]
+    subprocess_script._launch_process_observer = lambda children: Watch(children).start()
 
 
 def stop_watching() -> None:

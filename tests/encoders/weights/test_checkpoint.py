@@ -29,7 +29,7 @@ from stylesim.encoders.weights.checkpoint import export_csd, load_checkpoint, sa
 
 
 def tiny(**options: object) -> CSDEncoder:
-    return csd_clip(**{"architecture": "ViT-test", "weights": "random", "image_size": 32, **options})  # type: ignore[arg-type]
+    return csd_clip(**{"architecture": "ViT-test", "weights": "random", "image_size": 32, **options})
 
 
 def lite0() -> CSDEncoder:

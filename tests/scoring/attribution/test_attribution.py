@@ -1,7 +1,3 @@
-# The types of pandas' and Pillow's values are wider than what they are here.
-# pyright: reportAttributeAccessIssue=false
-# pyright: reportGeneralTypeIssues=false
-
 from __future__ import annotations
 
 import numpy as np

@@ -1,7 +1,3 @@
-# The types of pandas' and Pillow's values are wider than what they are here.
-# pyright: reportArgumentType=false
-# pyright: reportReturnType=false
-
 from __future__ import annotations
 
 from typing import Any

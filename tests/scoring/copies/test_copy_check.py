@@ -1,8 +1,5 @@
 """The copy check with a stand-in encoder (see `stand_in_copy_encoder`) and copies that the test plants."""
 
-# The types of pandas' and Pillow's values are wider than what they are here.
-# pyright: reportArgumentType=false
-
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping

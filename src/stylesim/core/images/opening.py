@@ -1,8 +1,5 @@
 """Open one image, whatever its file holds."""
 
-# The types of pandas' and Pillow's values are wider than what they are here.
-# pyright: reportArgumentType=false
-
 from __future__ import annotations
 
 import logging

@@ -1,8 +1,5 @@
 """Bring the pixels of a PIL image, whatever its mode, to 8 bit RGB on white."""
 
-# The types of pandas' and Pillow's values are wider than what they are here.
-# pyright: reportAttributeAccessIssue=false
-
 from __future__ import annotations
 
 import numpy as np

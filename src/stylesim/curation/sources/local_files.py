@@ -82,7 +82,7 @@ def _table_rows(table: Path) -> list[Row]:
         logger.info(
             "%s: not read as tags: %s; the columns of tags are %s.", table, ", ".join(unused), ", ".join(TAG_COLUMNS)
         )
-    return frame.where(frame.notna().to_numpy(), None).to_dict("records")  # type: ignore[return-value]
+    return frame.where(frame.notna().to_numpy(), None).to_dict("records")
 
 
 def _read_images(rows: list[Row], root: Path) -> Part:

@@ -1,8 +1,5 @@
 """WikiArt as the paper evaluates it: a folder of genres, and the published `wikiart.csv` with its split."""
 
-# The types of pandas' and Pillow's values are wider than what they are here.
-# pyright: reportAttributeAccessIssue=false
-
 from __future__ import annotations
 
 import logging

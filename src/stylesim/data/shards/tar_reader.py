@@ -168,7 +168,7 @@ def _members(stream: BinaryIO) -> Iterator[tuple[_Member, bytes | str]]:
                 offset = None if archive.pax_headers else member.offset
                 yield _Member(printable(member.name), offset), _read(archive, member)
             archive.members = []  # pyright: ignore[reportAttributeAccessIssue]  # otherwise the list grows with the shard
-            _skip_to(archive.offset, archive.fileobj)  # pyright: ignore[reportAttributeAccessIssue]
+            _skip_to(archive.offset, archive.fileobj)
 
 
 def _read(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes | str:

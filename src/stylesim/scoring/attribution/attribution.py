@@ -1,9 +1,5 @@
 """Attribute images to the labels of a gallery: scores, intervals, p-values, probabilities and verdicts."""
 
-# The types of pandas' and Pillow's values are wider than what they are here.
-# pyright: reportArgumentType=false
-# pyright: reportAttributeAccessIssue=false
-
 from __future__ import annotations
 
 from dataclasses import dataclass

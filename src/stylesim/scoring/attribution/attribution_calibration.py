@@ -1,9 +1,5 @@
 """Turn scores into p-values and probabilities, based on how the gallery's own works are attributed when left out."""
 
-# The types of pandas' and Pillow's values are wider than what they are here.
-# pyright: reportArgumentType=false
-# pyright: reportAttributeAccessIssue=false
-
 from __future__ import annotations
 
 from dataclasses import dataclass

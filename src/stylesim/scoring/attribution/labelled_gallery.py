@@ -1,9 +1,5 @@
 """The works of a gallery grouped by label, with the neighbourhoods that CSLS needs."""
 
-# The types of pandas' and Pillow's values are wider than what they are here.
-# pyright: reportArgumentType=false
-# pyright: reportCallIssue=false
-
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -1,8 +1,5 @@
 """Count the labels of a gallery that are more similar to another label than to themselves."""
 
-# The types of pandas' and Pillow's values are wider than what they are here.
-# pyright: reportArgumentType=false
-
 from __future__ import annotations
 
 from dataclasses import dataclass

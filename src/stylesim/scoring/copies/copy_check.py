@@ -4,9 +4,6 @@ Style and copying are two questions: a copy has the style of what it copies, and
 nothing. So the copy check has an encoder and a verdict of its own. Neither verdict is a legal finding.
 """
 
-# The types of pandas' and Pillow's values are wider than what they are here.
-# pyright: reportArgumentType=false
-
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence

@@ -1,9 +1,5 @@
 """Cut an image into the parts that a copy check compares: 4 x 4 tiles and the four halves."""
 
-# The types of pandas' and Pillow's values are wider than what they are here.
-# pyright: reportArgumentType=false
-# pyright: reportCallIssue=false
-
 from __future__ import annotations
 
 from typing import NamedTuple
