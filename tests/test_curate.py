@@ -96,7 +96,11 @@ def test_missing_and_mistyped_keys_are_refused(tmp_path: Path):
     with pytest.raises(ConfigError, match=r"stages must name at least one of sources, .*, got \[\]"):
         main(composed("out=x", "stages=[]"))
     with pytest.raises(ConfigError, match=r"source\.rows must be a positive integer, got 0"):
-        main(composed("source=folder", "source.path=x", "source.rows=0", "out=x", "stages=[sources]"))
+        main(
+            composed(
+                "source=folder", f"source.path={Path(__file__).parent}", "source.rows=0", "out=x", "stages=[sources]"
+            )
+        )
     with pytest.raises(ConfigError, match=r"1-sources is not finished.*Add sources to stages"):
         main(composed(f"out={tmp_path}", "stages=[tags]"))
 
@@ -111,6 +115,7 @@ def test_missing_and_mistyped_keys_are_refused(tmp_path: Path):
         ("deduplicate.threshold=1.5", r"deduplicate\.threshold must be an inner product in \[-1, 1\], got 1\.5"),
         ("deduplicate.whiten=1", r"deduplicate\.whiten must be null or an integer of at least 2"),
         ("+deduplicate.evaluation.mine=/no/such", r"/no/such"),
+        ("deduplicate.threshold=0.9", r"source\.path must exist, got nowhere"),
         ("shard.shard_size=0", r"shard\.shard_size must be a positive integer, got 0"),
         ("shard.query_images=-1", r"shard\.query_images must be 0 or more, got -1"),
     ],

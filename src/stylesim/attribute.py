@@ -92,6 +92,9 @@ def main(cfg: DictConfig) -> dict[str, float]:
         WeightsError: If weights of the style encoder are missing, or its head is untrained.
         DataError: If the gallery has fewer than two labels, or two sets of descriptors are of different encoders.
     """
+    from stylesim.scoring.attribution.attribution_verdict import VerdictRule  # imports no torch
+
+    VerdictRule(cfg.alpha, cfg.confidence, cfg.closed)  # refuses a wrong value before a model is loaded
     database = _find_database(cfg.gallery)
     roots = {side: check_images(cfg, side) for side in SIDES if side == "queries" or database is None}
     if not all(map(is_descriptor_set, roots.values())):
@@ -100,9 +103,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
     from stylesim.report.attribution_tables import flat_metrics, write_attribution_tables
     from stylesim.retrieval.descriptor_set import DescriptorSet
     from stylesim.scoring.attribution.attribution import attribute
-    from stylesim.scoring.attribution.attribution_verdict import VerdictRule
 
-    VerdictRule(cfg.alpha, cfg.confidence, cfg.closed)  # refuses a wrong value before a model is loaded
     run_dir, folders = Path(cfg.run_dir), descriptor_folders(cfg, roots)
     if database is not None:
         folders["gallery"] = _export(database, run_dir / "descriptors" / "gallery")

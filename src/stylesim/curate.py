@@ -68,6 +68,8 @@ def main(cfg: DictConfig) -> dict[str, float]:
     out, before = Path(str(cfg.out)).expanduser(), None
     for name, settings in nodes.items():
         _check_settings(name, settings)
+    if "sources" in nodes and not Path(str(nodes["sources"]["path"])).expanduser().exists():
+        raise ConfigError(f"source.path must exist, got {nodes['sources']['path']}.")
     if "deduplicate" in nodes:
         _check_encoder(cfg.deduplicate, finished=(out / FOLDERS["deduplicate"] / SUMMARY).exists())
     metrics: dict[str, float] = {}

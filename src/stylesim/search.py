@@ -18,9 +18,8 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from pydantic import Field, PositiveInt
 
-from stylesim.core.errors import ConfigError
 from stylesim.runtime.embedding_run import embed_roots, find_images, load_model
-from stylesim.runtime.existence_checks import check_encoders, check_images
+from stylesim.runtime.existence_checks import check_database, check_encoders, check_images
 from stylesim.runtime.launch import run
 from stylesim.runtime.settings import PLAIN_TEXT, EmbeddingSettings
 
@@ -61,10 +60,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
         DataError: If `db` is not a database, or the queries were made by another encoder.
     """
     roots = check_images(cfg, "queries")
-    if "://" not in cfg.db and not Path(expanduser(cfg.db)).exists():
-        raise ConfigError(
-            f"db must be a style database, got {cfg.db}, which does not exist. Build it: stylesim ingest."
-        )
+    check_database(cfg.db)
     from stylesim.retrieval.database.style_database import StyleDatabase
 
     with StyleDatabase.open(expanduser(cfg.db)) as database:

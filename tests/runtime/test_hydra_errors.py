@@ -64,6 +64,7 @@ def test_full_disk_is_told_with_the_file(library: bool, tmp_path: Path) -> None:
         ("learning.content_weight=0.1", "content_weight is not a key of learning. It is now loss.content_weight."),
         ("sed=1", "stylesim train --cfg job"),
         ("a=[", "The override a=[ cannot be read. If its value is one text, type 'a=\"[\"'."),
+        ("seed", "seed is not an override: type KEY=VALUE"),
         ("seed=1,2", "seed=1,2 has several values. For a list, type 'seed=[1,2]'; for one text, 'seed=\"1,2\"'"),
     ],
 )

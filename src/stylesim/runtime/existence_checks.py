@@ -56,14 +56,14 @@ def check_training_data(cfg: DictConfig) -> None:
     data = OmegaConf.to_container(cfg.data, resolve=True)
     assert isinstance(data, dict)
     locations = [data["root"]] if isinstance(data["root"], str) else list(data["root"])
+    hint = (
+        "Name a folder of shards (index those that img2dataset has written with `stylesim index folder=...`), or pack a"
+        " folder of images with `stylesim pack source=... out=...`."
+    )
+    if str(data["_target_"]).endswith("FolderDataModule"):
+        hint = "Name a folder with a sub-folder for each label, or a table of paths and tags (.csv, .tsv, .parquet)."
     for location in locations:
-        root = Root(location, "data.root")
-        if root.folder is not None and not root.folder.exists():
-            raise ConfigError(
-                f"data.root must exist, got {location} ({root.folder.absolute()}). Name a folder of shards (index those"
-                " that img2dataset has written with `stylesim index folder=...`), or pack a folder of images with"
-                " `stylesim pack source=... out=...`."
-            )
+        _require_root(Root(location, "data.root"), "data.root", hint)
 
 
 def check_images(cfg: DictConfig, key: str) -> list[Root]:
@@ -79,9 +79,33 @@ def check_images(cfg: DictConfig, key: str) -> list[Root]:
     locations = cfg[key] if OmegaConf.is_list(cfg[key]) else [cfg[key]]
     roots = name_roots([expanduser(str(location)) for location in locations])
     for root in roots:
-        if root.folder is not None and not root.folder.exists():
-            raise ConfigError(
-                f"{key} must exist, got {root.location} ({root.folder.absolute()}). Name a folder of images, a table of"
-                " their paths (.csv, .tsv, .parquet), or a folder of shards."
-            )
+        _require_root(
+            root, key, "Name a folder of images, a table of their paths (.csv, .tsv, .parquet), or a folder of shards."
+        )
     return roots
+
+
+def check_database(location: str) -> None:
+    """Check that a style database exists, if it is in a folder.
+
+    Args:
+        location: A folder, or the URL of a server, which is not asked.
+
+    Raises:
+        ConfigError: If there is none.
+    """
+    from stylesim.retrieval.database.backend import is_url  # imports no torch
+    from stylesim.retrieval.database.lance_backend import ABOUT
+
+    folder = Path(expanduser(location))
+    if not is_url(location) and not (folder / ABOUT).is_file():
+        reason = f"has no {ABOUT}" if folder.exists() else "does not exist"
+        raise ConfigError(f"db must be a style database, got {location}, which {reason}. Build one: stylesim ingest.")
+
+
+def _require_root(root: Root, key: str, hint: str) -> None:
+    """Raise ConfigError if a local root does not exist."""
+    if root.folder is not None and not root.folder.exists():
+        absolute = str(root.folder.absolute())
+        shown = root.location if root.location == absolute else f"{root.location} ({absolute})"
+        raise ConfigError(f"{key} must exist, got {shown}. {hint}")

@@ -57,6 +57,8 @@ def explain(error: BaseException, command: str = "COMMAND") -> str | None:
         return _unknown_option(error)
     if isinstance(error, OverrideParseException):
         override = str(error.override)
+        if "=" not in override:
+            return f"{override} is not an override: type KEY=VALUE, GROUP=NAME, or ~KEY to remove a key."
         return f"The override {override} cannot be read. If its value is one text, type {quoted_override(override)}."
     if match := re.match(r"\s*Ambiguous value for argument '(.+)'\n|Sweep parameters '(.+)' requires", str(error)):
         return _several_values(match[1] or match[2])

@@ -45,7 +45,7 @@ def find_samples(source: str | Path, name: str | None = None) -> list[Sample]:
         samples = _samples_of_table(path, name or printable(path.stem))
     else:
         raise DataError(
-            f"There is no folder of images and no table ({', '.join(TABLES)}) at {path.absolute()}: check data.root."
+            f"There is no folder of images and no table ({', '.join(TABLES)}) at {path.absolute()}: check the path."
         )
     if not samples:
         others = visible_files(path) if path.is_dir() else []
