@@ -14,7 +14,7 @@ from stylesim.data.shards.indexing import index_shards
 from stylesim.data.shards.shard_writer import ShardWriter
 
 
-def picture(number: int, width: int = 40, height: int = 30, kind: str = "JPEG") -> bytes:
+def encoded_image(number: int, width: int = 40, height: int = 30, kind: str = "JPEG") -> bytes:
     """Return an encoded image of soft random colours."""
     colours = np.random.default_rng(number).integers(0, 256, (3, 4, 3), dtype=np.uint8)
     out = io.BytesIO()
@@ -27,7 +27,7 @@ def write_root(folder: Path, count: int = 40, *, size: int = 7, suffix: str = ".
     with ShardWriter(folder, size=size, suffix=suffix) as writer:
         for number in range(count):
             labels = {"tags": [f"set:{number % tags}"], "content": f"c{number // tags}"}
-            writer.write(f"{number:05d}", picture(number), labels)
+            writer.write(f"{number:05d}", encoded_image(number), labels)
     index_shards(folder, show=False)
     return folder
 

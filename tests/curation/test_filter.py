@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from corpus import picture
+from corpus import encoded_image
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -80,7 +80,7 @@ def test_previews_are_written_and_two_runs_give_the_same_bytes(tmp_path: Path):
     files = []
     for number in range(6):
         file = tmp_path / f"{number}.jpg"
-        file.write_bytes(picture(number))
+        file.write_bytes(encoded_image(number))
         files.append({"id": f"{number}", "image": str(file), "width": 40 - number, "height": 30, "tags": ["a"]})
     files[0]["tags"], files[1]["width"] = ["b"], 8
     files[2]["image"] = str(tmp_path / "gone.jpg")

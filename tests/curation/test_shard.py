@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from corpus import picture, write_tar
+from corpus import encoded_image, write_tar
 from hypothesis import given
 from hypothesis import strategies as st
 from stage_files import read_dropped, read_files, write_stage
@@ -28,13 +28,13 @@ SPLIT = {"query_artists": 2, "query_images": 2}
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     """Thirty images of five artists: files, members of a tar, a large one, and two that have been damaged since."""
-    members: dict[str, bytes | dict] = {f"{n:03d}.jpg": picture(n) for n in range(15, 30)}
+    members: dict[str, bytes | dict] = {f"{n:03d}.jpg": encoded_image(n) for n in range(15, 30)}
     tar = write_tar(tmp_path / "images" / "00000.tar", members)
     rows = []
     for n in range(30):
         file = tmp_path / "images" / f"{n}.png"
         if n < 15:
-            file.write_bytes(picture(n, *((400, 300) if n == 3 else (40, 30)), kind="PNG"))
+            file.write_bytes(encoded_image(n, *((400, 300) if n == 3 else (40, 30)), kind="PNG"))
         image = str(file) if n < 15 else f"{tar}::{n:03d}.jpg"
         rows.append({"id": f"{n:03d}", "image": image, "url": f"web/{n}", "tags": [f"artist:{n % 5}", "medium:ink"]})
     (tmp_path / "images" / "7.png").write_bytes(b"not an image")

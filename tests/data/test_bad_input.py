@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from corpus import edit_index, picture, write_root, write_tar
+from corpus import edit_index, encoded_image, write_root, write_tar
 from PIL import Image
 
 from stylesim.core.errors import DataError, StylesimError
@@ -56,7 +56,7 @@ def test_an_empty_root_says_what_belongs_there(tmp_path: Path):
 
 
 def test_a_root_without_an_index_names_the_command(tmp_path: Path):
-    write_tar(tmp_path / "0.tar", {"a.jpg": picture(0), "a.json": {"tags": ["x"]}})
+    write_tar(tmp_path / "0.tar", {"a.jpg": encoded_image(0), "a.json": {"tags": ["x"]}})
     with pytest.raises(StylesimError, match=re.escape(f"stylesim index folder={tmp_path}")):
         module_of(str(tmp_path)).train_dataloader()
 
@@ -129,7 +129,7 @@ def broken_root(tmp_path: Path, **members: bytes | dict) -> Path:
     """Write and index a shard of twelve good images and the given members."""
     good: dict[str, bytes | dict] = {}
     for number in range(12):
-        good |= {f"good{number}.jpg": picture(number), f"good{number}.json": {"tags": ["x"]}}
+        good |= {f"good{number}.jpg": encoded_image(number), f"good{number}.json": {"tags": ["x"]}}
     root = tmp_path / "train"
     write_tar(root / "0.tar", good | {name.replace("__", "."): data for name, data in members.items()})
     index_shards(root, show=False)
@@ -138,7 +138,7 @@ def broken_root(tmp_path: Path, **members: bytes | dict) -> Path:
 
 def gigapixel_png() -> bytes:
     """Return a PNG whose header says that it is 30,000 x 30,000 px."""
-    data = bytearray(picture(0, kind="PNG"))
+    data = bytearray(encoded_image(0, kind="PNG"))
     data[16:24] = (30_000).to_bytes(4, "big") * 2
     data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
     return bytes(data)
@@ -148,13 +148,13 @@ def gigapixel_png() -> bytes:
     ("members", "problem"),
     [
         ({"bad__json": {"tags": []}}, "no image"),
-        ({"bad__jpg": picture(0)}, "no labels"),
-        ({"bad__jpg": picture(0), "bad__json": b"{not json"}, "json cannot be read"),
-        ({"bad__jpg": picture(0), "bad__json": b"[1]"}, "json cannot be read"),
-        ({"bad__jpg": picture(0), "bad__json": b"[" * 100_000}, "json cannot be read"),
-        ({"bad__jpg": picture(0), "bad__json": {"tags": "impressionism"}}, "must be a list of strings"),
+        ({"bad__jpg": encoded_image(0)}, "no labels"),
+        ({"bad__jpg": encoded_image(0), "bad__json": b"{not json"}, "json cannot be read"),
+        ({"bad__jpg": encoded_image(0), "bad__json": b"[1]"}, "json cannot be read"),
+        ({"bad__jpg": encoded_image(0), "bad__json": b"[" * 100_000}, "json cannot be read"),
+        ({"bad__jpg": encoded_image(0), "bad__json": {"tags": "impressionism"}}, "must be a list of strings"),
         ({"bad__jpg": b"no image", "bad__json": {"tags": []}}, "cannot be decoded"),
-        ({"bad__jpg": picture(0)[:300], "bad__json": {"tags": []}}, "cannot be decoded"),
+        ({"bad__jpg": encoded_image(0)[:300], "bad__json": {"tags": []}}, "cannot be decoded"),
         ({"bad__png": gigapixel_png(), "bad__json": {"tags": []}}, "30000|bomb"),
     ],
 )
@@ -177,7 +177,7 @@ def test_all_samples_of_a_batch_may_be_damaged(tmp_path: Path):
 
 
 def test_a_tag_that_is_not_in_the_index_ends_the_run(tmp_path: Path):
-    root = broken_root(tmp_path, odd__jpg=picture(1), odd__json={"tags": ["y"]})
+    root = broken_root(tmp_path, odd__jpg=encoded_image(1), odd__json={"tags": ["y"]})
     index = json.loads((root / "index.json").read_text())
     del index["tags"]["y"]
     (root / "index.json").write_text(json.dumps(index))
@@ -191,9 +191,9 @@ def test_a_tag_that_is_not_in_the_index_ends_the_run(tmp_path: Path):
 def test_images_without_selected_tags_are_kept(tmp_path: Path):
     root = broken_root(
         tmp_path,
-        none__jpg=picture(1),
+        none__jpg=encoded_image(1),
         none__json={"caption": "a"},
-        other__jpg=picture(2),
+        other__jpg=encoded_image(2),
         other__json={"tags": ["y"]},
     )
     [batch] = batches_of(root, batch_size=14, tags=["x"])
@@ -202,7 +202,9 @@ def test_images_without_selected_tags_are_kept(tmp_path: Path):
 
 
 def test_a_root_without_any_tag_trains_without_labels(tmp_path: Path):
-    write_tar(tmp_path / "0.tar", {f"{i}.{e}": d for i in range(4) for e, d in (("jpg", picture(i)), ("json", {}))})
+    write_tar(
+        tmp_path / "0.tar", {f"{i}.{e}": d for i in range(4) for e, d in (("jpg", encoded_image(i)), ("json", {}))}
+    )
     index_shards(tmp_path, show=False)
     [batch] = batches_of(tmp_path)
     assert batch.tags.shape == (4, 0)
@@ -219,7 +221,7 @@ def test_shards_of_img2dataset_are_read_unchanged(tmp_path: Path):
             "status": "success",
             "error_message": None,
         }
-        members |= {f"{key}.jpg": picture(number), f"{key}.json": about, f"{key}.txt": b"by monet"}
+        members |= {f"{key}.jpg": encoded_image(number), f"{key}.json": about, f"{key}.txt": b"by monet"}
     write_tar(tmp_path / "00000.tar", members)
     (tmp_path / "00000_stats.json").write_text("{}")
     (tmp_path / "00000.parquet").write_bytes(b"")
@@ -281,7 +283,7 @@ def test_damage_is_the_same_after_a_resume(tmp_path: Path):
 
 
 def test_reading_shards_through_names_the_damaged_samples(tmp_path: Path):
-    root = broken_root(tmp_path, bad__jpg=picture(0))
+    root = broken_root(tmp_path, bad__jpg=encoded_image(0))
     samples = read_shards(root)
     assert len(samples) == len(list(samples)) == 13
     [bad] = [sample for sample in samples if sample.problem]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from corpus import picture
+from corpus import encoded_image
 
 from stylesim.core.errors import DataError
 from stylesim.data.datasets.folder import find_samples
@@ -39,7 +39,7 @@ def test_a_table_without_paths_names_its_columns(tmp_path: Path) -> None:
 
 def test_a_table_returns_its_samples_under_their_own_keys(tmp_path: Path) -> None:
     (tmp_path / "far").mkdir()
-    (tmp_path / "far" / "1.jpg").write_bytes(picture(1))
+    (tmp_path / "far" / "1.jpg").write_bytes(encoded_image(1))
     sample = Sample("1.jpg", tmp_path / "far" / "1.jpg", ["artist:a; b|c", "genre:x"], None, "s")
     table = write_image_table([sample], tmp_path / "run" / "q.parquet")
     (again,) = find_samples(table)
@@ -49,7 +49,7 @@ def test_a_table_returns_its_samples_under_their_own_keys(tmp_path: Path) -> Non
 
 def test_two_images_of_one_key_are_both_kept(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        (tmp_path / f"{name}.jpg").write_bytes(picture(1))
+        (tmp_path / f"{name}.jpg").write_bytes(encoded_image(1))
     pd.DataFrame({"path": ["a.jpg", "b.jpg"], "key": ["k", ""]}).to_csv(tmp_path / "t.csv", index=False)
     assert [sample.id for sample in find_samples(tmp_path / "t.csv")] == ["t/b.jpg", "t/k"]
 
@@ -62,7 +62,7 @@ def tags_of(table: Path) -> dict[str, list[str]]:
 def folder(tmp_path: Path) -> Path:
     """Return a folder of three images."""
     for name in ("a", "b", "c"):
-        (tmp_path / f"{name}.jpg").write_bytes(picture(1))
+        (tmp_path / f"{name}.jpg").write_bytes(encoded_image(1))
     return tmp_path
 
 
@@ -175,7 +175,7 @@ def test_a_row_with_more_cells_than_columns_is_refused(folder: Path) -> None:
 
 def test_names_that_are_not_utf8_are_written_and_found_again(tmp_path: Path) -> None:
     for name in (b"\xe9.jpg", b"\xe8.jpg"):
-        Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_bytes(picture(1))
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_bytes(encoded_image(1))
     first = find_samples(tmp_path)
     assert [sample.id for sample in first] == [f"{tmp_path.name}/\\xe8.jpg", f"{tmp_path.name}/\\xe9.jpg"]
     table = write_image_table([sample._replace(id=sample.id.split("/")[1]) for sample in first], tmp_path / "t.parquet")

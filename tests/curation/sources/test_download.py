@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from corpus import picture
+from corpus import encoded_image
 
 from stylesim.core.errors import StylesimError
 from stylesim.curation.image_locator import read_image_bytes
@@ -22,7 +22,7 @@ COMMAND = """#!{python}
 import io, json, os, sys, tarfile
 from pathlib import Path
 import pyarrow as pa, pyarrow.parquet as pq
-picture = Path(__file__).with_name("picture.jpg").read_bytes()
+encoded_image = Path(__file__).with_name("encoded_image.jpg").read_bytes()
 options = dict(a.removeprefix("--").split("=", 1) for a in sys.argv[1:])
 assert options["input_format"] == "parquet" and options["output_format"] == "webdataset", options
 out = Path(options["output_folder"])
@@ -47,7 +47,7 @@ for part in sorted(Path(options["url_list"]).glob("*.parquet")):
             row |= {{"error_message": "HTTP Error 404: Not Found" if dead else None}}
             row |= {{"width": None if dead else 40, "height": None if dead else 30}}
             if not dead:
-                members |= {{row["key"] + ".jpg": picture, row["key"] + ".json": json.dumps(row).encode()}}
+                members |= {{row["key"] + ".jpg": encoded_image, row["key"] + ".json": json.dumps(row).encode()}}
                 members |= {{row["key"] + ".txt": (row["caption"] or "").encode()}}
         schema = table.schema.append(pa.field("key", pa.string())).append(pa.field("status", pa.string()))
         schema = schema.append(pa.field("error_message", pa.string()))
@@ -71,7 +71,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Put the stand-in on the PATH."""
     file = tmp_path / "bin/img2dataset"
     file.parent.mkdir()
-    file.with_name("picture.jpg").write_bytes(picture(1))
+    file.with_name("encoded_image.jpg").write_bytes(encoded_image(1))
     file.write_text(COMMAND.format(python=sys.executable))
     file.chmod(0o755)
     monkeypatch.setenv("PATH", str(file.parent), prepend=":")

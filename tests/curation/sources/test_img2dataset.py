@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from corpus import picture, write_tar
+from corpus import encoded_image, write_tar
 
 from stylesim.core.errors import StylesimError
 from stylesim.curation.image_locator import read_image_bytes
@@ -37,7 +37,7 @@ def write_shard(root: Path, shard: int, *, table: bool = True, tar: bool = True)
     members: dict[str, bytes | dict] = {}
     for row in reversed(rows):
         if row["status"] == "success":
-            members |= {f"{row['key']}.jpg": picture(1), f"{row['key']}.txt": row["caption"].encode()}
+            members |= {f"{row['key']}.jpg": encoded_image(1), f"{row['key']}.txt": row["caption"].encode()}
             members[f"{row['key']}.json"] = row
     if table:
         root.mkdir(parents=True, exist_ok=True)
@@ -66,7 +66,7 @@ def test_every_url_is_kept_or_dropped_with_a_reason(tmp_path: Path, tar: bool):
     assert [row["id"] for row in rows] == [f"{s:05d}{n:04d}" for s in (0, 1) for n in (0, 1, 4, 5)]
     assert rows[0]["caption"] == "by Claude Monet 0"
     assert (rows[0]["width"], rows[0]["height"]) == (40, 30)
-    assert read_image_bytes(rows[3]["image"]) == picture(1)
+    assert read_image_bytes(rows[3]["image"]) == encoded_image(1)
     dropped = pq.read_table(made.folder / "dropped-00000.parquet").to_pylist()
     assert dropped[0] == {"id": "000000002", "reason": "dead_url: HTTP Error 404: Not Found"}
 
@@ -83,8 +83,12 @@ def test_without_the_table_the_members_are_read(tmp_path: Path, tar: bool):
 
 
 def test_captions_come_from_text_files_and_broken_json_is_ignored(tmp_path: Path):
-    members: dict[str, bytes | dict] = {"0.jpg": picture(1), "0.txt": "Münch".encode("latin-1"), "0.json": b"{broken"}
-    write_tar(tmp_path / "images/00000.tar", members | {"1.webp": picture(2), "1.json": {"aesthetic": "high"}})
+    members: dict[str, bytes | dict] = {
+        "0.jpg": encoded_image(1),
+        "0.txt": "Münch".encode("latin-1"),
+        "0.json": b"{broken",
+    }
+    write_tar(tmp_path / "images/00000.tar", members | {"1.webp": encoded_image(2), "1.json": {"aesthetic": "high"}})
     made = stage(tmp_path)
     counts = img2dataset(made, path=str(tmp_path / "images"))
     assert (counts["images"], counts["captions_not_utf8"]) == (2, 1)
@@ -125,15 +129,15 @@ def test_names_that_are_not_utf8_and_files_of_systems_in_tars(tmp_path: Path):
     with tarfile.open(tmp_path / "images/00000.TAR", "w") as tar:
         for name in ("\udce9.jpg", "\udce8.jpg", "._a.jpg", "__MACOSX/._b.jpg"):
             info = tarfile.TarInfo(name)
-            info.size = len(picture(1))
-            tar.addfile(info, io.BytesIO(picture(1)))
+            info.size = len(encoded_image(1))
+            tar.addfile(info, io.BytesIO(encoded_image(1)))
     odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/images/\xe8/\xe7.jpg"))
     odd.parent.mkdir()
-    odd.write_bytes(picture(2))
+    odd.write_bytes(encoded_image(2))
     made = stage(tmp_path)
     img2dataset(made, path=str(tmp_path / "images"))
     rows = read_stage(made.folder).to_pylist()
     assert sorted(row["id"] for row in rows) == [r"\xe7", r"\xe8", r"\xe9"]
     assert sorted(len(read_image_bytes(row["image"])) for row in rows) == sorted(
-        [len(picture(1)), len(picture(1)), len(picture(2))]
+        [len(encoded_image(1)), len(encoded_image(1)), len(encoded_image(2))]
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from corpus import picture
+from corpus import encoded_image
 
 from stylesim.core.errors import StylesimError
 from stylesim.curation.image_locator import read_image_bytes
@@ -21,11 +21,11 @@ from stylesim.curation.stage_parts import part_paths
 
 def write_folder(root: Path) -> Path:
     (root / "b").mkdir(parents=True)
-    (root / "b/2.jpg").write_bytes(picture(2, 50, 20))
+    (root / "b/2.jpg").write_bytes(encoded_image(2, 50, 20))
     (root / "b/2.txt").write_text("by Claude Monet\n")
-    (root / "a.png").write_bytes(picture(1, kind="PNG"))
+    (root / "a.png").write_bytes(encoded_image(1, kind="PNG"))
     (root / "broken.jpg").write_bytes(b"not an image")
-    (root / ".hidden.jpg").write_bytes(picture(3))
+    (root / ".hidden.jpg").write_bytes(encoded_image(3))
     return root
 
 
@@ -42,7 +42,7 @@ def test_a_folder_is_read_with_its_text_files(tmp_path: Path):
         ("a.png", None, 40, 30),
         ("b/2.jpg", "by Claude Monet", 50, 20),
     ]
-    assert read_image_bytes(rows[1]["image"]) == picture(2, 50, 20)
+    assert read_image_bytes(rows[1]["image"]) == encoded_image(2, 50, 20)
     assert len(part_paths(made.folder)) == 2
     assert pq.read_table(made.folder / "dropped-00001.parquet")["id"].to_pylist() == ["broken.jpg"]
 
@@ -88,7 +88,7 @@ def test_odd_names_captions_and_hidden_folders(tmp_path: Path):
     for name in (b"\xe9.jpg", b"\xe8.jpg", b"b.jfif", b".hidden/x.jpg", b"@eaDir/x.jpg", b"walk.gif/c.jpg", b"d.jpg"):
         file = Path(os.fsdecode(os.fsencode(root) + b"/" + name))
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(picture(1))
+        file.write_bytes(encoded_image(1))
     (root / "b.txt").write_text("by Cézanne", encoding="utf-16")
     (root / "d.txt").write_bytes("Малевич, чёрный".encode("cp1251"))
     (root / "walk.gif" / "c.txt").write_bytes("Paul Cézanne".encode("latin-1"))
@@ -107,7 +107,7 @@ def test_odd_names_captions_and_hidden_folders(tmp_path: Path):
         (r"\xe8.jpg", None),
         (r"\xe9.jpg", None),
     ]
-    assert all(read_image_bytes(row["image"]) == picture(1) for row in rows)
+    assert all(read_image_bytes(row["image"]) == encoded_image(1) for row in rows)
 
 
 @pytest.mark.parametrize("heading", ["tag", "Labels", " label "])

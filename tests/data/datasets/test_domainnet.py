@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from corpus import picture
+from corpus import encoded_image
 
 from stylesim.core.conf import conf_dir
 from stylesim.core.errors import StylesimError
@@ -30,7 +30,7 @@ def root(tmp_path: Path) -> Path:
             folder = tmp_path / "domainnet" / domain / name
             folder.mkdir(parents=True)
             for number in range(3):
-                (folder / f"{domain}_{number:03d}.jpg").write_bytes(picture(100 * d + 10 * c + number))
+                (folder / f"{domain}_{number:03d}.jpg").write_bytes(encoded_image(100 * d + 10 * c + number))
     (tmp_path / "domainnet" / "clipart_train.txt").write_text("as published beside the folders")
     return tmp_path / "domainnet"
 
@@ -150,9 +150,9 @@ def test_two_means_finds_the_best_of_all_halves() -> None:
 def test_names_that_are_not_utf8_and_hidden_folders_do_no_harm(root: Path, tmp_path: Path) -> None:
     odd = Path(os.fsdecode(os.fsencode(root / "sketch") + b"/caf\xe9/\xe9.jpg"))
     odd.parent.mkdir()
-    odd.write_bytes(picture(1))
+    odd.write_bytes(encoded_image(1))
     (root / ".cache" / "cat").mkdir(parents=True)
-    (root / ".cache" / "cat" / "x.jpg").write_bytes(picture(1))
+    (root / ".cache" / "cat" / "x.jpg").write_bytes(encoded_image(1))
     (tmp_path / "list.txt").write_text("cat\r\n cup\n", encoding="utf-16")
     queries, gallery = sides(root, query_classes=str(tmp_path / "list.txt"))
     assert {sample.content for sample in queries} == {"cat", "cup"}

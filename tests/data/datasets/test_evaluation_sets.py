@@ -7,7 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from corpus import picture, write_root
+from corpus import encoded_image, write_root
 
 from stylesim.data.datasets.evaluation_sets import Census, TaggedSets, chance, summary
 from stylesim.data.sample import Sample
@@ -38,7 +38,7 @@ def test_shards_are_counted_by_their_index_and_evaluated_by_group(
 ) -> None:
     root = str(write_root(tmp_path / "shards", 30))
     (tmp_path / "more" / "set:1").mkdir(parents=True)
-    (tmp_path / "more" / "set:1" / "1.jpg").write_bytes(picture(1))
+    (tmp_path / "more" / "set:1" / "1.jpg").write_bytes(encoded_image(1))
     gallery = [root, str(tmp_path / "more")]
     sets = TaggedSets(root, gallery=gallery, relevant={"sets": "set:*", "ones": "*:1"}, spec=SimpleNamespace)
     with caplog.at_level(logging.INFO):

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from corpus import picture
+from corpus import encoded_image
 
 from stylesim.core.errors import StylesimError
 from stylesim.data.datasets.folder import find_samples, hold_out
@@ -26,8 +26,8 @@ def folder(tmp_path: Path) -> Path:
     for number in range(20):
         file = tmp_path / "mine" / ("monet/late" if number % 2 else "klee") / f"{number}.JPG"
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(picture(number))
-    (tmp_path / "mine" / "top.png").write_bytes(picture(99, kind="PNG"))
+        file.write_bytes(encoded_image(number))
+    (tmp_path / "mine" / "top.png").write_bytes(encoded_image(99, kind="PNG"))
     (tmp_path / "mine" / "notes.txt").write_text("not an image")
     (tmp_path / "mine" / ".cache").mkdir()
     (tmp_path / "mine" / ".cache" / "x.jpg").write_bytes(b"")
@@ -137,7 +137,7 @@ def test_at_least_two_images_of_a_tag_are_held_out_and_always_the_same(folder: P
 def test_labels_that_are_spelled_alike_are_one_label(tmp_path: Path):
     for number, name in enumerate(("Cézanne", unicodedata.normalize("NFD", "Cézanne"), "Cézanne ")):
         (tmp_path / name).mkdir()
-        (tmp_path / name / f"{number}.jpg").write_bytes(picture(number))
+        (tmp_path / name / f"{number}.jpg").write_bytes(encoded_image(number))
     assert {tuple(sample.tags) for sample in find_samples(tmp_path)} == {("Cézanne",)}
     assert len({sample.id for sample in find_samples(tmp_path)}) == 3
 
@@ -145,7 +145,7 @@ def test_labels_that_are_spelled_alike_are_one_label(tmp_path: Path):
 def test_files_of_a_windows_zip_keep_their_labels(tmp_path: Path):
     for name in ("monet\\0.jpg", "monet/1.jpg", "top.jpg"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(picture(1))
+        (tmp_path / name).write_bytes(encoded_image(1))
     assert {sample.id.partition("/")[2]: sample.tags for sample in find_samples(tmp_path)} == {
         "monet\\0.jpg": ["monet"],
         "monet/1.jpg": ["monet"],
@@ -157,7 +157,7 @@ def test_names_that_are_not_utf8_train_under_ids_of_their_own(tmp_path: Path):
     for label, name in ((b"\xe9", b"\xe9.jpg"), (b"\xe9", b"\xe8.jpg"), (b"\xe8", b"0.jpg"), (b"\xe8", b"1.jpg")):
         file = Path(os.fsdecode(os.fsencode(tmp_path) + b"/mine/" + label + b"/" + name))
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(picture(1))
+        file.write_bytes(encoded_image(1))
     module = module_of(str(tmp_path / "mine"))
     [batch] = module.train_dataloader()
     assert module.vocabulary == [r"\xe8", r"\xe9"]
@@ -194,7 +194,7 @@ def test_what_is_no_image_is_counted_by_suffix(folder: Path, caplog: pytest.LogC
 def test_balanced_batches_of_files_hold_several_images_of_a_tag_and_resume(folder: Path, workers: int):
     for number in range(4):  # beside 10 + 10 images of frequent tags
         (folder / "rare").mkdir(exist_ok=True)
-        (folder / "rare" / f"{number}.jpg").write_bytes(picture(50 + number))
+        (folder / "rare" / f"{number}.jpg").write_bytes(encoded_image(50 + number))
     whole = list(module_of(str(folder), balance="2x4", batch_size=8, workers=workers).train_dataloader())
     assert len(whole) == 3
     for batch in whole:

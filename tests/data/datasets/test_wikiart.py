@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
-from corpus import picture
+from corpus import encoded_image
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import DictConfig
@@ -39,8 +39,8 @@ def root(tmp_path: Path) -> Path:
     }
     for name, number in files.items():
         (tmp_path / "wikiart" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "wikiart" / name).write_bytes(picture(number))
-    (tmp_path / "wikiart" / "Impressionism" / "claude-monet_broken.jpg").write_bytes(picture(9)[:300])
+        (tmp_path / "wikiart" / name).write_bytes(encoded_image(number))
+    (tmp_path / "wikiart" / "Impressionism" / "claude-monet_broken.jpg").write_bytes(encoded_image(9)[:300])
     rows = [
         ("claude-monet", "database", "Impressionism/claude-monet_lilies-1.jpg"),
         ("claude-monet", "database", "Impressionism/claude-monet_broken.jpg"),
@@ -148,7 +148,7 @@ def test_names_of_another_unicode_form_and_of_windows_are_matched(tmp_path: Path
     names = [unicodedata.normalize("NFD", f"Cubism/josé_{number}.jpg") for number in range(2)]
     (tmp_path / "Cubism").mkdir()
     for number, name in enumerate(names):
-        (tmp_path / name).write_bytes(picture(number))
+        (tmp_path / name).write_bytes(encoded_image(number))
     (tmp_path / "wikiart.csv").write_text(
         "path,artist,split\nCubism\\josé_0.jpg,josé,Database\nCubism\\josé_1.jpg,josé,Query \n", encoding="utf-8"
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from corpus import picture
+from corpus import encoded_image
 from hypothesis import given
 from hypothesis import strategies as st
 from numbered_source import Numbers
@@ -38,7 +38,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("balance") / "train"
     with ShardWriter(folder, size=13) as writer:
         for number in range(60):
-            image = b"no image" if number == 9 else picture(number)
+            image = b"no image" if number == 9 else encoded_image(number)
             writer.write(f"{number:05d}", image, {"tags": [TAIL.get(number, "common")]}, extension="jpg")
     index_shards(folder, show=False)
     return folder

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from corpus import picture, write_root, write_tar
+from corpus import encoded_image, write_root, write_tar
 from hypothesis import given
 from hypothesis import strategies as st
 from numbered_source import Numbers
@@ -72,7 +72,7 @@ def broken_root(folder: Path, good: int) -> Path:
     for shard in range(2):
         members: dict[str, bytes | dict] = {}
         for number in range(4 * shard, 4 * shard + 4):
-            members[f"{number}.jpg"] = picture(number, 20 + number, 30) if number < good else b"no image"
+            members[f"{number}.jpg"] = encoded_image(number, 20 + number, 30) if number < good else b"no image"
             members[f"{number}.json"] = {"tags": ["set:0"]}
         write_tar(folder / f"{shard:05d}.tar", members)
     index_shards(folder, show=False)

@@ -7,7 +7,7 @@ import unicodedata
 from pathlib import Path
 
 import pytest
-from corpus import picture, write_root, write_tar
+from corpus import encoded_image, write_root, write_tar
 
 from stylesim.core.errors import DataError
 from stylesim.data.roots import Root
@@ -59,7 +59,7 @@ def test_interrupted_indexing_continues_where_it_stopped(tmp_path: Path, monkeyp
 def test_indexing_reports_problems(tmp_path: Path):
     write_tar(
         tmp_path / "0.tar",
-        {"a.jpg": picture(0), "b.json": {"tags": []}, "c.jpg": b"", "c.json": {}, "a.png": b"", "a.json": {}},
+        {"a.jpg": encoded_image(0), "b.json": {"tags": []}, "c.jpg": b"", "c.json": {}, "a.png": b"", "a.json": {}},
     )
     problems = index_shards(tmp_path, show=False)
     assert any("1 samples with no labels" in problem for problem in problems)
@@ -108,7 +108,7 @@ def test_a_folder_of_misnamed_shards_says_so(tmp_path: Path):
 def test_labels_of_an_older_index_are_read_in_one_spelling(tmp_path: Path):
     names = ["Cézanne", unicodedata.normalize("NFD", "Cézanne"), " Cézanne"]
     members = {
-        f"{i}.{end}": {"tags": [name]} if end == "json" else picture(i)
+        f"{i}.{end}": {"tags": [name]} if end == "json" else encoded_image(i)
         for i, name in enumerate(names)
         for end in ("jpg", "json")
     }

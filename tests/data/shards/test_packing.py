@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from corpus import picture
+from corpus import encoded_image
 from image_files import ADOBE_GAMMA, ADOBE_RGB, encoded, gradient, rgb_profile
 from PIL import Image
 
@@ -26,7 +26,7 @@ def folder(tmp_path: Path) -> Path:
     for number in range(10):
         file = tmp_path / "mine" / ("monet" if number % 2 else "klee") / f"a.b {number}.jpg"
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(picture(number, 60, 40))
+        file.write_bytes(encoded_image(number, 60, 40))
     return tmp_path / "mine"
 
 

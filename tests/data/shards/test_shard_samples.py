@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from corpus import picture, write_root
+from corpus import encoded_image, write_root
 
 from stylesim.data.shards.shard_samples import read_shards
 
@@ -20,5 +20,5 @@ def test_samples_come_in_order_and_are_divided_among_ranks(tmp_path: Path):
     assert shares == [ids[rank::4] for rank in range(4)]
     assert [len(read_shards([one, two], rank, 4)) for rank in range(4)] == [4, 4, 4, 3]
     first = next(iter(samples))
-    assert (first.tags, first.content, first.image) == (["set:0"], "c0", picture(0))
+    assert (first.tags, first.content, first.image) == (["set:0"], "c0", encoded_image(0))
     assert next(iter(read_shards(one, images=False))).image is None

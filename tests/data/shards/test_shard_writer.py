@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from corpus import picture, write_root
+from corpus import encoded_image, write_root
 from webdataset.compat import WebDataset
 
 from stylesim.core.errors import StylesimError
@@ -34,7 +34,7 @@ def test_an_interrupted_writer_leaves_no_incomplete_shard(tmp_path: Path):
     def write_until_stopped() -> None:
         with ShardWriter(tmp_path, size=2) as writer:
             for number in range(3):
-                writer.write(str(number), picture(number), {"tags": []})
+                writer.write(str(number), encoded_image(number), {"tags": []})
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -22,7 +22,7 @@ SIDE = 128
 
 
 def noise(seed: int, side: int = SIDE) -> Image.Image:
-    """A made-up picture: smooth noise, unlike any other."""
+    """A made-up encoded_image: smooth noise, unlike any other."""
     grid = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     return Image.fromarray(grid).resize((side, side), Image.Resampling.BICUBIC)
 
