@@ -99,8 +99,8 @@ def main(cfg: DictConfig) -> dict[str, float]:
     roots = {side: check_images(cfg, side) for side in SIDES if side == "queries" or database is None}
     if not all(map(is_descriptor_set, roots.values())):
         check_encoders(cfg)
-    from stylesim.report.attribution_report import write_attribution_report
-    from stylesim.report.attribution_tables import flat_metrics, write_attribution_tables
+    from stylesim.report.pages.attribution_report import write_attribution_report
+    from stylesim.report.tables.attribution_tables import flat_metrics, write_attribution_tables
     from stylesim.retrieval.descriptor_set import DescriptorSet
     from stylesim.scoring.attribution.attribution import attribute
 
@@ -127,8 +127,8 @@ def main(cfg: DictConfig) -> dict[str, float]:
 
 def _find_database(location: str | list[str]) -> str | None:
     """Return where a style database is, if the gallery is one."""
-    from stylesim.retrieval.database.backend import is_url  # imports no torch
-    from stylesim.retrieval.database.lance_backend import ABOUT
+    from stylesim.retrieval.database.backends.backend import is_url  # imports no torch
+    from stylesim.retrieval.database.backends.lance_backend import ABOUT
 
     if not isinstance(location, str):
         return None

@@ -35,7 +35,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
         DataError: If there is no run below `cfg.runs`.
         ConfigError: If no run has the metrics or the row asked for.
     """
-    from stylesim.report.benchmark_export import write_benchmark
+    from stylesim.report.tables.benchmark_export import write_benchmark
 
     folder = Path(cfg.runs)
     metrics = [cfg.metrics] if isinstance(cfg.metrics, str) else list(cfg.metrics)

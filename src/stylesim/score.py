@@ -59,8 +59,8 @@ def main(cfg: DictConfig) -> dict[str, float]:
     roots = {side: check_images(cfg, side) for side in SIDES}
     if not all(map(is_descriptor_set, roots.values())):
         check_encoders(cfg)
-    from stylesim.report.score_report import copies_note, summary, write_score_report
-    from stylesim.report.score_tables import flat_metrics, write_score_tables
+    from stylesim.report.pages.score_report import copies_note, summary, write_score_report
+    from stylesim.report.tables.score_tables import flat_metrics, write_score_tables
     from stylesim.retrieval.descriptor_set import DescriptorSet
     from stylesim.retrieval.readouts import Csls
     from stylesim.scoring.shared_images import find_copies

@@ -74,7 +74,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
             encoder = load_model(cfg)
             refuse_other_encoder(database, encoder, flips=cfg.flips)
             embed_roots(encoder, roots, folder, cfg)
-        from stylesim.report.search_report import write_search_report, write_search_tables
+        from stylesim.report.pages.search_report import write_search_report, write_search_tables
         from stylesim.retrieval.descriptor_set import DescriptorSet
         from stylesim.retrieval.readouts import Cosine
 

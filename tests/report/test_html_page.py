@@ -10,7 +10,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from stylesim.report.html_page import Section, image_uri, render, write_page
-from stylesim.report.neighbour_gallery import NeighbourRow, ShownImage
+from stylesim.report.plots.neighbour_gallery import NeighbourRow, ShownImage
 
 HOSTILE = "<script>alert(1)</script> & co"
 

@@ -24,7 +24,7 @@ from stylesim.report.label_errors import (
     plot_confusion_matrix,
     read_movements,
 )
-from stylesim.report.plots import inline_svg
+from stylesim.report.plots.svg_figures import inline_svg
 from stylesim.retrieval.descriptor_set import DescriptorSet, item_table
 
 # (id, artist, genre, position): the nearest neighbour is the gallery image at the nearest position.

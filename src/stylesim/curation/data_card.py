@@ -10,7 +10,7 @@ import pandas as pd
 
 from stylesim.curation.deduplicate.contamination_note import checked_against
 from stylesim.curation.stage import SUMMARY, Stage
-from stylesim.report.text_tables import markdown_table
+from stylesim.report.tables.text_tables import markdown_table
 
 if TYPE_CHECKING:
     from stylesim.data.shards.shard_index import Index

@@ -58,7 +58,7 @@ def plot_curves(
     matplotlib.use("Agg", force=False)
     from matplotlib.figure import Figure
 
-    from stylesim.report.plots import PALETTE
+    from stylesim.report.plots.svg_figures import PALETTE
 
     figure = Figure(figsize=(6.4, 3.6), layout="constrained", dpi=120)
     axes = figure.add_subplot()
@@ -78,7 +78,7 @@ def plot_curves(
 
 def write_contact_sheet(file: Path, rows: Sequence[Sequence[SheetImage]]) -> None:
     """Write rows of images as PNG, with a gap after the first image. Images that cannot be opened are grey squares."""
-    from stylesim.report.neighbour_gallery import NeighbourRow, ShownImage, draw_contact_sheet
+    from stylesim.report.plots.neighbour_gallery import NeighbourRow, ShownImage, draw_contact_sheet
 
     def load(image: SheetImage) -> ShownImage:
         return ShownImage(image.id, image.label, _thumbnail(image.locator), image.similarity)

@@ -15,7 +15,7 @@ from stylesim.core.errors import ConfigError, DataError
 from stylesim.data.image_tables import read_table
 from stylesim.evaluation.evaluate_descriptors import RetrievalResult
 from stylesim.evaluation.labels import label_values, matching_tags
-from stylesim.report.plots import INK, PALETTE, new_figure
+from stylesim.report.plots.svg_figures import INK, PALETTE, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

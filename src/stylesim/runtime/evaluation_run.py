@@ -79,8 +79,8 @@ def evaluate_and_report(
         )
     if is_main_process():
         stop_watching()  # the other ranks have done their share, and may end in any order
+        from stylesim.report.pages.run_report import write_run_report
         from stylesim.report.run_folders import write_encoders, write_per_query
-        from stylesim.report.run_report import write_run_report
 
         if cfg.get("gaps"):
             _write_gaps(run_dir, results, readout)

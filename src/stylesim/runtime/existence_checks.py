@@ -94,8 +94,8 @@ def check_database(location: str) -> None:
     Raises:
         ConfigError: If there is none.
     """
-    from stylesim.retrieval.database.backend import is_url  # imports no torch
-    from stylesim.retrieval.database.lance_backend import ABOUT
+    from stylesim.retrieval.database.backends.backend import is_url  # imports no torch
+    from stylesim.retrieval.database.backends.lance_backend import ABOUT
 
     folder = Path(expanduser(location))
     if not is_url(location) and not (folder / ABOUT).is_file():

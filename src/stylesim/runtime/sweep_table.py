@@ -47,7 +47,7 @@ class TableOfSweep(Callback):
 def write_sweep_tables() -> None:
     """Write and print the table of the sweep that this process has run, if it has run one."""
     while TableOfSweep.folders:
-        from stylesim.report.benchmark_export import write_benchmark
+        from stylesim.report.tables.benchmark_export import write_benchmark
 
         folder = TableOfSweep.folders.pop()
         try:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from stylesim.core.errors import DataError
 from stylesim.core.files import atomic_path
-from stylesim.retrieval.database.backend import Backend
+from stylesim.retrieval.database.backends.backend import Backend
 from stylesim.retrieval.database.columns import descriptor_matrix
 from stylesim.retrieval.database.where_clause import Condition
 from stylesim.retrieval.descriptor_set import COLUMNS, DescriptorSet, item_table

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from stylesim.retrieval.database.backend import Backend
+from stylesim.retrieval.database.backends.backend import Backend
 from stylesim.retrieval.database.columns import descriptor_matrix
 from stylesim.retrieval.database.ranking import Ranked, rank_by_index, rank_by_scan, scan_candidates
 

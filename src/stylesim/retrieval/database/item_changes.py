@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from stylesim.core.errors import DataError
-from stylesim.retrieval.database.backend import Backend
+from stylesim.retrieval.database.backends.backend import Backend
 from stylesim.retrieval.database.columns import Kind, arrow_table, descriptor_matrix, item_frame, new_columns
 from stylesim.retrieval.database.item_checks import check_ids, check_vectors
 from stylesim.retrieval.database.metadata_rows import join_metadata, unique_ids

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from stylesim.retrieval.database.backend import Backend, Candidates
+from stylesim.retrieval.database.backends.backend import Backend, Candidates
 from stylesim.retrieval.database.columns import descriptor_matrix
 from stylesim.retrieval.database.where_clause import Condition
 from stylesim.retrieval.exact_search import MARGIN, search

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from stylesim.core.errors import DataError
-from stylesim.retrieval.database.backend import Backend
+from stylesim.retrieval.database.backends.backend import Backend
 from stylesim.retrieval.database.where_clause import Condition
 
 EXACT_BELOW = 200_000

@@ -13,7 +13,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from stylesim.core.errors import ConfigError, DataError
-from stylesim.retrieval.database.backend import Backend, create_backend, database_exists, open_backend
+from stylesim.retrieval.database.backends.backend import Backend, create_backend, database_exists, open_backend
 from stylesim.retrieval.database.columns import Kind, descriptor_matrix, item_frame
 from stylesim.retrieval.database.database_neighbours import DatabaseNeighbours, join_ranked
 from stylesim.retrieval.database.encoder_identity import descriptor_set_meta, encoder_identity, refuse_other_encoder

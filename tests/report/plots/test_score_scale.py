@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from stylesim.report.score_scale import LAYOUTS, Distribution, Layout, score_scale
+from stylesim.report.plots.score_scale import LAYOUTS, Distribution, Layout, score_scale
 
 
 def drawings(

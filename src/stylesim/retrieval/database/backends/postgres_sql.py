@@ -12,7 +12,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from stylesim.core.errors import ConfigError, DataError
-from stylesim.retrieval.database.backend import missing_package
+from stylesim.retrieval.database.backends.backend import missing_package
 from stylesim.retrieval.database.columns import Kind
 from stylesim.retrieval.database.where_clause import Condition, Dialect, Value, write_sql
 

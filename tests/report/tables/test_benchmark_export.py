@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from sweep_files import write_run, write_sweep
 
-from stylesim.report.benchmark_export import write_benchmark
+from stylesim.report.tables.benchmark_export import write_benchmark
 
 
 def test_all_files_have_the_same_numbers(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 from database_samples import DIM, META, facts, unit_vectors, works
 
 from stylesim.core.errors import DataError
-from stylesim.retrieval.database.lance_backend import LOCK
+from stylesim.retrieval.database.backends.lance_backend import LOCK
 from stylesim.retrieval.database.style_database import StyleDatabase
 
 WRITER = """

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stylesim.core.files import atomic_path
-from stylesim.report.benchmark_export import metric_title
-from stylesim.report.benchmark_table import MAIN_METRIC, BenchmarkCell, BenchmarkTable, Column
-from stylesim.report.plots import PALETTE, new_figure
+from stylesim.report.plots.svg_figures import PALETTE, new_figure
+from stylesim.report.tables.benchmark_export import metric_title
+from stylesim.report.tables.benchmark_table import MAIN_METRIC, BenchmarkCell, BenchmarkTable, Column
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,10 +11,10 @@ from markupsafe import Markup
 
 from stylesim.core.images import ImageLike
 from stylesim.report.html_page import Section, format_number, render, write_page
-from stylesim.report.metrics_table import MetricsTable
-from stylesim.report.neighbour_gallery import NeighbourRow, ShownImage, load_thumbnail
+from stylesim.report.plots.neighbour_gallery import NeighbourRow, ShownImage, load_thumbnail
+from stylesim.report.plots.score_scale import Distribution, score_scale
 from stylesim.report.provenance_sections import provenance_sections
-from stylesim.report.score_scale import Distribution, score_scale
+from stylesim.report.tables.metrics_table import MetricsTable
 from stylesim.retrieval.descriptor_set import DescriptorSet
 from stylesim.scoring.style_score import StyleScore
 

@@ -7,7 +7,7 @@ import pytest
 from html_reader import HTMLReader
 from PIL import Image
 
-from stylesim.report.score_report import SHOWN, summary, write_score_report
+from stylesim.report.pages.score_report import SHOWN, summary, write_score_report
 from stylesim.retrieval.descriptor_set import DescriptorSet, item_table
 from stylesim.scoring.style_score import score_sets
 

@@ -13,10 +13,9 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from stylesim.core.errors import DataError
-from stylesim.retrieval.database.backend import SCAN_ROWS, Candidates, missing_package
-from stylesim.retrieval.database.columns import ARROW_TYPES, Kind, column_kinds, descriptor_matrix
-from stylesim.retrieval.database.postgres_schema import create_schema
-from stylesim.retrieval.database.postgres_sql import (
+from stylesim.retrieval.database.backends.backend import SCAN_ROWS, Candidates, missing_package
+from stylesim.retrieval.database.backends.postgres_schema import create_schema
+from stylesim.retrieval.database.backends.postgres_sql import (
     SQL_TYPES,
     half_cast,
     read_vectors,
@@ -26,6 +25,7 @@ from stylesim.retrieval.database.postgres_sql import (
     type_name,
     where_part,
 )
+from stylesim.retrieval.database.columns import ARROW_TYPES, Kind, column_kinds, descriptor_matrix
 from stylesim.retrieval.database.where_clause import Condition
 
 try:

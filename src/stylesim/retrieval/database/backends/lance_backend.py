@@ -17,7 +17,7 @@ from numpy import ndarray
 
 from stylesim.core.errors import DataError
 from stylesim.core.files import atomic_path, write_json
-from stylesim.retrieval.database.backend import SCAN_ROWS, Candidates, missing_package
+from stylesim.retrieval.database.backends.backend import SCAN_ROWS, Candidates, missing_package
 from stylesim.retrieval.database.columns import ARROW_TYPES, Kind, column_kinds, descriptor_matrix, item_schema
 from stylesim.retrieval.database.where_clause import Condition, Dialect, Membership, Value, write_sql
 

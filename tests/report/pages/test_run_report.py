@@ -12,7 +12,7 @@ from PIL import Image
 
 from stylesim.evaluation.evaluate_descriptors import RetrievalResult, evaluate_descriptors
 from stylesim.evaluation.retrieval_spec import RetrievalSpec
-from stylesim.report.run_report import write_run_report
+from stylesim.report.pages.run_report import write_run_report
 from stylesim.retrieval.descriptor_set import DescriptorSet, item_table
 
 HOSTILE = "<b>&"

@@ -8,7 +8,7 @@ import pytest
 
 from stylesim.core.errors import DataError
 from stylesim.report.html_page import render
-from stylesim.report.metrics_table import MetricsTable
+from stylesim.report.tables.metrics_table import MetricsTable
 
 ROWS = [
     {"encoder": "CSD | ours", "dim": 512, "recall@1": 0.8, "content_recall@1": 0.1},

@@ -13,12 +13,12 @@ from PIL import Image, ImageDraw
 
 from stylesim.core.errors import CorruptSampleError
 from stylesim.core.images import ImageLike, open_image
-from stylesim.report.attribution_tables import Facts
 from stylesim.report.html_page import Section, render, write_page
-from stylesim.report.metrics_table import MetricsTable
-from stylesim.report.neighbour_gallery import load_thumbnail
+from stylesim.report.plots.neighbour_gallery import load_thumbnail
+from stylesim.report.plots.reliability_plot import reliability_plot
 from stylesim.report.provenance_sections import provenance_sections
-from stylesim.report.reliability_plot import reliability_plot
+from stylesim.report.tables.attribution_tables import Facts
+from stylesim.report.tables.metrics_table import MetricsTable
 from stylesim.retrieval.descriptor_set import DescriptorSet
 from stylesim.scoring.attribution.attribution import Attribution
 from stylesim.scoring.copies.copy_check import CopyCheck

@@ -17,7 +17,7 @@ from stylesim.core.conf import conf_dir
 from stylesim.core.errors import ConfigError
 from stylesim.core.targets import check_targets
 from stylesim.evaluation.statistics import bootstrap_interval, paired_difference
-from stylesim.report.benchmark_table import paper_metrics, read_benchmark
+from stylesim.report.tables.benchmark_table import paper_metrics, read_benchmark
 
 
 @pytest.fixture

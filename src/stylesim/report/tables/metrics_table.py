@@ -12,7 +12,7 @@ import pandas as pd
 
 from stylesim.core.errors import DataError
 from stylesim.report.html_page import format_number
-from stylesim.report.text_tables import markdown_table
+from stylesim.report.tables.text_tables import markdown_table
 
 Value = str | int | float | None
 

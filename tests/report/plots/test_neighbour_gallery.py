@@ -9,7 +9,7 @@ from PIL import Image
 from stylesim.evaluation.evaluate_descriptors import RetrievalResult, evaluate_descriptors
 from stylesim.evaluation.retrieval_spec import RetrievalSpec
 from stylesim.report.html_page import render
-from stylesim.report.neighbour_gallery import (
+from stylesim.report.plots.neighbour_gallery import (
     CORRECT,
     THUMBNAIL,
     WRONG,

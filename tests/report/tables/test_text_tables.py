@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from stylesim.report.text_tables import escape_latex, latex_table, markdown_table
+from stylesim.report.tables.text_tables import escape_latex, latex_table, markdown_table
 
 
 def test_markdown_escapes_pipes_and_keeps_numbers_as_they_are_written() -> None:

@@ -26,8 +26,7 @@ from stylesim.report.label_errors import (
     nearest_neighbour_predictions,
     plot_confusion_matrix,
 )
-from stylesim.report.metrics_table import MetricsTable
-from stylesim.report.neighbour_gallery import (
+from stylesim.report.plots.neighbour_gallery import (
     NeighbourRow,
     choose_queries,
     draw_contact_sheet,
@@ -35,9 +34,10 @@ from stylesim.report.neighbour_gallery import (
     neighbour_rows,
     shown_ids,
 )
-from stylesim.report.plots import inline_svg
+from stylesim.report.plots.svg_figures import inline_svg
+from stylesim.report.plots.training_curves import training_curves
 from stylesim.report.provenance_sections import provenance_sections
-from stylesim.report.training_curves import training_curves
+from stylesim.report.tables.metrics_table import MetricsTable
 
 QUERIES, FAILURES = 12, 6
 """Number of queries in a gallery, and of queries with a wrong nearest neighbour in the section on errors."""

@@ -148,7 +148,7 @@ def paper_metrics() -> dict[str, tuple[str, dict[Column, float]]]:
         For each option of the config group `model`: its title in the paper and its metrics as fractions.
     """
     table = {}
-    with files("stylesim.report").joinpath("paper_table1.csv").open() as file:
+    with files("stylesim.report.tables").joinpath("paper_table1.csv").open() as file:
         for line in csv.DictReader(file):
             model, title = line.pop("model"), f"{line.pop('method')} {line.pop('backbone')}"
             cells = {}

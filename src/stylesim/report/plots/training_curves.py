@@ -12,7 +12,7 @@ import pandas as pd
 
 from stylesim.core.errors import DataError
 from stylesim.report.html_page import render
-from stylesim.report.plots import INK, PALETTE, inline_svg, new_figure
+from stylesim.report.plots.svg_figures import INK, PALETTE, inline_svg, new_figure
 
 if TYPE_CHECKING:
     from markupsafe import Markup

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from stylesim.core.errors import DataError
-from stylesim.retrieval.database.backend import missing_package
+from stylesim.retrieval.database.backends.backend import missing_package
+from stylesim.retrieval.database.backends.postgres_sql import split_url, translated_errors, type_name
 from stylesim.retrieval.database.columns import STANDARD_COLUMNS
-from stylesim.retrieval.database.postgres_sql import split_url, translated_errors, type_name
 
 try:
     import psycopg

@@ -15,9 +15,9 @@ from stylesim.core.files import atomic_path, write_json
 from stylesim.core.images import ImageLike
 from stylesim.evaluation.statistics import bootstrap_interval
 from stylesim.report.html_page import Section, format_number, render, write_page
-from stylesim.report.neighbour_gallery import NeighbourRow, ShownImage, load_thumbnail
+from stylesim.report.plots.neighbour_gallery import NeighbourRow, ShownImage, load_thumbnail
+from stylesim.report.plots.score_scale import Distribution, score_scale
 from stylesim.report.provenance_sections import provenance_sections
-from stylesim.report.score_scale import Distribution, score_scale
 from stylesim.retrieval.database.database_neighbours import DatabaseNeighbours
 from stylesim.retrieval.database.style_database import StyleDatabase
 from stylesim.retrieval.descriptor_set import DescriptorSet

@@ -123,10 +123,10 @@ def is_url(location: str) -> bool:
 def create_backend(location: str, about: Mapping[str, Any]) -> Backend:
     """Create an empty database at a folder or URL that does not hold one."""
     if is_url(location):
-        from stylesim.retrieval.database.postgres_backend import PostgresBackend
+        from stylesim.retrieval.database.backends.postgres_backend import PostgresBackend
 
         return PostgresBackend.create(location, about)
-    from stylesim.retrieval.database.lance_backend import LanceBackend
+    from stylesim.retrieval.database.backends.lance_backend import LanceBackend
 
     return LanceBackend.create(location, about)
 
@@ -134,10 +134,10 @@ def create_backend(location: str, about: Mapping[str, Any]) -> Backend:
 def open_backend(location: str) -> Backend:
     """Open the database at a folder or URL."""
     if is_url(location):
-        from stylesim.retrieval.database.postgres_backend import PostgresBackend
+        from stylesim.retrieval.database.backends.postgres_backend import PostgresBackend
 
         return PostgresBackend(location)
-    from stylesim.retrieval.database.lance_backend import LanceBackend
+    from stylesim.retrieval.database.backends.lance_backend import LanceBackend
 
     return LanceBackend(location)
 
@@ -145,7 +145,7 @@ def open_backend(location: str) -> Backend:
 def database_exists(location: str) -> bool:
     """Return whether a folder exists, or a server has the schema."""
     if is_url(location):
-        from stylesim.retrieval.database.postgres_schema import schema_exists
+        from stylesim.retrieval.database.backends.postgres_schema import schema_exists
 
         return schema_exists(location)
     return Path(location).expanduser().exists()

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pytest
 
 from stylesim.core.errors import DataError
-from stylesim.report.training_curves import read_training_log, training_curves
+from stylesim.report.plots.training_curves import read_training_log, training_curves
 
 
 def write_log(file: Path, steps: int = 100) -> Path:

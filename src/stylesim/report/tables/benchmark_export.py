@@ -9,7 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from stylesim.core.files import write_text
-from stylesim.report.benchmark_table import (
+from stylesim.report.html_page import format_number
+from stylesim.report.tables.benchmark_table import (
     MAIN_METRIC,
     BenchmarkCell,
     BenchmarkRow,
@@ -17,8 +18,7 @@ from stylesim.report.benchmark_table import (
     Column,
     read_benchmark,
 )
-from stylesim.report.html_page import format_number
-from stylesim.report.text_tables import escape_latex, latex_table, markdown_table
+from stylesim.report.tables.text_tables import escape_latex, latex_table, markdown_table
 
 
 def write_benchmark(folder: Path, metrics: Sequence[str] = (MAIN_METRIC,), against: str | None = None) -> str:
@@ -38,7 +38,7 @@ def write_benchmark(folder: Path, metrics: Sequence[str] = (MAIN_METRIC,), again
     write_text(folder / "benchmark.md", text)
     write_text(folder / "benchmark.tex", benchmark_latex(table))
     if table.columns:  # none if every run has failed
-        from stylesim.report.benchmark_plot import plot_benchmark
+        from stylesim.report.plots.benchmark_plot import plot_benchmark
 
         plot_benchmark(table, folder / "benchmark.png")
     return f"{text}\nbenchmark: {folder / 'benchmark.md'}, .csv, .tex, .png"

@@ -1,0 +1,1 @@
+"""Plots and image galleries, as files and inside pages."""

@@ -1,0 +1,1 @@
+"""Tables of results as text, CSV, JSON and HTML."""
