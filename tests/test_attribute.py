@@ -88,6 +88,7 @@ def test_folders_are_attributed_and_checked_for_copies(
     assert "measured at 10 labels with a median of 8 works" in said
 
 
+@pytest.mark.slow
 def test_the_copy_check_never_changes_the_attribution(sides: tuple, composed: Callable[..., DictConfig]) -> None:
     _, run_dir = run(composed, sides)
     with_copies = (run_dir / "attribution.csv").read_text()
@@ -130,6 +131,7 @@ def test_descriptors_are_attributed_without_a_model(
     assert "data:image/webp" in (run_dir / "attribution.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_style_database_is_a_gallery(sides: tuple, composed: Callable[..., DictConfig], tmp_path: Path) -> None:
     pytest.importorskip("lancedb")
     import pandas as pd

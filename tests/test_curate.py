@@ -59,6 +59,7 @@ def write_images(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_sources_and_tags_run_without_torch(tmp_path: Path):
     write_images(tmp_path / "mine")
     arguments = ("source=folder", "source.path=mine", "out=work", "stages=[sources,tags]", "hydra.run.dir=run")
@@ -75,6 +76,7 @@ def test_sources_and_tags_run_without_torch(tmp_path: Path):
     ]
 
 
+@pytest.mark.slow
 def test_help_and_a_missing_source(tmp_path: Path):
     help_text = run_command("--help", cwd=tmp_path)
     assert help_text.returncode == 0
@@ -160,6 +162,7 @@ def test_missing_weights_are_reported_before_the_first_stage(tmp_path: Path, mon
         main(composed(f"out={tmp_path / 'work'}", "stages=[deduplicate]", "deduplicate.checkpoint=/no/such"))
 
 
+@pytest.mark.slow
 def test_after_ctrl_c_the_same_command_continues(tmp_path: Path):
     images = write_images(tmp_path / "mine")
     for number in range(200):

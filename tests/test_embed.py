@@ -87,6 +87,7 @@ def test_interrupted_command_continues(
         embed.main(cfg)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

@@ -28,6 +28,7 @@ def evaluation(composed: Callable[..., DictConfig], shards: Path) -> Callable[..
     return make
 
 
+@pytest.mark.slow
 def test_control_is_evaluated_and_again_from_its_descriptors_without_a_model(
     evaluation: Callable[..., DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -67,6 +68,7 @@ def test_finished_folder_is_evaluated_again_only_with_another_configuration(
     assert other["validation/recall@1"] == 1.0 > metrics["validation/recall@1"]
 
 
+@pytest.mark.slow
 def test_sweep_leaves_one_table_and_continues_in_its_folder(shards: Path, tmp_path: Path) -> None:
     def sweep(models: str) -> subprocess.CompletedProcess[str]:
         command = f"-m model={models} data=shards data.root={shards / 'validation'} device=cpu hydra.sweep.dir=sweep"

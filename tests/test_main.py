@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from conftest import overrides_for
 
 import stylesim
@@ -49,6 +50,7 @@ def test_models_are_listed_with_size_licence_and_weights_without_torch(tmp_path:
     assert not imports_torch(done)
 
 
+@pytest.mark.slow
 def test_a_command_and_its_ranks_run_as_those_of_its_module(shards: Path, tmp_path: Path) -> None:
     overrides = overrides_for(shards, "trainer=ddp_cpu", "trainer.max_steps=2", "data.batch_size=3")
     name = "it's (1) = [ü], #"  # Lightning hands it to the other rank through Hydra's grammar

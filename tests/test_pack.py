@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from conftest import draw
 
 
@@ -16,6 +17,7 @@ def command(name: str, *overrides: str, cwd: Path) -> subprocess.CompletedProces
     )
 
 
+@pytest.mark.slow
 def test_folder_becomes_shards_and_their_index_is_verified(tmp_path: Path):
     for content in range(5):
         file = tmp_path / "mine" / "red" / f"{content}.png"

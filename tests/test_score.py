@@ -118,6 +118,7 @@ def test_shards_are_scored_by_the_tags_that_label_names(
     assert metrics["label/set:red/discrimination"] > 0
 
 
+@pytest.mark.slow
 def test_readouts_are_chosen_by_name(sides: tuple[Path, Path], composed: Callable[..., DictConfig]) -> None:
     score.main(composed(f"generated={sides[0]}", f"reference={sides[1]}", *HISTOGRAM, config="score"))
     folder = Path(composed(config="score").run_dir) / "descriptors"

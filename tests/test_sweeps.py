@@ -39,6 +39,7 @@ def is_complete(job: Path) -> bool:
     return (job / "metrics.json").is_file() and (job / "report.html").is_file()
 
 
+@pytest.mark.slow
 def test_grid_over_device_counts_with_failing_jobs(shards: Path, tmp_path: Path) -> None:
     done, jobs = sweep(shards, tmp_path, "trainer.devices=1,2", "optim.head_lr=0.003,1e38")
     assert done.returncode != 0, "a failed job fails the sweep"
@@ -52,6 +53,7 @@ def test_grid_over_device_counts_with_failing_jobs(shards: Path, tmp_path: Path)
     assert samples_seen(jobs[2]) == [6.0, 12.0, 18.0, 24.0]
 
 
+@pytest.mark.slow
 def test_optuna_gives_both_ranks_of_a_trial_the_same_parameters(shards: Path, tmp_path: Path) -> None:
     pytest.importorskip("optuna")
     done, jobs = sweep(shards, tmp_path, "sweep=optuna", "hydra.sweeper.n_trials=2")
@@ -65,6 +67,7 @@ def test_optuna_gives_both_ranks_of_a_trial_the_same_parameters(shards: Path, tm
     assert best.best_value == max(metrics)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "ray_local"])
 def test_launchers_that_start_jobs_in_other_processes(launcher: str, shards: Path, tmp_path: Path) -> None:
     if launcher == "ray_local":

@@ -43,6 +43,7 @@ def samples_seen(folder: Path) -> list[int]:
     return [int(float(row["samples_seen"])) for row in rows if row["train/loss"]]
 
 
+@pytest.mark.slow
 def test_torchrun_on_one_host(shards: Path, tmp_path: Path) -> None:
     subprocess.run(
         torchrun(shards, "--standalone", "--nproc-per-node=2", more=("trainer.max_steps=4",)),
@@ -81,6 +82,7 @@ def hosts() -> Iterator[dict[str, str]]:
                 subprocess.run(["ip", "netns", "delete", name], capture_output=True)
 
 
+@pytest.mark.slow
 def test_two_hosts_with_their_own_network_give_the_weights_of_one(
     hosts: dict[str, str], shards: Path, tmp_path: Path
 ) -> None:
@@ -111,6 +113,7 @@ def test_two_hosts_with_their_own_network_give_the_weights_of_one(
     assert all(torch.equal(two[name], one[name]) for name in one)
 
 
+@pytest.mark.slow
 def test_a_host_that_loses_its_rank_ends_the_other_and_both_resume(shards: Path, tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -58,6 +58,7 @@ def uninterrupted(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Cal
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("signum", "code", "more"),
     [
@@ -105,6 +106,7 @@ def test_stopped_and_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
     assert steps == list(range(STEPS)), "the log has every step once"
 
 
+@pytest.mark.slow
 def test_fsdp_ends_with_the_weights_of_ddp(uninterrupted: Callable[..., Path]) -> None:
     runs = uninterrupted("trainer=ddp_cpu", *LEARNING), uninterrupted(*SHARDED)
     whole, divided = (load_file(run / "checkpoints" / "last.safetensors") for run in runs)
@@ -116,6 +118,7 @@ def test_fsdp_ends_with_the_weights_of_ddp(uninterrupted: Callable[..., Path]) -
     assert metrics[0] == metrics[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fsdp_first", [True, False])
 def test_run_continues_with_another_strategy(
     fsdp_first: bool, uninterrupted: Callable[..., Path], shards: Path, tmp_path: Path
@@ -131,6 +134,7 @@ def test_run_continues_with_another_strategy(
     torch.testing.assert_close(resumed, expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_views_cut_on_the_device_give_the_same_weights(uninterrupted: Callable[..., Path]) -> None:
     runs = uninterrupted(), uninterrupted("views.on_device=true")
     plain, late = (load_file(run / "checkpoints" / "last.safetensors") for run in runs)
@@ -290,6 +294,7 @@ def test_new_run_refuses_the_folder_of_another_one(composed: Callable[..., DictC
     assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before
 
 
+@pytest.mark.slow
 def test_resuming_warns_of_no_deleted_files(
     composed: Callable[..., DictConfig], recwarn: pytest.WarningsRecorder
 ) -> None:
@@ -307,6 +312,7 @@ def test_training_without_a_retrieval_set_keeps_the_last_weights(
     assert all(torch.equal(best[name], last[name]) for name in last)
 
 
+@pytest.mark.slow
 def test_wandb_run_has_an_id_of_its_own_which_a_resumed_run_keeps(composed: Callable[..., DictConfig]) -> None:
     cfg = composed("logger=wandb", "logger.wandb.offline=true", "trainer.max_steps=2")
     ids = []

@@ -53,6 +53,7 @@ def test_package_and_configurations_come_from_the_wheel(environment: Path, tmp_p
     assert Path(package).with_name("py.typed").is_file()
 
 
+@pytest.mark.slow
 def test_two_folders_are_scored(environment: Path, tmp_path: Path) -> None:
     for side, contents in (("generated", range(3)), ("reference", range(3, 8))):
         (tmp_path / side).mkdir()

@@ -54,6 +54,7 @@ def name_of(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", pages_with("console", "pycon"), ids=name_of)
 def test_a_page_shows_the_output_of_its_code(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for needed in re.findall(r"<!-- needs: (\S+) -->", page.read_text()):

@@ -32,6 +32,7 @@ def test_list_covers_every_configuration(models: dict[str, ModelInfo]):
     assert all(model.summary and model.dim and model.parameters is not None for model in models.values())
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # a copy into a network without storage does nothing, as torch warns
 def test_stated_sizes_are_those_of_the_encoders(models: dict[str, ModelInfo]):
     for name, stated in models.items():

@@ -152,6 +152,7 @@ def _embed_on_a_rank(rank: int, world: int, folder: Path, n: int) -> None:
     whole.save(folder / f"rank-{rank}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("world", "n"), [(2, 23), (3, 23), (3, 3)])  # with 3 images, some ranks have none
 def test_every_world_size_makes_the_same_set_to_the_bit(tmp_path: Path, world: int, n: int):
     alone = quiet(Projection(), items(n))

@@ -118,6 +118,7 @@ def _evaluate_on_a_rank(rank: int, world: int, root: Path, folder: Path) -> None
     torch.save(metrics, folder / f"{rank}.pt")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("world", [2, 3])
 def test_metrics_and_cache_are_the_same_for_every_world_size(images: Path, tmp_path: Path, world: int) -> None:
     preload_in_forkserver()

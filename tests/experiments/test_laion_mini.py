@@ -170,6 +170,7 @@ def test_the_truth_lists_the_tags_of_each_caption(corpus: Corpus) -> None:
     assert (corpus.table.tags.map(len) == 0).any()
 
 
+@pytest.mark.slow
 def test_a_tiny_corpus_goes_through_every_stage(
     programs: dict[str, Any], composed: Callable[..., Any], tmp_path: Path
 ) -> None:

@@ -129,6 +129,7 @@ def distributed_case() -> tuple[np.ndarray, np.ndarray, int]:
     return unit(rng, 7, 3), np.repeat(unit(rng, 45, 3), 2, axis=0), 80
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("world", [2, 3])
 def test_every_world_size_finds_the_same_neighbours(tmp_path: Path, world: int):
     preload_in_forkserver()

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from conftest import draw
 from omegaconf import OmegaConf
 
@@ -16,6 +17,7 @@ def embed(*overrides: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
 
 
+@pytest.mark.slow
 def test_run_folder_holds_configuration_metrics_provenance_and_messages(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "good.png").write_bytes(draw("red", 0))
@@ -45,6 +47,7 @@ def test_refused_command_leaves_nothing_behind(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_place_that_cannot_be_written_is_named_without_a_traceback(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "mine").mkdir()
@@ -56,6 +59,7 @@ def test_place_that_cannot_be_written_is_named_without_a_traceback(tmp_path: Pat
         assert place in done.stderr.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_error_is_told_once_and_in_the_log_of_a_folder_that_is_kept(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "good.png").write_bytes(draw("red", 0))

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from conftest import overrides_for
 from safetensors.torch import load_file
@@ -17,6 +18,7 @@ LEGACY = Path(__file__).parents[1] / "legacy" / "training_run"
 """Version 0.1.0 at commit b384b9d, stopped after step 4 of 8; expected.safetensors are its weights after step 8."""
 
 
+@pytest.mark.slow
 def test_run_of_an_earlier_version_is_found_and_continued(shards: Path, tmp_path: Path) -> None:
     (tmp_path / "shards").symlink_to(shards)
     run = tmp_path / "outputs" / "2026-01-01" / "12-00-00"

@@ -79,6 +79,7 @@ def test_other_errors_are_not_explained(error: Exception) -> None:
     assert lost_rank(error) is None
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the processes are found in /proc")
 @pytest.mark.parametrize(("ranks", "victim"), [(2, 0), (3, 1)])
 def test_killed_rank_ends_the_others_within_a_minute_and_the_run_can_be_resumed(

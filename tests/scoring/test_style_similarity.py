@@ -122,6 +122,7 @@ def _on_a_rank(rank: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_compute_what_one_does(tmp_path: Path) -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     preload_in_forkserver()

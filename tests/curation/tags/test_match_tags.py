@@ -119,6 +119,7 @@ tags.match_tags(t.stage(Path(sys.argv[2]), Path(sys.argv[3])))
 """
 
 
+@pytest.mark.slow
 def test_bytes_do_not_depend_on_processes_or_interruptions(tmp_path: Path):
     source = sources(tmp_path)
     killed, plain, parallel = (stage(tmp_path / n, source, p) for n, p in (("a", 1), ("b", 1), ("c", 2)))

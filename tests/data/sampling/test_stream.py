@@ -131,6 +131,7 @@ def test_views_of_an_image_depend_on_epoch_and_seed_and_not_on_the_reader(root: 
     assert sum(torch.equal(alone[key], other[key]) for key in alone) < 4
 
 
+@pytest.mark.slow
 def test_workers_may_be_spawned(root: Path):
     stream = stream_of(module_of(str(root), workers=2), 1, 2, 0, 5)
     loader = DataLoader(stream, batch_size=None, collate_fn=keep_as_is, num_workers=2, multiprocessing_context="spawn")

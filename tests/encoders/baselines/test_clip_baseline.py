@@ -80,6 +80,7 @@ def meta_model(name: str) -> Any:
         return create_model(f"{name}-quickgelu", pretrained=None, device="meta")
 
 
+@pytest.mark.slow
 def test_full_vit_b_equals_open_clip_on_an_image(tmp_path: Path):
     model = meta_model("ViT-B-16").eval()
     model.visual.to_empty(device="cpu")

@@ -120,6 +120,7 @@ def with_statistics(model: nn.Module) -> nn.Module:
     return model.eval().requires_grad_(False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["torchscript", "torchscript of torchvision", "classy", "torchvision"])
 def test_published_formats_give_the_published_descriptors(kind: str, tmp_path: Path):
     model = with_statistics(TorchvisionSSCD() if "torchvision" in kind else ClassySSCD())

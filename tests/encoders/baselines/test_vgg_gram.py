@@ -50,6 +50,7 @@ def independent_gram(state: dict[str, Tensor], images: Tensor) -> Tensor:
     return torch.einsum("bji,bki->bjk", x, x).div(512).flatten(1)
 
 
+@pytest.mark.slow
 def test_inner_products_equal_those_of_the_published_grams(tmp_path: Path):
     state, path = published_state(), tmp_path / "vgg16-397923af.pth"
     torch.save(state, path, _use_new_zipfile_serialization=False)  # the published file dates from 2017

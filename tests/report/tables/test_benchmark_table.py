@@ -36,6 +36,7 @@ def test_paper_has_twelve_encoders_and_each_can_be_configured() -> None:
     assert sorted(experiment.hydra.sweeper.params.model.split(",")) == sorted(table)
 
 
+@pytest.mark.slow
 def test_experiment_configures_each_encoder_as_the_published_code_does() -> None:
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         configs = {

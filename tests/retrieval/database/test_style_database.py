@@ -296,6 +296,7 @@ def test_thumbnails_are_read_on_request_only(location: str):
         assert database.count("thumbnail is not null") == 1
 
 
+@pytest.mark.slow
 def test_an_index_is_built_on_request_and_its_recall_is_stored(location: str):
     made = works(600)
     with StyleDatabase.create(location, META, DIM) as database:

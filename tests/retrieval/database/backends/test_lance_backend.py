@@ -48,6 +48,7 @@ def start_writer(folder: str, start: int) -> subprocess.Popen[str]:
     return process
 
 
+@pytest.mark.slow
 def test_a_killed_writer_loses_nothing_that_was_acknowledged(folder: str):
     StyleDatabase.create(folder, META, DIM).close()
     acknowledged = 0
@@ -73,6 +74,7 @@ def test_a_killed_writer_loses_nothing_that_was_acknowledged(folder: str):
     assert acknowledged > 0
 
 
+@pytest.mark.slow
 def test_one_process_writes_while_others_read(folder: str):
     StyleDatabase.create(folder, META, DIM).close()
     writer = start_writer(folder, 0)

@@ -29,6 +29,7 @@ for first in range(0, 4000, 40):
 """
 
 
+@pytest.mark.slow
 def test_descriptors_beyond_2000_dimensions_are_indexed_in_half_precision(postgres: str):
     x = unit_vectors(300, 2560)
     items = item_table((f"w/{i:03d}", [], None, "s", i) for i in range(300))
@@ -70,6 +71,7 @@ def test_a_rare_filter_still_gives_k_neighbours_through_the_index(postgres: str)
     assert np.mean([len(set(a) & set(b)) for a, b in zip(found.ids, exact.ids, strict=True)]) >= 9
 
 
+@pytest.mark.slow
 def test_a_killed_client_loses_nothing_that_was_acknowledged(postgres: str):
     StyleDatabase.create(postgres, META, DIM).close()
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
