@@ -120,6 +120,7 @@ def test_weights_that_cannot_be_downloaded_are_said_too(sides: tuple, composed: 
     assert content["copy_check"]["reason"].endswith("The weights of the stand-in cannot be downloaded.")
 
 
+@pytest.mark.slow
 def test_descriptors_are_attributed_without_a_model(
     sides: tuple, composed: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:

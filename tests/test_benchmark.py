@@ -11,6 +11,7 @@ from stylesim import benchmark
 from stylesim.core.errors import StylesimError
 
 
+@pytest.mark.slow
 def test_run_folders_become_a_table_on_disk_and_in_wandb(
     tmp_path: Path, composed: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:

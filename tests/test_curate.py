@@ -129,6 +129,7 @@ def test_settings_of_later_stages_are_checked_before_the_first_stage(tmp_path: P
     assert not (tmp_path / "work").exists()
 
 
+@pytest.mark.slow
 def test_one_stage_is_run_alone_and_made_again_with_other_settings(tmp_path: Path):
     images, out = write_images(tmp_path / "mine"), f"out={tmp_path / 'work'}"
     main(composed("source=folder", f"source.path={images}", out, "stages=[sources]", "processes=1"))
@@ -140,6 +141,7 @@ def test_one_stage_is_run_alone_and_made_again_with_other_settings(tmp_path: Pat
     assert again["tags/images"] == 3
 
 
+@pytest.mark.slow
 def test_a_stage_whose_input_was_made_again_is_not_read(tmp_path: Path):
     images, out = write_images(tmp_path / "mine"), f"out={tmp_path / 'work'}"
     first = ("source=folder", f"source.path={images}", out, "processes=1", "filter.min_tag_images=1")

@@ -53,6 +53,7 @@ def test_gaps_of_labels_are_written_when_asked_for(evaluation: Callable[..., Dic
     assert gaps["gap"].to_numpy().min() > 0
 
 
+@pytest.mark.slow
 def test_finished_folder_is_evaluated_again_only_with_another_configuration(
     evaluation: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -44,6 +44,7 @@ def test_folder_becomes_shards_and_their_index_is_verified(tmp_path: Path):
     assert "5 images with 2 tags in 2 shards" in again.stdout
 
 
+@pytest.mark.slow
 def test_missing_source_is_refused(tmp_path: Path):
     without_source = command("pack", "out=shards", cwd=tmp_path)
     assert without_source.returncode == 2

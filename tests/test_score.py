@@ -63,6 +63,7 @@ def test_folders_with_the_same_labels_are_scored_by_label(
     assert "broken.png" in page
 
 
+@pytest.mark.slow
 def test_descriptors_are_scored_without_a_model_and_still_shown(
     sides: tuple[Path, Path], composed: Callable[..., DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,6 +144,7 @@ def test_summary_names_the_nearest_label_of_unlabelled_images(
     assert not content["matched_labels"]
 
 
+@pytest.mark.slow
 def test_images_on_both_sides_are_found_told_and_left_out(
     sides: tuple[Path, Path], composed: Callable[..., DictConfig], caplog: pytest.LogCaptureFixture
 ) -> None:

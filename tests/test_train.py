@@ -147,6 +147,7 @@ def test_resume_without_a_matching_run_is_refused(shards: Path, tmp_path: Path) 
     assert "no run folder with this configuration" in done.stderr
 
 
+@pytest.mark.slow
 def test_run_leaves_weights_metrics_and_a_report(composed: Callable[..., DictConfig]) -> None:
     cfg = composed("+model@controls.colour=color_histogram", "controls.colour.image_size=32")
     metrics = train.main(cfg)
@@ -253,6 +254,7 @@ def test_evaluation_sets_are_refused_as_training_data(shards: Path, composed: Ca
         train.main(training)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -283,6 +285,7 @@ def test_profiler_prints_and_writes_its_table(
     assert "run_training_epoch" in (Path(cfg.run_dir) / "fit-profile.txt").read_text()
 
 
+@pytest.mark.slow
 def test_new_run_refuses_the_folder_of_another_one(composed: Callable[..., DictConfig]) -> None:
     cfg = composed("trainer.max_steps=2")
     train.main(cfg)

@@ -143,6 +143,7 @@ def test_each_style_has_one_family_one_manner_and_a_credit(splits: dict[str, lis
         assert "NC" not in licence
 
 
+@pytest.mark.slow
 def test_ink_fills_one_box_in_every_image(splits: dict[str, list[Sample]]) -> None:
     """Margins say nothing about the set: the ink has the longer side of the box and the centre of the canvas."""
     away = []

@@ -48,6 +48,7 @@ def test_neighbours_match_a_full_sort_for_any_block_size(seed, n_queries, n_gall
     assert ((found.indices < 0) == found.similarities.isinf()).all()
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(st.integers(0, 99), st.booleans(), st.booleans(), st.sampled_from([16, 4096]))
 def test_items_with_the_same_id_or_group_are_never_found(seed, multi_hot, collapsed, block):

@@ -38,6 +38,7 @@ def test_watch_lets_the_main_process_finish_when_a_rank_fails(monkeypatch: pytes
     assert child.returncode == 3
 
 
+@pytest.mark.slow
 def test_watch_ends_a_job_that_hangs_without_its_rank() -> None:
     program = (
         "import subprocess, sys, time, stylesim.runtime.rank_monitor as monitor\n"

@@ -60,6 +60,7 @@ def test_a_jpeg_that_lost_many_bytes_is_refused():
         decode_rgb(data[:middle] + data[middle + 2000 :])
 
 
+@pytest.mark.slow
 def test_every_cut_of_a_jpeg_is_refused_or_loses_nothing():
     for kind in ("baseline", "progressive"):
         data = jpeg(kind)

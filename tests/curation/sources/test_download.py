@@ -111,6 +111,7 @@ def test_dead_urls_are_counted_and_other_columns_are_preserved(tmp_path: Path, u
     assert {"--image_size=384", "--resize_mode=keep_ratio", f"--number_sample_per_shard={SHARD_SIZE}"} <= set(call)
 
 
+@pytest.mark.slow
 def test_a_failed_download_is_reported_and_continues(
     tmp_path: Path, urls: Path, command: Path, monkeypatch: pytest.MonkeyPatch
 ):

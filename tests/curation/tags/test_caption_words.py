@@ -32,6 +32,7 @@ def test_words_are_folded_and_split(text: str, expected: str):
     assert " ".join(words(text)) == expected
 
 
+@pytest.mark.slow
 @given(st.lists(st.text(max_size=20), min_size=1, max_size=5))
 def test_words_of_many_texts_are_the_words_of_each(texts: list[str]):
     for alike in (True, False):

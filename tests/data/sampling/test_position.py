@@ -115,6 +115,7 @@ def test_an_accumulation_that_would_split_a_step_is_refused(root: str) -> None:
         entered(root, step=3, accumulation=4, done=6, state=state)
 
 
+@pytest.mark.slow
 def test_a_real_run_is_resumed_with_other_workers_and_accumulation_to_its_last_step(
     composed: Callable[..., DictConfig], caplog: pytest.LogCaptureFixture
 ) -> None:

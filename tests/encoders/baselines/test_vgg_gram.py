@@ -70,6 +70,7 @@ def test_inner_products_equal_those_of_the_published_grams(tmp_path: Path):
     assert reference.digest() != encoder.digest()
 
 
+@pytest.mark.slow
 def test_published_reduction_is_reproduced_with_its_bug(tmp_path: Path):
     """PCA is fitted on normalised queries; the gallery is projected unnormalised and normalised only afterwards."""
     state, path = published_state(), tmp_path / "vgg16-397923af.pth"

@@ -78,6 +78,7 @@ def test_table_compares_with_the_paper_and_says_what_is_missing_and_why(sweep: P
     assert not any(line.startswith(("color_histogram", "csd_vitl, wikiart")) for line in table.missing)
 
 
+@pytest.mark.slow
 def test_encoders_are_compared_on_their_common_queries(sweep: Path) -> None:
     lines = {line.name: line for line in read_benchmark(sweep).comparisons if line.set == "wikiart"}
     assert lines.keys() == {"clip_vitl", "color_histogram"}

@@ -101,6 +101,7 @@ filters = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(where=filters)
 @example(where="not (period in ('1890s') and period in ('it''s'))")  # LanceDB takes the inner part for false
