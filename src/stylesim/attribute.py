@@ -14,7 +14,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection
 from functools import partial
-from os.path import expanduser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -32,7 +31,7 @@ from stylesim.runtime.embedding_run import (
     image_roots,
     is_descriptor_set,
 )
-from stylesim.runtime.existence_checks import check_encoders, check_images
+from stylesim.runtime.existence_checks import check_encoders, check_images, find_database
 from stylesim.runtime.launch import run
 from stylesim.runtime.settings import EmbeddingSettings
 
@@ -95,7 +94,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
     from stylesim.scoring.attribution.attribution_verdict import VerdictRule  # imports no torch
 
     VerdictRule(cfg.alpha, cfg.confidence, cfg.closed)  # refuses a wrong value before a model is loaded
-    database = _find_database(cfg.gallery)
+    database = find_database(cfg.gallery)
     roots = {side: check_images(cfg, side) for side in SIDES if side == "queries" or database is None}
     if not all(map(is_descriptor_set, roots.values())):
         check_encoders(cfg)
@@ -123,17 +122,6 @@ def main(cfg: DictConfig) -> dict[str, float]:
     page = write_attribution_report(run_dir, attribution, copies, sets, find, facts)
     print(f"{attribution}\n{copies if isinstance(copies, str) else copies.summary}\nreport: {page}")
     return flat_metrics(attribution, copies)
-
-
-def _find_database(location: str | list[str]) -> str | None:
-    """Return where a style database is, if the gallery is one."""
-    from stylesim.retrieval.database.backends.backend import is_url  # imports no torch
-    from stylesim.retrieval.database.backends.lance_backend import ABOUT
-
-    if not isinstance(location, str):
-        return None
-    location = expanduser(location)
-    return location if is_url(location) or (Path(location) / ABOUT).is_file() else None
 
 
 def _export(database: str, folder: Path) -> Path:

@@ -103,6 +103,17 @@ def check_database(location: str) -> None:
         raise ConfigError(f"db must be a style database, got {location}, which {reason}. Build one: stylesim ingest.")
 
 
+def find_database(location: str | list[str]) -> str | None:
+    """Return where a style database is, if the location of a gallery names one; a server is not asked."""
+    from stylesim.retrieval.database.backends.backend import is_url  # imports no torch
+    from stylesim.retrieval.database.backends.lance_backend import ABOUT
+
+    if not isinstance(location, str):
+        return None
+    location = expanduser(location)
+    return location if is_url(location) or (Path(location) / ABOUT).is_file() else None
+
+
 def _require_root(root: Root, key: str, hint: str) -> None:
     """Raise ConfigError if a local root does not exist."""
     if root.folder is not None and not root.folder.exists():

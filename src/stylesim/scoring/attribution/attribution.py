@@ -174,31 +174,83 @@ def attribute(
             encoders.
         ConfigError: If a number is out of range.
     """
+    images, works = as_descriptor_set(queries), as_descriptor_set(gallery)
+    check_comparable(images, works)
+    attributor = fit_attributor(
+        works,
+        label=label,
+        measure=measure,
+        pool=pool,
+        nearest_works=nearest_works,
+        csls_k=csls_k,
+        distinct_content=distinct_content,
+        ranks=ranks,
+        alpha=alpha,
+        confidence=confidence,
+        closed=closed,
+        calibration_works=calibration_works,
+        seed=seed,
+    )
+    return attributor.attribute(images)
+
+
+@dataclass(frozen=True)
+class Attributor:
+    """Attributes images to the labels of a gallery, which is calibrated once; `fit_attributor` makes one."""
+
+    ranker: LabelRanker
+    gaps: NegativeGaps | None
+    encoder: str
+
+    def attribute(self, images: DescriptorSet) -> Attribution:
+        """Attribute images, whose descriptors must be of the encoder of the gallery."""
+        ranker, ranking = self.ranker, self.ranker.rank(images)
+        return Attribution(
+            table=ranking.table,
+            evidence=ranking.evidence,
+            verdicts=ranking.verdicts,
+            calibration=ranker.calibration,
+            gaps=self.gaps,
+            per_label=_label_table(ranker.gallery, ranker.calibration),
+            settings=ranker.evidence,
+            rule=ranker.rule,
+            gallery_works=len(ranker.gallery.vectors),
+            unlabelled=ranker.gallery.unlabelled,
+            encoder=self.encoder,
+        )
+
+
+def fit_attributor(
+    works: DescriptorSet,
+    *,
+    label: str = "*",
+    measure: Measure = "csls",
+    pool: Pool = "nearest",
+    nearest_works: int = 3,
+    csls_k: int = 10,
+    distinct_content: bool = False,
+    ranks: int = 5,
+    alpha: float = 0.1,
+    confidence: float = 0.9,
+    closed: bool = False,
+    calibration_works: int = 2000,
+    seed: int = 0,
+) -> Attributor:
+    """Calibrate attributions to a gallery on its own works. For the arguments and errors see `attribute`."""
     for name, number in {"nearest_works": nearest_works, "csls_k": csls_k, "ranks": ranks}.items():
         if number < 1:
             raise ConfigError(f"{name} must be at least 1, got {number}.")
     rule = VerdictRule(alpha, confidence, closed)
-    images, works = as_descriptor_set(queries), as_descriptor_set(gallery)
-    check_comparable(images, works)
     grouped = group_by_label(works, label, csls_k)
     # A label whose work is left out for calibration should still have that many works.
     most = max(1, int(np.median(grouped.sizes)) - 1)
     evidence = Evidence(measure, pool, min(nearest_works, most))
     loo = leave_one_out(grouped, evidence, distinct_content=distinct_content, works=calibration_works, seed=seed)
     calibration = calibrate(loo, len(grouped.names), seed)
-    ranking = LabelRanker(grouped, evidence, rule, calibration, distinct_content, ranks, seed).rank(images)
-    return Attribution(
-        table=ranking.table,
-        evidence=ranking.evidence,
-        verdicts=ranking.verdicts,
-        calibration=calibration,
-        gaps=negative_gaps(grouped, None if measure == "cosine" else csls_k, seed),
-        per_label=_label_table(grouped, calibration),
-        settings=evidence,
-        rule=rule,
-        gallery_works=len(grouped.vectors),
-        unlabelled=grouped.unlabelled,
-        encoder=(works.meta.get("encoder") or {}).get("name", "an unknown encoder"),
+    return Attributor(
+        LabelRanker(grouped, evidence, rule, calibration, distinct_content, ranks, seed),
+        negative_gaps(grouped, None if measure == "cosine" else csls_k, seed),
+        (works.meta.get("encoder") or {}).get("name", "an unknown encoder"),
     )
 
 
