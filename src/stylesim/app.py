@@ -11,6 +11,7 @@ with public=true, and must send the token in STYLESIM_TOKEN. Uploaded images are
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,6 +57,8 @@ def main(cfg: DictConfig) -> dict[str, float]:
         DataError: If the database is of another encoder, or empty.
     """
     token = required_token(cfg.host, cfg.public)
+    if missing := [name for name in ("fastapi", "uvicorn", "python_multipart") if find_spec(name) is None]:
+        raise ConfigError(f'The page needs {", ".join(missing)}. Install what is missing: pip install "stylesim[app]".')
     location = find_database(cfg.gallery)
     if location is None:
         check_images(cfg, "gallery")
