@@ -195,4 +195,4 @@ def test_a_gallery_without_labels_is_refused(sides: tuple, composed: Callable[..
 
 def test_the_function_stays_callable_beside_the_command_of_its_name() -> None:
     assert callable(stylesim.attribute)
-    assert stylesim.attribute.__module__ == "stylesim.scoring.attribution.attribution"
+    assert stylesim.attribute.__module__ == "stylesim.scoring.attribution.attributor"

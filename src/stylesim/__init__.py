@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from stylesim.retrieval.database.style_database import StyleDatabase as StyleDatabase
     from stylesim.retrieval.descriptor_set import DescriptorSet as DescriptorSet
     from stylesim.retrieval.exact_search import search as search
-    from stylesim.scoring.attribution.attribution import attribute as attribute
+    from stylesim.scoring.attribution.attributor import attribute as attribute
     from stylesim.scoring.style_similarity import StyleSimilarity as StyleSimilarity
 
     __version__: str
@@ -45,7 +45,7 @@ _HOMES = {
     "StylesimError": "core.errors",
     "WeightsError": "core.errors",
     "add_images": "evaluation.add_images",
-    "attribute": "scoring.attribution.attribution",
+    "attribute": "scoring.attribution.attributor",
     "csd_loss": "learning.losses",
     "list_models": "encoders.catalogue",
     "load_checkpoint": "encoders.weights.checkpoint",

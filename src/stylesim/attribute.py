@@ -57,12 +57,16 @@ class Settings(EmbeddingSettings):
     label: str = Field(
         "*", description="Which tags are labels: a glob such as artist:*. In a folder, sub-folders are the tags."
     )
-    measure: Literal["cosine", "csls", "csls_label_aware"] = Field(
-        "csls", description="Similarity of an image and a work; csls_label_aware ignores neighbours of the same label."
+    measure: Literal["cosine", "csls", "csls_label_aware", "csls_whitened"] = Field(
+        "csls_whitened",
+        description="Similarity of an image and a work; csls_label_aware ignores neighbours of the same label,"
+        " csls_whitened gives directions less weight in which the works of one label differ.",
     )
     pool: Literal["nearest", "pooled"] = Field("nearest", description="Score a label by its nearest works, or by all.")
-    nearest_works: PositiveInt = Field(
-        3, description="Number of nearest works; scores of labels with fewer are shrunk to the mean."
+    nearest_works: PositiveInt | None = Field(
+        None,
+        description="Number of nearest works, to whose mean labels with fewer are shrunk; null is the square root of"
+        " the median label's number of works, at most 10.",
     )
     csls_k: PositiveInt = Field(10, description="Number of neighbours in CSLS.")
     distinct_content: bool = Field(False, description="Leave out works that show the same content as the image.")
@@ -101,7 +105,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
     from stylesim.report.pages.attribution_report import write_attribution_report
     from stylesim.report.tables.attribution_tables import flat_metrics, write_attribution_tables
     from stylesim.retrieval.descriptor_set import DescriptorSet
-    from stylesim.scoring.attribution.attribution import attribute
+    from stylesim.scoring.attribution.attributor import attribute
 
     run_dir, folders = Path(cfg.run_dir), descriptor_folders(cfg, roots)
     if database is not None:

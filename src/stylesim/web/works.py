@@ -21,7 +21,7 @@ from stylesim.report.pages.search_report import pair_similarities
 from stylesim.retrieval.database.export_items import METADATA
 from stylesim.retrieval.database.style_database import StyleDatabase
 from stylesim.retrieval.descriptor_set import DescriptorSet, item_table
-from stylesim.scoring.attribution.attribution import Attributor, fit_attributor
+from stylesim.scoring.attribution.attributor import Attributor, fit_attributor
 from stylesim.scoring.gss import mean_scores
 
 FILTER_VALUES = 60

@@ -8,10 +8,12 @@ from made_up_styles import directions, works
 
 from stylesim.retrieval.descriptor_set import DescriptorSet
 from stylesim.scoring.attribution.label_evidence import Evidence, Measure
+from stylesim.scoring.attribution.label_whitening import fit_label_whitening, folds
 from stylesim.scoring.attribution.labelled_gallery import LabelledGallery, group_by_label
 from stylesim.scoring.attribution.leave_one_out import LeaveOneOut, choose_works, drop_one_of_each, leave_one_out
 
 SIZES = [9, 3, 1, 14, 5, 6]
+SHRINKAGE = 0.3
 
 
 @pytest.fixture(scope="module")
@@ -24,12 +26,23 @@ def gallery() -> DescriptorSet:
 
 def run(gallery: DescriptorSet, measure: Measure, *, distinct_content: bool = False, k: int = 2) -> LeaveOneOut:
     grouped = group_by_label(gallery, "artist:*", k)
-    return leave_one_out(grouped, Evidence(measure), distinct_content=distinct_content, works=1000, seed=0)
+    return leave_one_out(
+        grouped, Evidence(measure, shrinkage=SHRINKAGE), distinct_content=distinct_content, works=1000, seed=0
+    )
+
+
+def space_without(gallery: DescriptorSet, work: int) -> np.ndarray:
+    """Unit vectors, whitened by the works that are not in the fold of one."""
+    grouped = group_by_label(gallery, "artist:*", 2)
+    fold = next(fold for fold in folds(grouped, 0) if work in fold)
+    return fit_label_whitening(grouped, SHRINKAGE, fold)(grouped.vectors)
 
 
 def best_of_reduced(gallery: DescriptorSet, work: int, left_out: np.ndarray, measure: Measure, k: int) -> float:
     """The best score of a work in a gallery from which works were really taken out, by plain loops."""
     x = gallery.descriptors / np.linalg.norm(gallery.descriptors, axis=1, keepdims=True)
+    if measure == "csls_whitened":
+        x = space_without(gallery, work)
     labels = np.array([tags[0] for tags in gallery.items["tags"]])
     rest = np.flatnonzero(~left_out)
 
@@ -41,7 +54,7 @@ def best_of_reduced(gallery: DescriptorSet, work: int, left_out: np.ndarray, mea
     for other in rest:
         similarity = float(x[work] @ x[other])
         if measure != "cosine":
-            among = rest[(rest != other) & ((labels[rest] != labels[other]) | (measure == "csls"))]
+            among = rest[(rest != other) & ((labels[rest] != labels[other]) | (measure != "csls_label_aware"))]
             similarity = 2 * similarity - near(work, rest) - near(other, among)
         values[other] = similarity
     by_label = {
@@ -51,13 +64,13 @@ def best_of_reduced(gallery: DescriptorSet, work: int, left_out: np.ndarray, mea
     return max(float(sum(v[:3]) + average * max(0, 3 - len(v))) / 3 for v in by_label.values())
 
 
-@pytest.mark.parametrize("measure", ["cosine", "csls", "csls_label_aware"])
+@pytest.mark.parametrize("measure", ["cosine", "csls", "csls_label_aware", "csls_whitened"])
 @pytest.mark.parametrize("distinct_content", [False, True])
 def test_leaving_out_equals_a_gallery_without_these_works(
     gallery: DescriptorSet, measure: Measure, distinct_content: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = "stylesim.scoring.attribution.leave_one_out"
-    monkeypatch.setattr(f"{module}.drop_one_of_each", lambda gallery, allowed, own, rng: allowed)
+    monkeypatch.setattr(f"{module}.drop_one_of_each", lambda gallery, allowed, own, draws: allowed)
     loo = run(gallery, measure, distinct_content=distinct_content)
     labels = np.array([tags[0] for tags in gallery.items["tags"]])
     contents = gallery.items["content"].to_numpy()
@@ -94,6 +107,6 @@ def test_every_other_label_loses_a_work_too(gallery: DescriptorSet) -> None:
     allowed = np.ones((4, sum(SIZES)), dtype=bool)
     own = np.zeros((4, len(SIZES)), dtype=bool)
     own[:, 0] = True
-    kept = drop_one_of_each(grouped, allowed, own, np.random.default_rng(0))
+    kept = drop_one_of_each(grouped, allowed, own, np.random.default_rng(0).random(allowed.shape))
     left = kept.astype(int) @ grouped.has_label.astype(int)
     assert (left == [9, 2, 1, 13, 4, 5]).all(), "but its own one, and a single work stays"

@@ -1,4 +1,4 @@
-"""How similar images are to the works of each label: pooled and nearest works, by cosine and by CSLS."""
+"""How similar images are to the works of each label: pooled and nearest works, by cosine and kinds of CSLS."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 
 from stylesim.scoring.attribution.labelled_gallery import LabelledGallery, Neighbourhoods
 
-Measure = Literal["cosine", "csls", "csls_label_aware"]
+Measure = Literal["cosine", "csls", "csls_label_aware", "csls_whitened"]
 Pool = Literal["nearest", "pooled"]
 
 
@@ -22,15 +22,18 @@ class Evidence:
         measure: Similarity s of an image q and a work w. "cosine"; "csls": 2 cos(q, w) - r(q) - r(w), where r is the
             mean cosine to the k nearest works (Conneau et al. 2018), so that works which are close to everything count
             less; "csls_label_aware": the same, but r(w) is taken over works of other labels, because in a small gallery
-            many of a work's neighbours are of its own label (CSD+, arXiv 2605.09030).
+            many of a work's neighbours are of its own label (CSD+, arXiv 2605.09030); "csls_whitened": CSLS of whitened
+            descriptors, in which directions count less that the works of one label differ in (see `LabelWhitening`).
         pool: "nearest": mean of s over the label's nearest works; "pooled": over all of its works.
         nearest_works: Number of nearest works. If a label has fewer, the image's mean pooled similarity over all labels
             stands in for each missing work.
+        shrinkage: Shrinkage of the whitening; see `LabelWhitening`.
     """
 
-    measure: Measure = "csls"
+    measure: Measure = "csls_whitened"
     pool: Pool = "nearest"
     nearest_works: int = 3
+    shrinkage: float = 1.0
 
     def neighbourhoods(self, gallery: LabelledGallery) -> Neighbourhoods:
         """Return the neighbourhoods that r(w) is taken from."""

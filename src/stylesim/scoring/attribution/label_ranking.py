@@ -23,6 +23,7 @@ from stylesim.scoring.attribution.label_evidence import (
     label_scores,
     work_similarities,
 )
+from stylesim.scoring.attribution.label_whitening import LabelWhitening
 from stylesim.scoring.attribution.labelled_gallery import LabelledGallery
 from stylesim.scoring.attribution.leave_one_out import BLOCK_NUMBERS
 
@@ -58,6 +59,7 @@ class LabelRanker:
 
     Args:
         gallery: The works.
+        whitening: The whitening of `csls_whitened`.
         evidence: How the score of a label is computed.
         rule: When a label is named.
         calibration: What scores mean in this gallery.
@@ -67,12 +69,18 @@ class LabelRanker:
     """
 
     gallery: LabelledGallery
+    whitening: LabelWhitening
     evidence: Evidence
     rule: VerdictRule
     calibration: Calibration
     distinct_content: bool
     ranks: int
     seed: int
+
+    @cached_property
+    def whitened(self) -> LabelledGallery:
+        """The works, whitened."""
+        return self.gallery.transformed(self.whitening)
 
     def rank(self, images: DescriptorSet) -> Ranking:
         """Rank the labels for each image.
@@ -98,6 +106,7 @@ class _Block:
         vectors = np.asarray(images.descriptors, dtype=np.float32)
         vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
         self.cosines: Float[np.ndarray, "b n"] = vectors @ self.gallery.vectors.T
+        self.whitened_cosines = ranker.whitening(vectors) @ ranker.whitened.vectors.T
         self.allowed: Bool[np.ndarray, "b n"] = np.ones_like(self.cosines, dtype=bool)
         if ranker.distinct_content:
             self.allowed &= ~self.gallery.same_content(images.items["content"].tolist())
@@ -124,9 +133,10 @@ class _Block:
             )
 
     def _similarities(self, measure: Measure) -> Float[np.ndarray, "b n"]:
-        foreign = measure == "csls_label_aware"
-        near = self.gallery.foreign_neighbourhoods if foreign else self.gallery.neighbourhoods
-        return work_similarities(self.cosines, self.allowed, measure, self.gallery.k, near.means)
+        whitened = measure == "csls_whitened"
+        gallery, cosines = (self.ranker.whitened, self.whitened_cosines) if whitened else (self.gallery, self.cosines)
+        near = gallery.foreign_neighbourhoods if measure == "csls_label_aware" else gallery.neighbourhoods
+        return work_similarities(cosines, self.allowed, measure, gallery.k, near.means)
 
     def describe(self) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
         """Return the rows of a `Ranking`."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -131,6 +131,10 @@ class LabelledGallery:
     def foreign_neighbourhoods(self) -> Neighbourhoods:
         """Neighbourhoods among the works of other labels: an artist's works do not count as each other's hubs."""
         return self._neighbourhoods(torch.from_numpy(self.has_label))
+
+    def transformed(self, transform: Callable[[Float[np.ndarray, "n d"]], Float[np.ndarray, "n d"]]) -> LabelledGallery:
+        """Return the gallery with transformed vectors, which must have unit length."""
+        return replace(self, vectors=transform(self.vectors))
 
     def same_content(self, contents: Sequence[str | None]) -> Bool[np.ndarray, "b n"]:
         """Return which images and works show the same content; unknown contents are never the same."""

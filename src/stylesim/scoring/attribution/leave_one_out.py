@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 
 from stylesim.core.progress import progress
 from stylesim.scoring.attribution.label_evidence import Evidence, label_scores, work_similarities
+from stylesim.scoring.attribution.label_whitening import fit_label_whitening, folds
 from stylesim.scoring.attribution.labelled_gallery import LabelledGallery, Neighbourhoods
 
 BLOCK_NUMBERS = 1 << 23
@@ -58,7 +59,8 @@ def leave_one_out(
 
     The neighbourhoods of CSLS are those of a gallery without the left-out works. A label that loses a work has fewer
     near works than the others, which matters if it has few, so in the comparison with its own label each other label
-    loses a random work too.
+    loses a random work too. A whitening is fitted once for each of a few folds of the gallery, without the works of the
+    fold.
 
     Args:
         gallery: The works.
@@ -68,17 +70,38 @@ def leave_one_out(
         seed: Seed of the choice.
     """
     chosen = choose_works(gallery, works, np.random.default_rng(seed))
-    label = np.array([int(gallery.has_label[work].argmax()) for work in chosen])
-    chosen = chosen[np.argsort(label, kind="stable")]
-    label = np.sort(label)
+    chosen = chosen[np.argsort(_first_labels(gallery, chosen), kind="stable")]
+    done: list[np.ndarray] = []
     columns: dict[str, list[np.ndarray]] = {}
     with progress("attributing the gallery's own works", len(chosen), unit="works") as advance:
-        for part in _blocks(chosen, len(gallery.vectors)):
-            rng = np.random.default_rng([seed, int(part[0])])
-            for name, values in _attribute_block(gallery, evidence, part, distinct_content, rng).items():
-                columns.setdefault(name, []).append(values)
-            advance(len(part))
-    return LeaveOneOut(chosen, label, **{name: np.concatenate(parts) for name, parts in columns.items()})
+        for space, rows in _spaces(gallery, evidence, chosen, seed):
+            for part in _blocks(rows, len(gallery.vectors)):
+                for name, values in _attribute_block(space, evidence, part, distinct_content, seed).items():
+                    columns.setdefault(name, []).append(values)
+                done.append(part)
+                advance(len(part))
+    work = np.concatenate(done)
+    label = _first_labels(gallery, work)
+    order = np.argsort(label, kind="stable")
+    values = {name: np.concatenate(parts)[order] for name, parts in columns.items()}
+    return LeaveOneOut(work[order], label[order], **values)
+
+
+def _first_labels(gallery: LabelledGallery, works: Int[np.ndarray, " m"]) -> Int[np.ndarray, " m"]:
+    return gallery.has_label[works].argmax(axis=1)
+
+
+def _spaces(
+    gallery: LabelledGallery, evidence: Evidence, chosen: Int[np.ndarray, " m"], seed: int
+) -> Iterator[tuple[LabelledGallery, Int[np.ndarray, " f"]]]:
+    """Yield the chosen works in parts, with the gallery in a space that was fitted without them."""
+    if evidence.measure != "csls_whitened":
+        yield gallery, chosen
+        return
+    for fold in folds(gallery, seed):
+        rows = chosen[np.isin(chosen, fold)]
+        if len(rows):
+            yield gallery.transformed(fit_label_whitening(gallery, evidence.shrinkage, fold)), rows
 
 
 def choose_works(gallery: LabelledGallery, count: int, rng: np.random.Generator) -> Int[np.ndarray, " m"]:
@@ -100,7 +123,7 @@ def _attribute_block(
     evidence: Evidence,
     rows: Int[np.ndarray, " b"],
     distinct_content: bool,
-    rng: np.random.Generator,
+    seed: int,
 ) -> dict[str, np.ndarray]:
     cosines = gallery.vectors[rows] @ gallery.vectors.T
     allowed = np.ones_like(cosines, dtype=bool)
@@ -109,7 +132,9 @@ def _attribute_block(
         allowed &= ~gallery.same_content([gallery.contents[row] for row in rows])
     own = gallery.has_label[rows]
     foreign = allowed & ~(own.astype(np.float32) @ gallery.has_label.T.astype(np.float32) > 0)
-    scores, compared = _scores(gallery, evidence, cosines, allowed, drop_one_of_each(gallery, allowed, own, rng))
+    # A draw for each work, so that it does not depend on the block.
+    draws = np.stack([np.random.default_rng([seed, int(row)]).random(len(gallery.vectors)) for row in rows])
+    scores, compared = _scores(gallery, evidence, cosines, allowed, drop_one_of_each(gallery, allowed, own, draws))
     has_own = (own & (compared > 0)).any(axis=1)
     ranked = np.sort(scores, axis=1)
     own_best = np.where(own, scores, -np.inf).max(axis=1)
@@ -145,15 +170,21 @@ def _scores(
 
 
 def drop_one_of_each(
-    gallery: LabelledGallery, allowed: Bool[np.ndarray, "b n"], own: Bool[np.ndarray, "b l"], rng: np.random.Generator
+    gallery: LabelledGallery,
+    allowed: Bool[np.ndarray, "b n"],
+    own: Bool[np.ndarray, "b l"],
+    draws: Float[np.ndarray, "b n"],
 ) -> Bool[np.ndarray, "b n"]:
-    """Return the allowed works without a random one of each label that is not the image's own and has two or more."""
+    """Return the allowed works without one of each label that is not the image's own and has two or more.
+
+    The one with the largest of the random numbers `draws`, which are in [0, 1), is left out.
+    """
     kept = allowed.copy()
     for label, part in enumerate(gallery.columns_by_label):
         works = gallery.works[part]
         rows = np.flatnonzero(~own[:, label] & (allowed[:, works].sum(axis=1) > 1))
-        chance = np.where(allowed[np.ix_(rows, works)], rng.random((len(rows), len(works))), -1)
-        kept[rows, works[chance.argmax(axis=1)]] = False
+        cells = np.ix_(rows, works)
+        kept[rows, works[np.where(allowed[cells], draws[cells], -1).argmax(axis=1)]] = False
     return kept
 
 

@@ -6,8 +6,9 @@ from made_up_styles import DIM, directions, truth, works
 
 from stylesim.core.errors import ConfigError, DataError
 from stylesim.retrieval.descriptor_set import DescriptorSet, item_table
-from stylesim.scoring.attribution.attribution import Attribution, attribute
+from stylesim.scoring.attribution.attribution import Attribution
 from stylesim.scoring.attribution.attribution_calibration import calibration_error, reliability_curve
+from stylesim.scoring.attribution.attributor import attribute
 from stylesim.scoring.attribution.label_ranking import COLUMNS
 
 LABELS = 24

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from made_up_styles import DIM, directions, truth, works
+
+from stylesim.retrieval.descriptor_set import DescriptorSet
+from stylesim.scoring.attribution.attribution import Attribution
+from stylesim.scoring.attribution.attributor import attribute
+from stylesim.scoring.attribution.label_whitening import SHRINKAGES, choose_shrinkage, fit_label_whitening, folds
+from stylesim.scoring.attribution.labelled_gallery import group_by_label
+
+
+def with_nuisance(images: DescriptorSet, seed: int) -> DescriptorSet:
+    """The images with three strong directions that say nothing about the label, as content does."""
+    rng = np.random.default_rng(7)
+    axes = np.linalg.qr(rng.standard_normal((DIM, 3)))[0].T
+    strength = np.random.default_rng(seed).standard_normal((len(images), 3))
+    return DescriptorSet((images.descriptors + strength @ axes).astype(np.float32), images.items, images.meta)
+
+
+def accuracy(result: Attribution, images: DescriptorSet) -> float:
+    return float(np.mean(result.table.query("rank == 1")["label"].to_numpy() == truth(images)))
+
+
+def test_whitened_works_of_a_label_differ_equally_in_all_directions() -> None:
+    grouped = group_by_label(with_nuisance(works(directions(5), 200), 1), "artist:*", 2)
+    whitening = fit_label_whitening(grouped, 0.0)
+    # The map itself, without the normalisation to unit length.
+    whitened = (grouped.vectors - whitening.mean) @ whitening.axes / np.sqrt(whitening.variances)
+    residuals = np.concatenate(
+        [
+            whitened[grouped.works[part]] - whitened[grouped.works[part]].mean(axis=0)
+            for part in grouped.columns_by_label
+        ]
+    )
+    covariance = np.cov(residuals.T)
+    np.testing.assert_allclose(covariance / covariance[0, 0], np.eye(DIM), atol=1e-3)
+    np.testing.assert_allclose(np.linalg.norm(whitening(grouped.vectors), axis=1), 1, atol=1e-5)
+
+
+def test_one_projection_gives_every_shrinkage() -> None:
+    grouped = group_by_label(works(directions(4), 6), "artist:*", 2)
+    whitening = fit_label_whitening(grouped, 0.0)
+    for shrinkage, whitened in zip(SHRINKAGES, whitening.at_each_shrinkage(grouped.vectors), strict=True):
+        np.testing.assert_allclose(whitened, fit_label_whitening(grouped, shrinkage)(grouped.vectors), atol=1e-6)
+
+
+def test_folds_hold_each_work_once_and_spread_the_labels() -> None:
+    grouped = group_by_label(works(directions(3), [10, 10, 7]), "artist:*", 2)
+    parts = folds(grouped, 0)
+    assert sorted(np.concatenate(parts).tolist()) == list(range(27))
+    for part in parts:
+        assert all(1 <= count <= 3 for count in grouped.has_label[part].sum(axis=0))
+
+
+def test_labels_are_found_behind_what_their_works_differ_in() -> None:
+    centres = directions(30)
+    gallery = with_nuisance(works(centres, 20, spread=0.1), 1)
+    queries = with_nuisance(works(centres, 10, spread=0.1, seed=5, name="q"), 2)
+    plain = attribute(queries, gallery, label="artist:*", measure="csls")
+    whitened = attribute(queries, gallery, label="artist:*")
+    assert accuracy(whitened, queries) > accuracy(plain, queries) + 0.1
+    # Folds without the work keep the whitening from fitting the works that it is checked with.
+    assert whitened.calibration.accuracy == pytest.approx(accuracy(whitened, queries), abs=0.04)
+
+
+def test_a_thin_gallery_is_not_attributed_better_than_new_images() -> None:
+    """Three works per label and as many dimensions: a whitening that saw the works would name nearly all of them."""
+    centres = directions(40)
+    gallery, queries = works(centres, 3, spread=0.4), works(centres, 5, spread=0.4, seed=5, name="q")
+    result = attribute(queries, gallery, label="artist:*")
+    assert 0.2 < result.calibration.accuracy < accuracy(result, queries) + 0.08
+
+
+def test_labels_without_two_works_are_only_centred() -> None:
+    grouped = group_by_label(works(directions(6), 1), "artist:*", 2)
+    centred = grouped.vectors - grouped.vectors.mean(axis=0)
+    cosines = centred @ centred.T / np.outer(*[np.linalg.norm(centred, axis=1)] * 2)
+    whitened = fit_label_whitening(grouped, choose_shrinkage(grouped, 1, 0))(grouped.vectors)
+    np.testing.assert_allclose(whitened @ whitened.T, cosines, atol=1e-5)
