@@ -65,12 +65,14 @@ def test_labels_are_found_behind_what_their_works_differ_in() -> None:
     assert whitened.calibration.accuracy == pytest.approx(accuracy(whitened, queries), abs=0.04)
 
 
-def test_a_thin_gallery_is_not_attributed_better_than_new_images() -> None:
-    """Three works per label and as many dimensions: a whitening that saw the works would name nearly all of them."""
-    centres = directions(40)
-    gallery, queries = works(centres, 3, spread=0.4), works(centres, 5, spread=0.4, seed=5, name="q")
+def test_calibration_does_not_see_a_whitening_that_was_fitted_with_the_work_itself() -> None:
+    """With two works per label, such a whitening attributes .92 of them to their label, and .63 of new images."""
+    centres = directions(30)
+    gallery = with_nuisance(works(centres, 2, spread=0.2), 1)
+    queries = with_nuisance(works(centres, 10, spread=0.2, seed=5, name="q"), 2)
     result = attribute(queries, gallery, label="artist:*")
-    assert 0.2 < result.calibration.accuracy < accuracy(result, queries) + 0.08
+    assert result.settings.shrinkage < 1
+    assert result.calibration.accuracy == pytest.approx(accuracy(result, queries), abs=0.1)
 
 
 def test_labels_without_two_works_are_only_centred() -> None:
