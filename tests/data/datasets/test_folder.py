@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import tarfile
 import unicodedata
 from collections import Counter
 from functools import partial
@@ -90,6 +91,13 @@ def test_a_location_without_images_is_refused(tmp_path: Path):
     (tmp_path / "t.parquet").write_bytes(b"x")
     with pytest.raises(StylesimError, match="cannot be read as a table"):
         find_samples(tmp_path / "t.parquet")
+
+
+def test_shards_without_an_index_are_refused_with_the_command_that_makes_one(tmp_path: Path):
+    with tarfile.open(tmp_path / "00000.tar", "w"):
+        pass
+    with pytest.raises(StylesimError, match="index them first: stylesim index folder="):
+        find_samples(tmp_path)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -18,6 +18,7 @@ from stylesim.data.image_tables import TABLES, image_keys, is_table, label_cells
 from stylesim.data.labels import cell_text, clean_label, clean_labels, is_no_label, split_tags, without_decimals
 from stylesim.data.roots import Root
 from stylesim.data.sample import Sample
+from stylesim.data.shards.shard_index import shard_files
 
 
 def find_samples(source: str | Path, name: str | None = None) -> list[Sample]:
@@ -50,7 +51,10 @@ def find_samples(source: str | Path, name: str | None = None) -> list[Sample]:
     if not samples:
         others = visible_files(path) if path.is_dir() else []
         found = f", found {describe_suffixes(others)}" if others else ""
-        raise DataError(f"There is no image in {path.absolute()}: looked for {', '.join(EXTENSIONS)}{found}.")
+        message = f"There is no image in {path.absolute()}: looked for {', '.join(EXTENSIONS)}{found}."
+        if path.is_dir() and shard_files(path):
+            message += f" If these are shards, index them first: stylesim index folder={path}"
+        raise DataError(message)
     return sorted(samples, key=lambda sample: sample.id)
 
 
