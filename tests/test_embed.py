@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -103,13 +104,19 @@ def test_users_error_is_told_in_a_sentence(
         embed.main(composed(f"images={images}", *overrides, config="embed"))
 
 
-def test_missing_folder_is_refused_before_torch_is_imported(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("folder", "message"),
+    [("gone", "generated must exist, got {folder}"), ("texts", "There is no image in {folder}: .* found 1 .txt")],
+)
+def test_a_folder_without_images_is_refused_before_torch_is_imported(folder: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "note.txt").write_text("no image")
     program = (
         "import sys, stylesim.runtime.launch as launch\n"
-        "sys.argv = ['score', 'generated=/no/such/place', 'reference=/no/other']\n"
+        f"sys.argv = ['score', 'generated={tmp_path / folder}', 'reference=/no/other']\n"
         "try:\n    launch.run('score')\nexcept SystemExit as stop:\n    code = stop.code\n"
         "print('CODE', code, 'TORCH', 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert "CODE 2 TORCH False" in done.stdout, done.stderr
-    assert "generated must exist, got /no/such/place" in done.stderr
+    assert re.search(message.format(folder=re.escape(str(tmp_path / folder))), done.stderr)

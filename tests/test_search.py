@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -56,7 +57,9 @@ def test_the_nearest_works_are_in_table_json_and_page(
     assert "3 images were compared in style with the 24 works of" in page.text
     assert "by colour histogram" in page.text.lower()
     assert "A tag in common" in page.text
-    assert "queries/blue/20.png\n  1. " in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "queries/blue/20.png\n  1. " in printed
+    assert re.search(r"similarities by colour histogram.*: [01]\.\d+ for works with a tag in common, 0\.", printed, re.I)
 
 
 def test_a_filter_restricts_the_works_and_descriptors_need_no_model(
@@ -95,6 +98,6 @@ def test_what_cannot_be_searched_is_refused(run: Callable[..., dict[str, float]]
 def test_a_database_that_does_not_exist_is_refused_before_anything_is_loaded(
     composed: Callable[..., DictConfig], tmp_path: Path
 ) -> None:
-    cfg = composed(f"db={tmp_path / 'none.db'}", f"queries={tmp_path}", config="search")
+    cfg = composed(f"db={tmp_path / 'none.db'}", "queries=data/stylecross/unseen_styles", config="search")
     with pytest.raises(ConfigError, match=r"db must be a style database, got .*none\.db.*stylesim ingest"):
         main(cfg)

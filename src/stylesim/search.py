@@ -74,7 +74,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
             encoder = load_model(cfg)
             refuse_other_encoder(database, encoder, flips=cfg.flips)
             embed_roots(encoder, roots, folder, cfg)
-        from stylesim.report.pages.search_report import write_search_report, write_search_tables
+        from stylesim.report.pages.search_report import describe_scale, write_search_report, write_search_tables
         from stylesim.retrieval.descriptor_set import DescriptorSet
         from stylesim.retrieval.readouts import Cosine
 
@@ -88,13 +88,14 @@ def main(cfg: DictConfig) -> dict[str, float]:
         write_search_tables(run_dir, found, queries.ids)
         find = partial(find_images, folder)
         page = write_search_report(run_dir, database, found, queries, find, cfg.where, is_cosine=is_cosine)
+        scale = describe_scale(database) if is_cosine else f"scores of {type(readout).__name__}, no cosines"
     for query, ids, similarities in zip(queries.ids[:PRINTED], found.ids, found.similarities.tolist(), strict=False):
         print(query)
         for rank, (id, similarity) in enumerate(zip(ids[:3], similarities, strict=False), start=1):
             print(f"  {rank}. {similarity:.3f}  {id}")
         if not ids:
             print("  the filter admits no work" if cfg.where else "  the database is empty")
-    print(f"report: {page}", flush=True)
+    print(f"{scale}\nreport: {page}", flush=True)
     first = [row[0] for ids, row in zip(found.ids, found.similarities.tolist(), strict=True) if ids]
     metrics = {"queries": len(queries), "neighbours": sum(map(len, found.ids))}
     return metrics | ({"mean_similarity@1": sum(first) / len(first)} if first else {})

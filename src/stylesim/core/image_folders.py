@@ -68,6 +68,11 @@ def image_files(folder: Path) -> list[Path]:
     return select_images(visible_files(folder), folder)
 
 
+def holds_image(folder: Path) -> bool:
+    """Return whether there is an image file below a folder; the search ends at the first one."""
+    return any(is_image_file(Path(file)) for file in _walk(str(folder), ()))
+
+
 def select_images(files: Sequence[Path], folder: Path) -> list[Path]:
     """Return those of the files of a folder that are images, and log how many others there are by their suffix."""
     images = [file for file in files if is_image_file(file)]

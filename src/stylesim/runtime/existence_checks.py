@@ -10,6 +10,9 @@ from omegaconf import DictConfig, OmegaConf
 from stylesim.core.errors import ConfigError, WeightsError
 from stylesim.data.roots import Root, name_roots
 
+KNOWN_FOLDERS = ("index.json", "descriptors.npy")
+"""Files by which a folder is recognised as one of shards or of descriptors."""
+
 
 def check_checkpoint(path: str) -> None:
     """Raise ConfigError if there is no such checkpoint."""
@@ -75,6 +78,7 @@ def check_images(cfg: DictConfig, key: str) -> list[Root]:
 
     Raises:
         ConfigError: If a local one does not exist.
+        DataError: If a folder holds neither images nor shards nor descriptors.
     """
     locations = cfg[key] if OmegaConf.is_list(cfg[key]) else [cfg[key]]
     roots = name_roots([expanduser(str(location)) for location in locations])
@@ -82,6 +86,13 @@ def check_images(cfg: DictConfig, key: str) -> list[Root]:
         _require_root(
             root, key, "Name a folder of images, a table of their paths (.csv, .tsv, .parquet), or a folder of shards."
         )
+        folder = root.folder
+        if folder is not None and folder.is_dir() and not any((folder / name).is_file() for name in KNOWN_FOLDERS):
+            from stylesim.core.image_folders import holds_image  # imports no torch
+            from stylesim.data.datasets.folder import no_image
+
+            if not holds_image(folder):
+                raise no_image(folder)
     return roots
 
 

@@ -49,13 +49,18 @@ def find_samples(source: str | Path, name: str | None = None) -> list[Sample]:
             f"There is no folder of images and no table ({', '.join(TABLES)}) at {path.absolute()}: check the path."
         )
     if not samples:
-        others = visible_files(path) if path.is_dir() else []
-        found = f", found {describe_suffixes(others)}" if others else ""
-        message = f"There is no image in {path.absolute()}: looked for {', '.join(EXTENSIONS)}{found}."
-        if path.is_dir() and shard_files(path):
-            message += f" If these are shards, index them first: stylesim index folder={path}"
-        raise DataError(message)
+        raise no_image(path)
     return sorted(samples, key=lambda sample: sample.id)
+
+
+def no_image(path: Path) -> DataError:
+    """Return the error for a folder or a table without an image, which says what was found instead."""
+    others = visible_files(path) if path.is_dir() else []
+    found = f", found {describe_suffixes(others)}" if others else ""
+    message = f"There is no image in {path.absolute()}: looked for {', '.join(EXTENSIONS)}{found}."
+    if path.is_dir() and shard_files(path):
+        message += f" If these are shards, index them first: stylesim index folder={path}"
+    return DataError(message)
 
 
 def _samples_of_folder(folder: Path, name: str) -> list[Sample]:

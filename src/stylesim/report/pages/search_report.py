@@ -111,6 +111,15 @@ def pair_similarities(database: StyleDatabase) -> tuple[Float[np.ndarray, " n"],
     return pairs[~shares], pairs[shares]
 
 
+def describe_scale(database: StyleDatabase) -> str:
+    """Return which similarities works of the database have to each other, in a sentence."""
+    sentence = f"similarities by {database.encoder['name'] or 'an unknown encoder'}"
+    different, same = pair_similarities(database)
+    kinds = {"works with a tag in common": same, "works without": different}
+    medians = [f"{np.median(pairs):.3f} for {name}" for name, pairs in kinds.items() if len(pairs)]
+    return f"{sentence}; median of this database: {', '.join(medians)}" if medians else sentence
+
+
 def _scale(nearest: np.ndarray, different: np.ndarray, same: np.ndarray, works: int) -> Any:
     distributions = [
         Distribution("No tag in common", different, "--soft"),
