@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["WANDB_MODE"] = "offline"
@@ -23,6 +24,10 @@ from stylesim.core.conf import conf_dir
 from stylesim.data.shards.indexing import index_shards
 from stylesim.data.shards.shard_writer import ShardWriter
 from stylesim.runtime.settings import register_settings
+
+# Under a shell that runs in the background, Ctrl-C is ignored, also by the processes that tests start and interrupt.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 for command in conf_dir().glob("*.yaml"):  # each of them refers to the settings of its command
     register_settings(command.stem)
