@@ -59,7 +59,9 @@ def test_the_nearest_works_are_in_table_json_and_page(
     assert "A tag in common" in page.text
     printed = capsys.readouterr().out
     assert "queries/blue/20.png\n  1. " in printed
-    assert re.search(r"similarities by colour histogram.*: [01]\.\d+ for works with a tag in common, 0\.", printed, re.I)
+    assert re.search(
+        r"similarities by colour histogram.*: [01]\.\d+ for works with a tag in common, 0\.", printed, re.I
+    )
 
 
 def test_a_filter_restricts_the_works_and_descriptors_need_no_model(

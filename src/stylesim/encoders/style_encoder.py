@@ -186,8 +186,9 @@ class StyleEncoder(nn.Module):
             advance(1)
 
     def _encode_batch(self, pixels: UInt8[Tensor, "b 3 s s"]) -> Float[Tensor, "b d"]:
-        images = self.preprocessing.normalise(pixels.to(self.device))
-        return self(images.to(self.dtype)).float().cpu()
+        images = self.preprocessing.normalise(pixels.to(self.device)).to(self.dtype)
+        # Convolutions on a CPU are nearly twice as fast in this memory format.
+        return self(images.contiguous(memory_format=torch.channels_last)).float().cpu()
 
     def digest(self) -> str:
         """Return 16 hex digits of a SHA-256 over the name, the preprocessing and the state dict, sorted by key.

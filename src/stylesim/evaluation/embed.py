@@ -256,6 +256,7 @@ def _encode(
         return np.empty((0, encoder.dim), dtype=np.float32)
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}[precision] if precision else None
     inputs = encoder.preprocessing.normalise(torch.stack(images).to(device)).to(encoder.dtype)
+    inputs = inputs.contiguous(memory_format=torch.channels_last)  # convolutions on a CPU are nearly twice as fast
     with torch.autocast(device.type, dtype) if dtype else nullcontext():
         vectors = encoder(inputs)
         if flips:

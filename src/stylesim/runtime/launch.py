@@ -25,6 +25,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from stylesim.core.allocator import keep_freed_memory
 from stylesim.core.conf import PACKAGE, conf_dir
 from stylesim.core.errors import ConfigError
 from stylesim.core.files import atomic_path, write_json
@@ -115,6 +116,7 @@ class Job:
         if is_main_process():
             write_provenance(run_dir, cfg, self.command)
         follow_rank_zero()
+        keep_freed_memory()
         module = f"stylesim.{self.command}"
         with relaunchable(module, run_dir, resumes=bool(cfg.get("resume"))):
             try:
