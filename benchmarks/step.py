@@ -4,6 +4,9 @@
 model FLOPs utilisation; on a CPU EfficientNet-Lite0, and one step of a full-size ViT-B/16. Weights are random,
 which takes the same time. Data comes from the embedded shards through the real loader, at the image size of the model.
 
+On a CPU each row is measured in two processes, one that keeps freed memory as every command of stylesim does
+(`core.allocator`), and one with the defaults of the C library.
+
 `--loss-batch 4096` also times mask, gather and loss separately at that global batch, as a fraction of a step of that
 many images.
 """
@@ -11,14 +14,17 @@ many images.
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from itertools import product
 
 import torch
-from record import REPOSITORY, write_table
+from record import REPOSITORY, fork_workers, write_table
 
+from stylesim.core.allocator import keep_freed_memory
 from stylesim.data.modules import ShardDataModule
 from stylesim.data.views import TwoViews
 from stylesim.encoders import CSDEncoder, csd_clip, csd_lite0
@@ -32,6 +38,7 @@ MODELS: dict[str, Callable[[], CSDEncoder]] = {
     "csd_vitb": lambda: csd_clip(architecture="ViT-B-16", weights="random"),
     "csd_vitl": lambda: csd_clip(architecture="ViT-L-14", weights="random"),
 }
+ALLOCATORS = ("defaults", "freed memory kept")
 PARTS = ("data", "forward", "loss", "backward", "optimiser")
 
 
@@ -114,6 +121,24 @@ def measure(name: str, batch: int, args: argparse.Namespace, device: torch.devic
     return row
 
 
+def measure_allocators(name: str, batch: int, args: argparse.Namespace) -> list[dict[str, object]]:
+    """Return a row for each allocator, measured on the CPU in a process of its own."""
+    rows = []
+    for allocator in ALLOCATORS:
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(1, context, initializer=fork_workers) as pool:
+            row = pool.submit(measure_with_allocator, allocator, name, batch, args).result()
+        rows.append(row | {"allocator": allocator})
+    return rows
+
+
+def measure_with_allocator(allocator: str, name: str, batch: int, args: argparse.Namespace) -> dict[str, object]:
+    if allocator == "freed memory kept" and not keep_freed_memory():
+        raise SystemExit("The C library has no thresholds to raise, or MALLOC_* is set in the environment.")
+    torch.set_float32_matmul_precision("high")
+    return measure(name, batch, args, torch.device("cpu"))
+
+
 def loss_share(encoder: CSDEncoder, args: argparse.Namespace, device: torch.device, rate: float) -> float:
     """Return the time of mask, gather and loss at a large global batch, as a fraction of a step at `rate` views/s."""
     images = args.loss_batch
@@ -155,11 +180,12 @@ def main() -> None:
     rows = []
     for name, batch in product(args.models, args.batch_size):
         try:
-            rows.append(measure(name, batch, args, device))
+            rows += [measure(name, batch, args, device)] if gpu else measure_allocators(name, batch, args)
         except torch.OutOfMemoryError:
             print(f"model={name}  batch={batch}  out of memory", flush=True)
             continue
-        print("  ".join(f"{key}={value}" for key, value in rows[-1].items()), flush=True)
+        for row in rows[-1 if gpu else -len(ALLOCATORS) :]:
+            print("  ".join(f"{key}={value}" for key, value in row.items()), flush=True)
     write_table("step", rows, {}, ("torch", "lightning"), torch.cuda.get_device_name() if gpu else None)
 
 

@@ -12,10 +12,10 @@ import resource, numpy as np
 from stylesim.core.allocator import keep_freed_memory
 if {keep}:
     assert keep_freed_memory()
-np.ones(3 << 20)
+np.ones(6 << 20)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(40):
-    np.ones(3 << 20)  # 24 MiB, freed at once
+    np.ones(6 << 20)  # 48 MiB, freed at once
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
