@@ -32,10 +32,10 @@ laion-mini: $(VENV)/installed  ## Curate a small corpus with planted faults, che
 	@echo "Results of each stage: $(MINI)/work/check.md. Results of the training: $(MINI)/train/report.html"
 
 test: $(VENV)/installed  ## Run the tests
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-fast: $(VENV)/installed  ## Run the quick tests (under two minutes on two cores)
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 check: $(VENV)/installed  ## Format and lint (ruff), check types (pyright) and layers (import-linter)
 	$(BIN)/ruff format --check .

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import csv
-import functools
 import json
 import os
 import shutil
@@ -16,12 +15,14 @@ import pytest
 import torch
 import wandb
 from conftest import overrides_for
+from filelock import FileLock
 from omegaconf import DictConfig
 from safetensors.torch import load_file
 from wandb.errors import UsageError
 
 from stylesim import train
 from stylesim.core.errors import StylesimError
+from stylesim.core.files import sha256_of_text
 from stylesim.curation.deduplicate.contamination_note import write_note
 from stylesim.encoders import load_checkpoint
 from stylesim.encoders.weights.checkpoint import save_weights
@@ -47,12 +48,17 @@ def command(shards: Path, *more: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def uninterrupted(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """The folder of an uninterrupted run with these overrides; each is run once."""
+    """The folder of an uninterrupted run with these overrides; each is run once, by one of pytest-xdist's workers."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
 
-    @functools.cache
     def run(*more: str) -> Path:
-        folder = tmp_path_factory.mktemp("uninterrupted")
-        subprocess.run(command(shards, "hydra.run.dir=whole", *more), cwd=folder, check=True, timeout=300)
+        folder = shared / f"uninterrupted_{sha256_of_text(' '.join(more))}"
+        folder.mkdir(exist_ok=True)
+        with FileLock(folder / "lock"):
+            if not (folder / "whole" / "metrics.json").exists():
+                subprocess.run(command(shards, "hydra.run.dir=whole", *more), cwd=folder, check=True, timeout=300)
         return folder / "whole"
 
     return run

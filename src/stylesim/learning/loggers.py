@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from omegaconf import DictConfig, OmegaConf
-from wandb.errors import Error as WandbError
 
 from stylesim.core.errors import ConfigError
 from stylesim.core.files import sha256_of_text, write_text
@@ -65,6 +64,8 @@ def _wandb_logger(cfg: DictConfig, run_dir: Path, resumes: bool) -> WandbLogger:
     Raises:
         ConfigError: If W&B does not accept the run, mostly because there is no API key.
     """
+    from wandb.errors import Error as WandbError  # imports all of wandb, which most runs do not need
+
     options = OmegaConf.to_container(cfg.logger.wandb, resolve=True)
     logger = WandbLogger(save_dir=run_dir, id=_wandb_id(run_dir, resumes), resume="allow", **options)  # type: ignore[arg-type]
     if is_main_process():
