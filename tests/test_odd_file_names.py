@@ -66,6 +66,7 @@ def test_pack(works: Path, composed: Callable[..., DictConfig], tmp_path: Path) 
     assert {tag for sample in read_shards(tmp_path / "shards") for tag in sample.tags} == TAGS
 
 
+@pytest.mark.slow
 def test_curate(works: Path, composed: Callable[..., DictConfig], tmp_path: Path) -> None:
     for file in works.glob("*/*.png"):
         file.with_suffix(".txt").write_text("by Claude Monet", encoding="utf-16")

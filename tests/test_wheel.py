@@ -45,6 +45,7 @@ def run(environment: Path, *command: str, cwd: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_package_and_configurations_come_from_the_wheel(environment: Path, tmp_path: Path) -> None:
     program = "import stylesim; from stylesim.core.conf import conf_dir; print(stylesim.__file__, conf_dir())"
     package, conf = run(environment, "python", "-c", program, cwd=tmp_path).split()

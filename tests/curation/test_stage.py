@@ -60,11 +60,13 @@ def test_parts_have_every_column_and_counts_add_up(tmp_path: Path):
     assert second.begin() == {"images": 95}, "a finished stage is not made again"
 
 
+@pytest.mark.slow
 def test_bytes_do_not_depend_on_the_number_of_processes(tmp_path: Path):
     once, again, parallel = (make(tmp_path / name, processes) for name, processes in (("a", 1), ("b", 1), ("c", 3)))
     assert read_files(once.folder) == read_files(again.folder) == read_files(parallel.folder)
 
 
+@pytest.mark.slow
 def test_a_killed_process_loses_only_its_current_part(tmp_path: Path):
     program = (
         "import sys; sys.path[:0] = sys.argv[1:3]; from pathlib import Path; import test_stage as t;"

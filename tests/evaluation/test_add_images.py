@@ -29,6 +29,7 @@ def images(tmp_path: Path) -> Path:
     return tmp_path / "works"
 
 
+@pytest.mark.slow
 def test_images_of_a_folder_are_found_again_with_their_thumbnails(images: Path, tmp_path: Path) -> None:
     encoder = color_histogram(bins=8, image_size=48)
     samples = find_samples(images)

@@ -131,6 +131,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(4)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SETTINGS)
 @pytest.mark.parametrize("nodes", [1, 2])
 def test_sharded_training_equals_unsharded_training(results: list[dict], nodes: int, name: str) -> None:

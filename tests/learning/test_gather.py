@@ -109,6 +109,7 @@ def on_one_process(sizes: tuple[int, ...], reference: bool) -> dict:
     return train_step(Encoder(), images, tags, "exact", reference)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sizes", "gradient", "reference"), CASES)
 def test_each_process_computes_the_loss_of_the_global_batch(results, sizes, gradient, reference):
     expected = on_one_process(sizes, reference)
@@ -121,6 +122,7 @@ def test_each_process_computes_the_loss_of_the_global_batch(results, sizes, grad
         assert torch.equal(actual["loss"], results[len(sizes), 0][sizes, gradient, reference]["loss"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sizes", "gradient", "reference"), CASES)
 def test_gradients_averaged_over_processes_are_those_of_the_global_batch(results, sizes, gradient, reference):
     world = len(sizes)
@@ -135,6 +137,7 @@ def test_gradients_averaged_over_processes_are_those_of_the_global_batch(results
         torch.testing.assert_close(actual["leaf"], expected["leaf"][:, rows] * share * world, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_images_without_tags_are_gathered(results):
     for world in SIZES:
         images = world * (world + 1) // 2

@@ -132,6 +132,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
 @pytest.mark.parametrize("chunk", CHUNKS[1:])
 def test_a_cached_step_equals_the_step_of_the_whole_batch_on_two_processes(results, chunk, rank):
@@ -146,6 +147,7 @@ def test_a_cached_step_equals_the_step_of_the_whole_batch_on_two_processes(resul
     assert all(cached["ready"][name] == len(SIZES) for name in used), "a gradient is complete when DDP sees it"
 
 
+@pytest.mark.slow
 def test_both_processes_have_the_same_gradients(results):
     for chunk in CHUNKS:
         assert results[0][chunk]["losses"] == results[1][chunk]["losses"]

@@ -85,6 +85,7 @@ def test_a_truncated_file_is_refused_with_its_name(tmp_path: Path, kind: str):
         open_image(path)
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(
     st.sampled_from(["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"]),
