@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stylesim.curation.stage import Stage
-from stylesim.curation.stage_parts import SCHEMA, Part, conform
+from stylesim.core.stages.stage_parts import Part
+from stylesim.curation.stage import SCHEMA, Stage
 
 
 def write_stage(parts: list[list[dict[str, Any]]], folder: Path) -> Path:
@@ -17,7 +17,7 @@ def write_stage(parts: list[list[dict[str, Any]]], folder: Path) -> Path:
     stage = Stage(folder, {}, processes=1, show=False)
     assert stage.begin() is None
     for number, rows in enumerate(parts):
-        stage.write_part(number, Part(conform(pa.Table.from_pylist(rows, SCHEMA)), {"images": len(rows)}))
+        stage.write_part(number, Part(pa.Table.from_pylist(rows, SCHEMA), {"images": len(rows)}))
     stage.finish({})
     return folder
 

@@ -17,9 +17,9 @@ from omegaconf import DictConfig
 
 from stylesim.core.conf import conf_dir
 from stylesim.core.errors import ConfigError, DataError, StylesimError, WeightsError
+from stylesim.core.stages.stage_parts import part_paths
 from stylesim.curate import main
 from stylesim.curation.stage import read_stage
-from stylesim.curation.stage_parts import part_paths
 from stylesim.runtime.settings import check_config, register_settings
 
 PROGRAM = """

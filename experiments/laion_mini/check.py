@@ -26,8 +26,9 @@ import pyarrow.parquet as pq
 from captions import OVERDONE
 from PIL import Image, ImageDraw
 
+from stylesim.core.stages.stage import SUMMARY
 from stylesim.curation.image_locator import read_image_bytes
-from stylesim.curation.stage import SUMMARY, read_stage
+from stylesim.curation.stage import read_stage
 
 KINDS = ("copy", "crop", "flip", "recompressed", "resized")
 DUPLICATE = r"^(?:near-duplicate of|the pixels of) (.*)$"

@@ -11,9 +11,8 @@ again, and after an interruption the same command continues.
 
 from __future__ import annotations
 
-import json
-import logging
 import re
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -23,10 +22,10 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import Field, PositiveInt
 
 from stylesim.core.errors import ConfigError, StylesimError, WeightsError
-from stylesim.core.wording import suggest
 from stylesim.runtime.existence_checks import check_encoders
 from stylesim.runtime.launch import run
 from stylesim.runtime.settings import CommandSettings
+from stylesim.runtime.stage_run import chosen_stages, run_stages
 
 FOLDERS = {
     "sources": "1-sources",
@@ -36,8 +35,6 @@ FOLDERS = {
     "shard": "5-shards",
 }
 """The stages in their order, and the folder of `out` that each writes."""
-
-logger = logging.getLogger(__name__)
 
 
 class Settings(CommandSettings):
@@ -62,48 +59,36 @@ def main(cfg: DictConfig) -> dict[str, float]:
         StylesimError: If a stage or a setting is unknown or out of range, if an input is missing, or if a folder was
             made with other settings.
     """
-    from stylesim.curation.stage import SUMMARY, Stage
+    from stylesim.core.stages.stage import SUMMARY
+    from stylesim.curation.stage import Stage
 
-    nodes = _stage_nodes(cfg)
-    out, before = Path(str(cfg.out)).expanduser(), None
+    chosen = chosen_stages(cfg.stages, FOLDERS)
+    nodes = _stage_nodes(cfg, chosen)
+    out = Path(str(cfg.out)).expanduser()
     for name, settings in nodes.items():
         _check_settings(name, settings)
     if "sources" in nodes and not Path(str(nodes["sources"]["path"])).expanduser().exists():
         raise ConfigError(f"source.path must exist, got {nodes['sources']['path']}.")
     if "deduplicate" in nodes:
         _check_encoder(cfg.deduplicate, finished=(out / FOLDERS["deduplicate"] / SUMMARY).exists())
-    metrics: dict[str, float] = {}
-    for name, folder in FOLDERS.items():
-        if name in nodes:
-            # The number of simultaneous downloads does not change the result.
-            settings = {key: value for key, value in nodes.pop(name).items() if key != "threads"}
-            stage = Stage(out / folder, settings, before, cfg.processes, redo=cfg.redo)
-            try:
-                counts = instantiate(cfg["source" if name == "sources" else name])(stage)
-            except KeyboardInterrupt:
-                logger.warning(f"Interrupted in {out / folder}: run the same command again to continue.")
-                raise SystemExit(130) from None
-            print(f"{name}: {', '.join(f'{count:,} {what}' for what, count in counts.items())} ({out / folder})")
-            metrics |= {f"{name}/{what}": count for what, count in counts.items()}
-        elif nodes:  # a later stage reads this one
-            _check_order(out / folder, before)
-        before = out / folder
-    return metrics
+
+    def run_stage(name: str, folder: Path, before: Path | None) -> dict[str, Any]:
+        # The number of simultaneous downloads does not change the result.
+        settings = {key: value for key, value in nodes[name].items() if key != "threads"}
+        stage = Stage(folder, settings, before, cfg.processes, redo=cfg.redo)
+        return instantiate(cfg["source" if name == "sources" else name])(stage)
+
+    return run_stages(chosen, FOLDERS, out, run_stage)
 
 
-def _stage_nodes(cfg: DictConfig) -> dict[str, dict[str, Any]]:
+def _stage_nodes(cfg: DictConfig, chosen: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return the settings of each chosen stage, in order."""
-    for name in cfg.stages:
-        if name not in FOLDERS:
-            raise ConfigError(f"stages=[{name}] is not a stage.{suggest(str(name), list(FOLDERS))}")
-    if not cfg.stages:
-        raise ConfigError(f"stages must name at least one of {', '.join(FOLDERS)}, got [].")
-    if "sources" in cfg.stages and "source" not in cfg:
+    if "sources" in chosen and "source" not in cfg:
         raise ConfigError(
             "source must be given: add source=laion, contrastyles, img2dataset or folder, and source.path=... to the"
             " command, or leave out the stage that reads it: stages=[tags,filter,...]"
         )
-    nodes = {name: cfg["source" if name == "sources" else name] for name in FOLDERS if name in cfg.stages}
+    nodes = {name: cfg["source" if name == "sources" else name] for name in chosen}
     containers = {name: OmegaConf.to_container(node, resolve=True) for name, node in nodes.items()}
     return {name: {str(k): v for k, v in settings.items()} for name, settings in containers.items()}  # type: ignore[union-attr]
 
@@ -133,20 +118,6 @@ def _check_encoder(node: DictConfig, finished: bool) -> None:
         raise WeightsError(
             f"{message} To use another encoder: model@deduplicate.encoder=NAME, with its own deduplicate.threshold."
         ) from error
-
-
-def _check_order(folder: Path, before: Path | None) -> None:
-    """Refuse to continue from a stage if the stage before it has been made again since."""
-    from stylesim.curation.stage import SUMMARY, stage_digest
-
-    if before is None or not all((path / SUMMARY).is_file() for path in (folder, before)):
-        return
-    summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
-    if summary["inputs"].get("before") != stage_digest(before):
-        raise ConfigError(
-            f"{before} has been made again since {folder} was made from it: add {folder.name.partition('-')[2]} to"
-            " stages=[...], and redo=true."
-        )
 
 
 if __name__ == "__main__":

@@ -16,8 +16,9 @@ import pytest
 from stage_files import read_dropped, read_files
 
 from stylesim.core.errors import ConfigError
-from stylesim.curation.stage import Stage, read_stage, stage_digest
-from stylesim.curation.stage_parts import SCHEMA, Part, part_paths, read_counts
+from stylesim.core.stages.stage import stage_digest
+from stylesim.core.stages.stage_parts import Part, part_paths, read_counts
+from stylesim.curation.stage import SCHEMA, Stage, read_stage
 
 
 def count_up(number: int) -> Part:

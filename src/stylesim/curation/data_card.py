@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from stylesim.core.stages.stage import SUMMARY
 from stylesim.curation.deduplicate.contamination_note import checked_against
-from stylesim.curation.stage import SUMMARY, Stage
+from stylesim.curation.stage import Stage
 from stylesim.report.tables.text_tables import markdown_table
 
 if TYPE_CHECKING:

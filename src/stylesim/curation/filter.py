@@ -17,9 +17,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from stylesim.core.errors import ConfigError
+from stylesim.core.stages.stage import require_positive
+from stylesim.core.stages.stage_parts import Part, part_paths, write_csv
 from stylesim.curation.previews import SheetImage, plot_curves, write_contact_sheet
-from stylesim.curation.stage import Stage, require_positive
-from stylesim.curation.stage_parts import Part, part_paths, write_csv
+from stylesim.curation.stage import Stage
 from stylesim.curation.tags.tag_pairs import set_tags, tag_pairs
 
 logger = logging.getLogger(__name__)

@@ -16,11 +16,12 @@ import pyarrow.parquet as pq
 
 from stylesim.core.errors import ConfigError, DataError
 from stylesim.core.files import write_json, write_text
+from stylesim.core.stages.stage import require_positive
+from stylesim.core.stages.stage_parts import Part
 from stylesim.curation.data_card import data_card
 from stylesim.curation.deduplicate.contamination_note import CONTAMINATION
 from stylesim.curation.image_locator import read_image_bytes
-from stylesim.curation.stage import Stage, read_stage, require_positive
-from stylesim.curation.stage_parts import Part
+from stylesim.curation.stage import Stage, read_stage
 from stylesim.data.roots import Root
 from stylesim.data.sample import Sample
 from stylesim.data.shards.packing import PLAN, pack_samples

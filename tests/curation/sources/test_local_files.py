@@ -13,10 +13,10 @@ import pytest
 from corpus import encoded_image
 
 from stylesim.core.errors import StylesimError
+from stylesim.core.stages.stage_parts import part_paths
 from stylesim.curation.image_locator import read_image_bytes
 from stylesim.curation.sources.local_files import folder
 from stylesim.curation.stage import Stage, read_stage
-from stylesim.curation.stage_parts import part_paths
 
 
 def write_folder(root: Path) -> Path:

@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from stylesim.core.errors import StylesimError
+from stylesim.core.stages.stage_parts import part_paths
 from stylesim.curation.sources.url_tables import contrastyles, laion
 from stylesim.curation.stage import Stage, read_stage
-from stylesim.curation.stage_parts import part_paths
 
 
 def stage(folder: Path, **settings: object) -> Stage:

@@ -15,8 +15,8 @@ import pyarrow as pa
 import pytest
 
 from stylesim.core.errors import StylesimError
+from stylesim.core.stages.stage_parts import Part, part_paths
 from stylesim.curation.stage import Stage, read_stage
-from stylesim.curation.stage_parts import Part, part_paths
 from stylesim.curation.tags.match_tags import match_tags
 
 CAPTIONS = ["Claude Monet, oil painting", "a van on the road", "pop art by Mucha", None, "mural by Jo Doe", "art deco"]

@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Int
 
+from stylesim.core.stages.stage_parts import part_paths
 from stylesim.curation.deduplicate.embed_images import ImageEmbedder, StageImages
 from stylesim.curation.deduplicate.fingerprints import FINGERPRINTS, fingerprints
 from stylesim.curation.stage import Stage, read_stage
-from stylesim.curation.stage_parts import part_paths
 
 if TYPE_CHECKING:
     from stylesim.retrieval.descriptor_set import DescriptorSet

@@ -11,8 +11,8 @@ from PIL import Image
 
 from stylesim.core.errors import StylesimError
 from stylesim.core.images import decode_rgb
+from stylesim.core.stages.stage_parts import Part
 from stylesim.curation.image_locator import read_image_bytes
-from stylesim.curation.stage_parts import Part
 
 FINGERPRINTS = pa.schema(
     [

@@ -18,13 +18,13 @@ from jaxtyping import Bool, Float, Int
 
 from stylesim.core.errors import ConfigError
 from stylesim.core.files import sha256_of_file
+from stylesim.core.stages.stage_parts import Part
 from stylesim.curation.deduplicate.contamination_note import digest_of_set, write_note
 from stylesim.curation.deduplicate.duplicate_groups import BINS, DuplicateGroups, group_duplicates, rows_near_any
 from stylesim.curation.deduplicate.embed_images import ImageEmbedder, whitening
 from stylesim.curation.deduplicate.embedded_corpus import EmbeddedCorpus, embed_corpus
 from stylesim.curation.previews import SheetImage, plot_curves, write_contact_sheet
 from stylesim.curation.stage import Stage
-from stylesim.curation.stage_parts import Part
 from stylesim.curation.tags.tag_pairs import merge_tags
 
 if TYPE_CHECKING:

@@ -14,10 +14,11 @@ from typing import Any
 
 from stylesim.core.errors import ConfigError, DataError
 from stylesim.core.files import write_json
+from stylesim.core.stages.stage import PLAN, SUMMARY
+from stylesim.core.stages.stage_parts import Part
 from stylesim.curation.sources.img2dataset import read_downloads
 from stylesim.curation.sources.parquet_slices import Slice
-from stylesim.curation.stage import PLAN, SUMMARY, Stage
-from stylesim.curation.stage_parts import Part
+from stylesim.curation.stage import Stage
 
 SHARD_SIZE = 10_000
 """Images per tar, img2dataset's own default."""

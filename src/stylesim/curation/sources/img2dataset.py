@@ -22,10 +22,11 @@ from stylesim.core.errors import ConfigError
 from stylesim.core.file_names import find_file, printable
 from stylesim.core.image_folders import is_image_file, is_visible, visible_files
 from stylesim.core.images import EXTENSIONS
+from stylesim.core.stages.stage import listing_digest
+from stylesim.core.stages.stage_parts import Part
 from stylesim.curation.sources.captions import read_caption
 from stylesim.curation.sources.standard_columns import standard_columns
-from stylesim.curation.stage import Stage, listing_digest
-from stylesim.curation.stage_parts import Part
+from stylesim.curation.stage import Stage
 from stylesim.curation.tar_members import TarMembers
 
 _DAMAGE = (OSError, EOFError, ValueError, RecursionError, zlib.error)

@@ -14,10 +14,11 @@ from stylesim.core.errors import ConfigError, CorruptSampleError
 from stylesim.core.file_names import find_file, printable
 from stylesim.core.image_folders import describe_suffixes, select_images, visible_files
 from stylesim.core.images import EXTENSIONS, image_size
+from stylesim.core.stages.stage import listing_digest, require_positive
+from stylesim.core.stages.stage_parts import Part
 from stylesim.curation.sources.captions import read_caption
 from stylesim.curation.sources.standard_columns import standard_columns
-from stylesim.curation.stage import Stage, listing_digest, require_positive
-from stylesim.curation.stage_parts import Part
+from stylesim.curation.stage import Stage
 from stylesim.data.image_tables import LABEL_COLUMNS, TABLES, is_table, read_image_table
 from stylesim.data.labels import is_missing, split_tags, without_decimals
 

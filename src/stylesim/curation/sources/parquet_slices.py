@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 
 from stylesim.core.errors import ConfigError, DataError
 from stylesim.core.image_folders import visible_files
-from stylesim.curation.stage import SUMMARY
-from stylesim.curation.stage_parts import part_paths
+from stylesim.core.stages.stage import SUMMARY
+from stylesim.core.stages.stage_parts import part_paths
 
 
 class Slice(NamedTuple):

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stylesim.curation.stage_parts import SCHEMA
+from stylesim.curation.stage import SCHEMA
 from stylesim.data.labels import clean_labels
 
 # For each column of a stage, the names it may have elsewhere, in any case. The first one present is used.

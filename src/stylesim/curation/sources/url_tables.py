@@ -13,11 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stylesim.core.errors import DataError
+from stylesim.core.stages.stage import listing_digest, require_positive
+from stylesim.core.stages.stage_parts import Part
 from stylesim.curation.sources.download import download_images
 from stylesim.curation.sources.parquet_slices import Slice, parquet_files, read_slice, slices
 from stylesim.curation.sources.standard_columns import drop_missing, standard_columns, with_ids
-from stylesim.curation.stage import Stage, listing_digest, require_positive
-from stylesim.curation.stage_parts import Part
+from stylesim.curation.stage import Stage
 from stylesim.curation.tags.caption_words import published_form
 from stylesim.curation.tags.name_lists import packaged_list, read_name_lists
 from stylesim.curation.tags.tag_strings import detect_tag_format, read_tags

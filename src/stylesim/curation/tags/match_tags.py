@@ -16,9 +16,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from stylesim.core.files import sha256_of_text
+from stylesim.core.stages.stage_parts import Part, part_paths, write_csv
 from stylesim.curation.previews import plot_curves
 from stylesim.curation.stage import Stage
-from stylesim.curation.stage_parts import Part, part_paths, write_csv
 from stylesim.curation.tags.caption_matchers import ExactMatcher, ReferenceMatcher
 from stylesim.curation.tags.name_lists import KINDS, packaged_list, read_list, read_name_lists
 from stylesim.curation.tags.vocabulary import Lists, Surnames, build_vocabulary

@@ -14,35 +14,18 @@ import pyarrow.parquet as pq
 
 from stylesim.core.files import atomic_path
 
-SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),  # unique: the key of img2dataset, an md5, or a relative path
-        ("image", pa.string()),  # a locator (see `read_image_bytes`); null while only the URL is known
-        ("url", pa.string()),
-        ("caption", pa.string()),
-        ("width", pa.int32()),
-        ("height", pa.int32()),
-        ("aesthetic", pa.float32()),
-        ("nsfw", pa.string()),
-        ("md5", pa.string()),
-        ("content", pa.string()),
-        ("tags", pa.list_(pa.string())),  # "artist:vincent van gogh"; null until the caption has been searched
-    ]
-)
-"""The columns of a part. Unknown values are null."""
-
 
 class Part(NamedTuple):
     """What a stage makes of one part of its input."""
 
     table: pa.Table
-    """The rows for the next stage, in the order of the input. Missing columns of SCHEMA become null."""
+    """The rows for the next stage, in the order of the input. Missing columns of the stage's schema become null."""
     counts: Mapping[str, int]
     dropped: pa.Table | None = None
     """`id` and `reason` of the dropped rows."""
 
 
-def conform(table: pa.Table, schema: pa.Schema = SCHEMA) -> pa.Table:
+def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
     """Return the table with exactly the columns of a schema; missing columns are null."""
     columns = [
         table[field.name].cast(field.type) if field.name in table.column_names else pa.nulls(len(table), field.type)
