@@ -333,8 +333,9 @@ def test_wandb_run_has_an_id_of_its_own_which_a_resumed_run_keeps(composed: Call
         runs = list((Path(cfg.run_dir) / "wandb").glob("offline-run-*"))
         assert len(runs) == (2 if resume else 1)
         assert all(any(f.stat().st_size > 0 for f in run.glob("*.wandb")) for run in runs)
-        assert len({run.name.rpartition("-")[2] for run in runs}) == 1
-        ids.append(runs[0].name.rpartition("-")[2])
+        # The folders are called offline-run-TIME-ID, with -1 behind if two of them began in the same second.
+        [identity] = {run.name.split("-")[3] for run in runs}
+        ids.append(identity)
     assert ids[0] == ids[1] != ids[2], "another run in the same path is another run"
 
 
