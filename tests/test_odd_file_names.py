@@ -7,13 +7,19 @@ import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from conftest import draw
 from omegaconf import DictConfig
 
-from stylesim import curate, embed, evaluate, pack, score
+from stylesim import curate, embed, evaluate, ingest, pack, score, train
+from stylesim.attribute import main as attribute_images
+from stylesim.core.errors import DataError
 from stylesim.data.shards.shard_samples import read_shards
+from stylesim.encoders.weights.checkpoint import load_checkpoint
+from stylesim.retrieval.database.style_database import StyleDatabase
 from stylesim.retrieval.descriptor_set import DescriptorSet
+from stylesim.search import main as search_database
 
 HISTOGRAM = ("model=color_histogram", "model.image_size=48", "device=cpu")
 LABELS = {b"caf\xe9": "red", b"caf\xe8": "green", unicodedata.normalize("NFD", "Cézanne").encode(): "blue"}
@@ -78,3 +84,31 @@ def test_curate(works: Path, composed: Callable[..., DictConfig], tmp_path: Path
     metrics = curate.main(cfg)
     assert metrics["sources/images"] == metrics["tags/images"] == 15
     assert "tags/untagged" not in metrics
+
+
+@pytest.mark.slow
+def test_train(works: Path, composed: Callable[..., DictConfig], tmp_path: Path) -> None:
+    metrics = train.main(composed("data=folder", f"data.root={works}", "data.batch_size=4", "data.max_damaged=0.2"))
+    assert metrics["validation/queries"] >= 3
+    weights = tmp_path / "run" / "checkpoints" / "best.safetensors"
+    assert load_checkpoint(weights).encode([next(works.glob("*/*.png"))], on_error="skip").shape[1] > 0
+
+
+def test_a_database_is_filled_searched_and_used_to_attribute(
+    works: Path, composed: Callable[..., DictConfig], tmp_path: Path
+) -> None:
+    db = tmp_path / "it's = #1, (é) %20" / "works.db"
+    db.parent.mkdir()
+    cfg = composed("db=?", f"images={works}", *HISTOGRAM, config="ingest")
+    cfg.db = str(db)
+    assert ingest.main(cfg)["added"] == 15
+    cfg = composed("db=?", f"queries={works}", "k=2", *HISTOGRAM, config="search")
+    cfg.db = str(db)
+    assert search_database(cfg)["neighbours"] == 30
+    cfg = composed(f"queries={works}", "gallery=?", "~model@copy_encoder", *HISTOGRAM, config="attribute")
+    cfg.gallery = str(db)
+    attribute_images(cfg)
+    table = pd.read_csv(tmp_path / "run" / "attribution.csv")
+    assert set(table["label"]) == TAGS
+    with pytest.raises(DataError, match=r"valid UTF-8, got .*xe9\.db"):
+        StyleDatabase.create(str(tmp_path / os.fsdecode(b"\xe9.db")), {}, 2)

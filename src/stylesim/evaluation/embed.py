@@ -22,6 +22,7 @@ from torch.nn.functional import normalize
 
 from stylesim.core.devices import find_device
 from stylesim.core.errors import CorruptSampleError, DataError, StylesimError
+from stylesim.core.file_names import printable
 from stylesim.core.images import open_image
 from stylesim.core.progress import progress as show_progress
 from stylesim.data.sample import Sample
@@ -237,7 +238,7 @@ def _decode(
         except Exception as error:  # PIL can raise anything, and one bad image must not stop a run over a million
             if isinstance(error, StylesimError) and not isinstance(error, CorruptSampleError):
                 raise
-            return _Decoded(position, labels, None, str(error) or type(error).__name__)
+            return _Decoded(position, labels, None, printable(str(error)) or type(error).__name__)
 
     with ThreadPoolExecutor(max_workers=min(16, cpu_count() or 1)) as pool:
         waiting: deque[Iterator[_Decoded]] = deque()

@@ -127,7 +127,8 @@ def build_trainer(
             default_root_dir=run_dir,
         )
     except (MisconfigurationException, ValueError) as error:
-        raise ConfigError(f"The trainer cannot be built as configured (trainer.*): {error}") from error
+        advice = " trainer.accelerator=auto takes what this machine has." if accelerator not in ("auto", "cpu") else ""
+        raise ConfigError(f"The trainer cannot be built as configured (trainer.*): {error}{advice}") from error
 
 
 def _profiler(name: str | None, run_dir: str | None) -> Profiler | None:

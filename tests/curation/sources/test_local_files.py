@@ -121,11 +121,15 @@ def test_tags_are_read_under_their_usual_names(tmp_path: Path, heading: str):
     assert [row["tags"] for row in read_stage(made.folder).to_pylist()] == [["artist:Cézanne"], ["medium:oil"]]
 
 
-def test_other_labels_are_no_tags_but_it_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_other_columns_of_labels_become_tags_of_their_kind(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     write_folder(tmp_path / "mine")
-    pd.DataFrame({"path": ["a.png"], "artist": ["x"], "style": ["y"]}).to_csv(tmp_path / "mine/t.csv", index=False)
+    columns = {"path": ["a.png", "b/2.jpg"], "Painter": ["Claude Monet | The Nabis", None], "style": [3, None]}
+    pd.DataFrame(columns).to_csv(tmp_path / "mine/t.csv", index=False)
     made = stage(tmp_path)
     with caplog.at_level(logging.INFO):
         folder(made, path=str(tmp_path / "mine/t.csv"))
-    assert read_stage(made.folder)["tags"].to_pylist() == [None]
-    assert "not read as tags: artist, style" in caplog.text
+    assert [row["tags"] for row in read_stage(made.folder).to_pylist()] == [
+        ["artist:claude monet", "artist:nabis", "style:3"],
+        None,
+    ]
+    assert "tags are made of the columns painter, style" in caplog.text

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 
 from stylesim.core.errors import ConfigError, CorruptSampleError
@@ -19,11 +21,21 @@ from stylesim.core.stages.stage_parts import Part
 from stylesim.curation.sources.captions import read_caption
 from stylesim.curation.sources.standard_columns import standard_columns
 from stylesim.curation.stage import Stage
-from stylesim.data.image_tables import LABEL_COLUMNS, TABLES, is_table, read_image_table
+from stylesim.curation.tags.name_lists import make_tag
+from stylesim.data.image_tables import TABLES, is_table, read_image_table
 from stylesim.data.labels import is_missing, split_tags, without_decimals
 
 TAG_COLUMNS = ("tags", "tag", "labels", "label")
 """Columns that hold tags; the first one that a table has is used."""
+KINDS_OF_TAGS = {
+    "artist": ("artist", "artists", "author", "painter"),
+    "style": ("style", "styles"),
+    "movement": ("movement",),
+    "genre": ("genre",),
+    "category": ("category", "categories"),
+    "class": ("class", "classes", "class_name"),
+}
+"""The columns whose values become tags of a kind, such as `artist:claude monet`, in a table without `TAG_COLUMNS`."""
 
 Row = dict[str, Any]
 
@@ -35,8 +47,9 @@ def folder(stage: Stage, *, path: str, rows: int = 10_000) -> dict[str, Any]:
 
     In a folder, the `.txt` file next to an image is its caption, and ids are relative paths. A table has a column
     `path` (or another of `PATH_COLUMNS`), relative to the table, and may have `caption` (or `text`), `url`, `content`,
-    `aesthetic`, `nsfw` and `tags` (or another of `TAG_COLUMNS`: a list, or text separated by `|` or `;`). A caption in
-    Windows-1252 is counted as `captions_not_utf8`; one of unknown encoding as `captions_unreadable`, and is left out.
+    `aesthetic`, `nsfw` and `tags` (or another of `TAG_COLUMNS`: a list, or text separated by `|` or `;`). Without a
+    column of tags, the values of other columns become tags of their kind (`KINDS_OF_TAGS`). A caption in Windows-1252
+    is counted as `captions_not_utf8`; one of unknown encoding as `captions_unreadable`, and is left out.
 
     Args:
         stage: The folder to write to.
@@ -72,17 +85,30 @@ def folder(stage: Stage, *, path: str, rows: int = 10_000) -> dict[str, Any]:
 def _table_rows(table: Path) -> list[Row]:
     """Return the rows of a table with lower-case columns; of several rows with the same path, the first.
 
-    Tags are a list where they are known. Columns such as `artist` are not tags here: what a caption names has a kind.
+    Tags are a list where they are known.
     """
     frame = read_image_table(table).drop_duplicates("path").astype(object)
-    column, *others = [*(name for name in LABEL_COLUMNS if name in frame), None]
-    if column in TAG_COLUMNS:
-        cells = without_decimals(frame[column].tolist())
-        frame["tags"] = [split_tags(cell) if isinstance(cell, str) or not is_missing(cell) else None for cell in cells]
-    if unused := [name for name in (column, *others) if name and name not in TAG_COLUMNS]:
-        logger.info(
-            "%s: not read as tags: %s; the columns of tags are %s.", table, ", ".join(unused), ", ".join(TAG_COLUMNS)
-        )
+    if column := next((name for name in TAG_COLUMNS if name in frame), None):
+        frame["tags"] = _cells_as_tags(frame[column])
+        return _as_rows(frame)
+    kinds = {name: kind for kind, names in KINDS_OF_TAGS.items() for name in names if name in frame}
+    if kinds:
+        logger.info("%s: tags are made of the columns %s.", table, ", ".join(kinds))
+        of_columns = [
+            [[make_tag(kind, value) for value in values or []] for values in _cells_as_tags(frame[name])]
+            for name, kind in kinds.items()
+        ]
+        frame["tags"] = [list(chain.from_iterable(row)) or None for row in zip(*of_columns, strict=True)]
+    return _as_rows(frame)
+
+
+def _cells_as_tags(column: pd.Series) -> list[list[str] | None]:
+    """Return the tags of each cell; None where there are none."""
+    cells = without_decimals(column.tolist())
+    return [split_tags(cell) if isinstance(cell, str) or not is_missing(cell) else None for cell in cells]
+
+
+def _as_rows(frame: pd.DataFrame) -> list[Row]:
     return frame.where(frame.notna().to_numpy(), None).to_dict("records")
 
 

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from stylesim.core.errors import DataError
+from stylesim.core.file_names import printable
 from stylesim.core.files import atomic_path, write_json
 from stylesim.retrieval.database.backends.backend import SCAN_ROWS, Candidates, missing_package
 from stylesim.retrieval.database.columns import ARROW_TYPES, Kind, column_kinds, descriptor_matrix, item_schema
@@ -191,6 +192,8 @@ def _connect(folder: Path) -> Any:
         import lancedb
     except ImportError:
         raise missing_package("lancedb", "database") from None
+    if printable(folder) != str(folder):
+        raise DataError(f"A style database must be in a folder whose name is valid UTF-8, got {printable(folder)}.")
     # Zero: each read sees what other processes have written.
     return lancedb.connect(folder, read_consistency_interval=timedelta(0))
 
