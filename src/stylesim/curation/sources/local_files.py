@@ -89,22 +89,22 @@ def _table_rows(table: Path) -> list[Row]:
     """
     frame = read_image_table(table).drop_duplicates("path").astype(object)
     if column := next((name for name in TAG_COLUMNS if name in frame), None):
-        frame["tags"] = _cells_as_tags(frame[column])
+        frame["tags"] = _cells_as_tags(frame[column].tolist())
         return _as_rows(frame)
     kinds = {name: kind for kind, names in KINDS_OF_TAGS.items() for name in names if name in frame}
     if kinds:
         logger.info("%s: tags are made of the columns %s.", table, ", ".join(kinds))
         of_columns = [
-            [[make_tag(kind, value) for value in values or []] for values in _cells_as_tags(frame[name])]
+            [[make_tag(kind, value) for value in values or []] for values in _cells_as_tags(frame[name].tolist())]
             for name, kind in kinds.items()
         ]
         frame["tags"] = [list(chain.from_iterable(row)) or None for row in zip(*of_columns, strict=True)]
     return _as_rows(frame)
 
 
-def _cells_as_tags(column: pd.Series) -> list[list[str] | None]:
+def _cells_as_tags(column: list[Any]) -> list[list[str] | None]:
     """Return the tags of each cell; None where there are none."""
-    cells = without_decimals(column.tolist())
+    cells = without_decimals(column)
     return [split_tags(cell) if isinstance(cell, str) or not is_missing(cell) else None for cell in cells]
 
 
