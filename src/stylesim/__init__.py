@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from stylesim.retrieval.descriptor_set import DescriptorSet as DescriptorSet
     from stylesim.retrieval.exact_search import search as search
     from stylesim.scoring.attribution.attributor import attribute as attribute
+    from stylesim.scoring.ranking.rank_candidates import rank as rank
     from stylesim.scoring.style_similarity import StyleSimilarity as StyleSimilarity
 
     __version__: str
@@ -51,6 +52,7 @@ _HOMES = {
     "load_checkpoint": "encoders.weights.checkpoint",
     "load_encoder": "encoders.load",
     "open_database": "evaluation.add_images",
+    "rank": "scoring.ranking.rank_candidates",
     "retrieval_metrics": "evaluation.metrics",
     "search": "retrieval.exact_search",
 }

@@ -17,13 +17,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from stylesim.core.errors import WeightsError
 from stylesim.data.work_facts import find_work_facts, known_facts
+from stylesim.runtime.copy_encoder import UNAVAILABLE, load_copy_encoder
 from stylesim.runtime.embedding_run import (
     descriptor_folders,
     embed_roots,
@@ -164,26 +162,15 @@ def _check_copies(
     database: str | None,
 ) -> CopyCheck | str:
     """Return the copy check, or why it is not available."""
-    unavailable = "copy check not available"
-    if cfg.get("copy_encoder") is None:
-        return f"{unavailable}: it was turned off"
-    if not all(find[side](sets[side].ids[:1]) for side in SIDES):
-        return f"{unavailable}: the images were not found where they were embedded"
+    if cfg.get("copy_encoder") is not None and not all(find[side](sets[side].ids[:1]) for side in SIDES):
+        return f"{UNAVAILABLE}: the images were not found where they were embedded"
     from stylesim.data.sample import Sample
-    from stylesim.encoders.weights.weight_keywords import check_model_weights
     from stylesim.evaluation.embed import embed
     from stylesim.scoring.copies.copy_check import check_copies
 
-    try:
-        check_model_weights(cfg.copy_encoder, "copy_encoder.")
-        encoder = instantiate(cfg.copy_encoder)
-    except (WeightsError, InstantiationException) as error:
-        cause = error.__cause__ if isinstance(error, InstantiationException) else error
-        if not isinstance(cause, WeightsError):
-            raise
-        reason = f"{unavailable}: {cause}"
-        log.warning("%s", reason)
-        return reason
+    encoder = load_copy_encoder(cfg)
+    if isinstance(encoder, str):
+        return encoder
     folder = Path(cfg.run_dir) / "descriptors" / "gallery_for_copies"
     if database is None:
         works = embed_roots(encoder, image_roots(folders["gallery"]), folder, cfg)

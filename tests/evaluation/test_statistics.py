@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stylesim.core.errors import StylesimError
-from stylesim.evaluation.statistics import bootstrap_interval, paired_difference
+from stylesim.evaluation.statistics import bootstrap_interval, holm, independent_difference, paired_difference
 
 
 def test_the_interval_of_a_share_matches_the_binomial_one():
@@ -81,3 +81,18 @@ def test_intervals_and_p_values_match_scipy():
         (a, b), lambda x, y, axis: (x - y).mean(axis), permutation_type="samples", n_resamples=10000, rng=rng
     )
     assert here.p_value == pytest.approx(test.pvalue, abs=0.02)
+
+
+def test_holm_multiplies_by_the_number_of_hypotheses_that_remain() -> None:
+    corrected = holm(np.array([0.01, 0.04, 0.03, np.nan]))
+    assert corrected[:3] == pytest.approx([0.03, 0.06, 0.06])
+    assert np.isnan(corrected[3])
+
+
+def test_independent_difference_covers_and_rejects() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(1, 1, 80), rng.normal(0, 2, 60)
+    result = independent_difference(a, b)
+    assert result.low < 1 < result.high
+    assert result.p_value < 0.01
+    assert np.isnan(independent_difference(a[:1], b).p_value)

@@ -36,6 +36,9 @@ def test_every_yaml_file_fits_the_signature_of_what_it_configures(choice: str) -
         "data=wikiart",
         "experiment=paper_table1",
     )
+    if choice.startswith("maps="):
+        check_config(compose_command("rank", choice, "candidates=x", "reference=y"), "rank")
+        return
     root = ["data.root=x"] if choice == "data=folder" or (choice.startswith("data=") and only_evaluated) else []
     command = "evaluate" if only_evaluated else "train"
     check_config(compose_command(command, choice, *root), command)

@@ -28,7 +28,9 @@ RESULTS_OF_EVALUATION = (
 """What an evaluation leaves in its run folder; a training run leaves it too, at its end."""
 RESULTS_OF_SCORE = ("labels.csv", "metrics.json", "pairs.csv", "per_image.csv", "score.html", "score.json")
 """What `score` leaves in its run folder, besides descriptors."""
-RESULTS = sorted({"checkpoints", "metrics.csv", *RESULTS_OF_EVALUATION, *RESULTS_OF_SCORE})
+RESULTS_OF_RANKING = ("comparisons.csv", "metrics.json", "per_image.csv", "ranking.csv", "ranking.html", "ranking.json")
+"""What `rank` leaves in its run folder, besides descriptors."""
+RESULTS = sorted({"checkpoints", "metrics.csv", *RESULTS_OF_EVALUATION, *RESULTS_OF_SCORE, *RESULTS_OF_RANKING})
 """What shows that a run has worked in a folder."""
 
 

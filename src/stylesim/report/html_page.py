@@ -52,7 +52,7 @@ def render(template: str, **values: Any) -> Markup:
 
 
 def write_page(path: Path | str, title: str, sections: Sequence[Section], *, summary: str = "") -> Path:
-    """Write one HTML file that needs no network, no scripts and no other file.
+    """Write one HTML file that needs no network and no other file, and can be read without scripts.
 
     Args:
         path: The file, which is written atomically.

@@ -81,7 +81,16 @@ def check_images(cfg: DictConfig, key: str) -> list[Root]:
         DataError: If a folder holds neither images nor shards nor descriptors.
     """
     locations = cfg[key] if OmegaConf.is_list(cfg[key]) else [cfg[key]]
-    roots = name_roots([expanduser(str(location)) for location in locations])
+    return require_images(name_roots([expanduser(str(location)) for location in locations]), key)
+
+
+def require_images(roots: list[Root], key: str) -> list[Root]:
+    """Return image sources that a key names, after a check that each local one exists and holds images.
+
+    Raises:
+        ConfigError: If a local one does not exist.
+        DataError: If a folder holds neither images nor shards nor descriptors.
+    """
     for root in roots:
         _require_root(
             root, key, "Name a folder of images, a table of their paths (.csv, .tsv, .parquet), or a folder of shards."

@@ -52,11 +52,11 @@ def compare_sides(
         DataError: If the sets were embedded by different encoders, or only one of them without colour.
     """
     check_comparable(generated, reference, name="generated images")
-    vectors = tuple(_unit(images.descriptors) for images in (generated, reference))
+    vectors = tuple(unit_rows(images.descriptors) for images in (generated, reference))
     vectors = readout(*vectors) if readout else vectors
     near = neighbourhood_similarities(vectors[0], vectors[1], csls_k, copies)
     gen, ref = (
-        Side(images, unit, _rows_by_label(images, label), similarities)
+        Side(images, unit, rows_by_label(images, label), similarities)
         for images, unit, similarities in zip((generated, reference), vectors, near, strict=True)
     )
     return gen, ref
@@ -74,11 +74,13 @@ def copies_within(copies: Int[np.ndarray, "c 2"], rows: np.ndarray, works: np.nd
     return np.stack([np.searchsorted(rows, inside[:, 0]), np.searchsorted(works, inside[:, 1])], axis=1)
 
 
-def _unit(descriptors: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
+def unit_rows(descriptors: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
+    """Return the descriptors, each divided by its length."""
     return descriptors / np.linalg.norm(descriptors, axis=1, keepdims=True)
 
 
-def _rows_by_label(images: DescriptorSet, label: str) -> LabelRows:
+def rows_by_label(images: DescriptorSet, label: str) -> LabelRows:
+    """Return the rows of a set that have each label; `label` is a glob that selects the tags used as labels."""
     rows_of: dict[str, list[int]] = {}
     for row, values in enumerate(label_values(images.items, label)):
         for value in values:

@@ -64,7 +64,7 @@ def score_scale(distributions: Sequence[Distribution], value: float, interval: t
     """
     distributions = [distribution for distribution in distributions if len(distribution.values)]
     ends = [end(distribution.values) for distribution in distributions for end in (np.min, np.max)]
-    ticks = _ticks([value, *ends])
+    ticks = round_ticks([value, *ends])
     drawings = [_geometry(layout, distributions, value, interval, ticks) for layout in LAYOUTS]
     return render("score_scale.html", drawings=drawings, value=value, interval=interval, ticks=ticks)
 
@@ -132,7 +132,7 @@ def _density(values: Float[np.ndarray, " n"], grid: Float[np.ndarray, " p"]) -> 
     return density / density.max()
 
 
-def _ticks(values: Sequence[float]) -> list[float]:
+def round_ticks(values: Sequence[float]) -> list[float]:
     """Return at most ten round numbers that enclose all values."""
     low, high = min(values), max(values)
     step = next(s for s in TICK_STEPS if (high - low) / s <= 8)

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stylesim.core.files import atomic_path, write_json
+from stylesim.core.files import write_json
+from stylesim.report.tables.result_files import without_nan, write_csv
 from stylesim.scoring.attribution.attribution import Attribution
 from stylesim.scoring.copies.copy_check import CopyCheck
 from stylesim.scoring.copies.joint_reading import NOT_LEGAL, read_together
@@ -28,9 +29,9 @@ def write_attribution_tables(run_dir: Path, attribution: Attribution, copies: Co
         copies: The copy check, or why it is not available.
         facts: What is known about the works.
     """
-    _write_csv(run_dir / "attribution.csv", attribution.table)
+    write_csv(run_dir / "attribution.csv", attribution.table)
     if isinstance(copies, CopyCheck):
-        _write_csv(run_dir / "copies.csv", _with_facts(copies.table, facts))
+        write_csv(run_dir / "copies.csv", _with_facts(copies.table, facts))
     calibration, gaps = attribution.calibration, attribution.gaps
     content = {
         "encoder": attribution.encoder,
@@ -57,7 +58,7 @@ def write_attribution_tables(run_dir: Path, attribution: Attribution, copies: Co
         "copy_check": _copy_content(copies),
         "images": _image_content(attribution, copies, facts),
     }
-    write_json(run_dir / "attribution.json", _without_nan(content))
+    write_json(run_dir / "attribution.json", without_nan(content))
 
 
 def flat_metrics(attribution: Attribution, copies: CopyCheck | str) -> dict[str, float]:
@@ -116,19 +117,3 @@ def _image_content(attribution: Attribution, copies: CopyCheck | str, facts: Fac
 def _with_facts(table: pd.DataFrame, facts: Facts) -> pd.DataFrame:
     known = {name: [facts.get(id, {}).get(name) for id in table["copied"]] for name in ("title", "licence", "url")}
     return table.assign(**known)
-
-
-def _write_csv(path: Path, table: pd.DataFrame) -> None:
-    with atomic_path(path) as partial:
-        table.to_csv(partial, index=False, errors="backslashreplace")
-
-
-def _without_nan(value: Any) -> Any:
-    """Replace NaN and infinity, which JSON does not have, by null."""
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
-    if hasattr(value, "item"):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value
