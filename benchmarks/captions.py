@@ -30,7 +30,8 @@ from typing import Any
 import pyarrow as pa
 from record import REPOSITORY, cores, write_table
 
-from stylesim.curation.stage import Part, Stage
+from stylesim.core.stages.stage_parts import Part
+from stylesim.curation.stage import Stage
 from stylesim.curation.tags.caption_words import words_of
 from stylesim.curation.tags.match_tags import MatcherSettings, load_matcher, match_tags
 from stylesim.curation.tags.name_lists import KINDS
