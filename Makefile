@@ -1,5 +1,5 @@
 # Every target makes what it needs; `make help` lists them.
-.PHONY: help demo laion-mini test test-fast check bench docs build clean
+.PHONY: help demo gallery laion-mini test test-fast check bench docs build clean
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
@@ -14,6 +14,22 @@ help:  ## Show this list
 
 demo: $(VENV)/installed  ## Train CSD on StyleCross, compare it with its controls, write one HTML report (about 10 minutes)
 	env -u OMP_NUM_THREADS $(BIN)/python -m stylesim.train experiment=stylecross_demo
+
+# The embedded works in a style database, and pages about a few images of other contents and of a foreign style. They were
+# chosen so that each verdict occurs; on all 1,992 images of other contents see experiments/attribution.
+GALLERY := outputs/gallery
+STYLESIM := env -u OMP_NUM_THREADS $(BIN)/stylesim
+gallery: $(VENV)/installed  ## Build a style database of the embedded images, search and attribute a few others (1 minute)
+	rm -rf $(GALLERY)/queries $(GALLERY)/searched $(GALLERY)/attributed && mkdir -p $(GALLERY)/queries
+	tar -xzf data/stylecross/unseen_contents/00000.tar.gz -C $(GALLERY)/queries noto-v1_1f3c9.webp \
+	  pixelarticons_icon-monitor.webp icon-park_icon-lamp.webp twemoji_1f415.webp
+	tar -xzf data/stylecross/unseen_styles/00000.tar.gz -C $(GALLERY)/queries carbon_icon-notification.webp
+	$(STYLESIM) ingest db=$(GALLERY)/works.db images=data/stylecross/train model=frozen_lite0
+	$(STYLESIM) search db=$(GALLERY)/works.db queries=$(GALLERY)/queries model=frozen_lite0 hydra.run.dir=$(GALLERY)/searched
+	$(STYLESIM) attribute queries=$(GALLERY)/queries gallery=$(GALLERY)/works.db label='set:*' model=frozen_lite0 \
+	  '~model@copy_encoder' hydra.run.dir=$(GALLERY)/attributed
+	@echo "Pages: $(GALLERY)/searched/search.html and $(GALLERY)/attributed/attribution.html"
+	@echo "To drop images of your own on a page: $(BIN)/stylesim app gallery=$(GALLERY)/works.db model=frozen_lite0"
 
 # The images, the captions and the faults depend on the seed. Every step continues where it was stopped.
 SEED ?= 2
