@@ -114,6 +114,7 @@ def test_a_new_command_edits_no_table() -> None:
         "model=csd_vitz",
         "model.weights=/no/such/file",
         "model=csd_vitb model.weights=official",
+        "trainer.max_steps=0",
         "data.root=/no/such/folder",
     ],
 )
