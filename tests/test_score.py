@@ -98,6 +98,17 @@ def test_descriptors_of_another_encoder_are_refused(
         score.main(other)
 
 
+def test_a_score_replaces_the_one_of_its_run_folder(
+    sides: tuple[Path, Path], composed: Callable[..., DictConfig]
+) -> None:
+    score.main(composed(f"generated={sides[0]}", f"reference={sides[1]}", *HISTOGRAM, config="score"))
+    reds = [f"{side}={folder / 'red'}" for side, folder in zip(("generated", "reference"), sides, strict=True)]
+    cfg = composed(*reds, *HISTOGRAM, config="score")
+    score.main(cfg)
+    assert len(rows(Path(cfg.run_dir) / "per_image.csv")) == 4
+    assert not (Path(cfg.run_dir) / "labels.csv").exists(), "it was of the former score"
+
+
 def test_works_without_labels_are_compared_with_each_other(tmp_path: Path, composed: Callable[..., DictConfig]) -> None:
     generated = write_images(tmp_path / "made", range(3), ["red"]) / "red"
     works = write_images(tmp_path / "real", range(3, 8), ["red"]) / "red"
