@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from stylesim.retrieval.descriptor_set import DescriptorSet as DescriptorSet
     from stylesim.retrieval.exact_search import search as search
     from stylesim.scoring.attribution.attributor import attribute as attribute
+    from stylesim.scoring.map.style_map import style_map as style_map
     from stylesim.scoring.ranking.rank_candidates import rank as rank
     from stylesim.scoring.style_similarity import StyleSimilarity as StyleSimilarity
 
@@ -55,6 +56,7 @@ _HOMES = {
     "rank": "scoring.ranking.rank_candidates",
     "retrieval_metrics": "evaluation.metrics",
     "search": "retrieval.exact_search",
+    "style_map": "scoring.map.style_map",
 }
 """The module of each public name."""
 

@@ -1,0 +1,1 @@
+"""A map of descriptors: a layout in two dimensions, clusters, and how far both can be trusted."""
