@@ -5,7 +5,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := analysis,app,cpu,database,postgres,launchers,optuna,ray,stylecross,curate,docs,dev
+EXTRAS := analysis,app,map,cpu,database,postgres,launchers,optuna,ray,stylecross,curate,docs,dev
 # More threads than cores only slow torch down, and the tests run several processes.
 export OMP_NUM_THREADS ?= 1
 
