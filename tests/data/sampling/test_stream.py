@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -19,9 +20,11 @@ from hypothesis import strategies as st
 from numbered_source import Numbers
 from torch.utils.data import DataLoader
 
+from stylesim.core.errors import DataError
 from stylesim.data.batch import Batch, UncutBatch
 from stylesim.data.modules import ShardDataModule
 from stylesim.data.roots import name_roots
+from stylesim.data.sampling import stream_loader
 from stylesim.data.sampling.plan import Plan
 from stylesim.data.sampling.planned_source import PlannedSource, read_in_order
 from stylesim.data.sampling.stream import Stream
@@ -129,6 +132,29 @@ def test_views_of_an_image_depend_on_epoch_and_seed_and_not_on_the_reader(root: 
     later, other = views(module_of(str(root)), 10, 20), views(module_of(str(root), seed=6), 0, 10)
     assert sum(torch.equal(alone[key], later[key]) for key in alone) < 4
     assert sum(torch.equal(alone[key], other[key]) for key in alone) < 4
+
+
+@pytest.mark.slow
+def test_workers_of_which_one_hangs_at_its_start_are_started_again(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def hang_once(worker: int, started: Any) -> None:
+        if worker == 1 and not (tmp_path / "hung").exists():
+            (tmp_path / "hung").touch()
+            time.sleep(600)
+        start(worker, started)
+
+    start = stream_loader.start_worker
+    monkeypatch.setattr(stream_loader, "start_worker", hang_once)
+    monkeypatch.setattr(stream_loader, "START_S", 2.0)
+    stream = stream_of(module_of(str(root), workers=2), 0, 1, 0, 5)
+    assert_same(list(StreamLoader(stream, 2)), list(StreamLoader(stream, 2)))
+    assert (tmp_path / "hung").exists()
+    monkeypatch.setattr(stream_loader, "start_worker", lambda worker, started: time.sleep(600))
+    monkeypatch.setattr(stream_loader, "START_S", 0.1)
+    monkeypatch.setattr(stream_loader, "STARTS", 1)
+    with pytest.raises(DataError, match=r"did not start in 1 attempts of 0\.1 s: set data\.workers=0"):
+        list(StreamLoader(stream, 1))
 
 
 @pytest.mark.slow

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import ctypes
+import logging
+import multiprocessing
 import signal
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
+from multiprocessing.synchronize import Semaphore
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
 
-from stylesim.core.errors import StylesimError
+from stylesim.core.errors import DataError, StylesimError
 from stylesim.data.sampling.stream import Stream
 
 PR_SET_PDEATHSIG = 1
 """Option of Linux's prctl: the signal that a process gets when its parent dies."""
+STARTS = 3
+"""How often workers are started before the run gives up."""
+START_S = 120.0
+"""Seconds within which each worker must start. CPython 3.11 hangs in a forked process, rarely, if another thread of the
+parent started or ended at that moment: it waits for a lock of the interpreter that nobody holds."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -55,26 +66,33 @@ class StreamLoader:
             yield batch
 
     def _read(self, stream: Stream) -> Iterator[Any]:
-        loader = DataLoader(
-            stream,
-            batch_size=None,
-            collate_fn=keep_as_is,
-            num_workers=self.workers,
-            pin_memory=torch.cuda.is_available(),
-            worker_init_fn=tie_to_main_process,
-        )
-        batches = iter(loader)
-        for worker in getattr(batches, "_workers", ()):
-            worker._popen.terminate = worker._popen.kill  # they ignore SIGTERM: joining them would never end
-        return batches
+        for _ in range(STARTS):
+            started = multiprocessing.get_context().Semaphore(0)
+            loader = DataLoader(
+                stream,
+                batch_size=None,
+                collate_fn=keep_as_is,
+                num_workers=self.workers,
+                pin_memory=torch.cuda.is_available(),
+                worker_init_fn=partial(start_worker, started=started),
+            )
+            batches = iter(loader)
+            workers = getattr(batches, "_workers", ())
+            for worker in workers:
+                worker._popen.terminate = worker._popen.kill  # they ignore SIGTERM: joining them would never end
+            if all(started.acquire(timeout=START_S) for _ in workers):
+                return batches
+            logger.warning("A data worker did not start within %g s, so all are started again.", START_S)
+            batches._shutdown_workers()  # type: ignore[attr-defined]  # kills those that do not answer
+        raise DataError(f"Data workers did not start in {STARTS} attempts of {START_S:g} s: set data.workers=0.")
 
     def _repeated(self) -> Iterator[Any]:
         first = list(self._read(replace(self.stream, start=0, stop=self.repeat)))
         return (first[m % self.repeat] for m in range(self.stream.start, self.stream.stop))
 
 
-def tie_to_main_process(worker: int) -> None:
-    """Let a worker ignore Ctrl-C and SIGTERM, and die with the main process.
+def start_worker(worker: int, started: Semaphore) -> None:
+    """Let a worker ignore Ctrl-C and SIGTERM, die with the main process, and report that it has started.
 
     Ctrl-C and a scheduler's SIGTERM reach the whole process group, but the run ends its workers itself, after its step.
     If the run is killed, a worker that is filling its buffer would otherwise go on for minutes.
@@ -83,6 +101,7 @@ def tie_to_main_process(worker: int) -> None:
         signal.signal(signum, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    started.release()
 
 
 def keep_as_is(batch: Any) -> Any:
