@@ -195,13 +195,15 @@ def _compare_content(
 
 def _log(cfg: DictConfig, run_dir: Path, metrics: dict[str, float], table: pd.DataFrame) -> None:
     """Log the metrics and the table to the loggers of `logger`."""
+    from lightning.pytorch.loggers import WandbLogger
+
     from stylesim.learning.loggers import build_loggers, finish_loggers
 
     loggers = build_loggers(cfg, run_dir, resumes=False)
     for logger in loggers:
         logger.log_metrics(metrics, step=0)
-        if hasattr(logger, "log_table"):
-            logger.log_table("ranking", dataframe=table)  # type: ignore[attr-defined]
+        if isinstance(logger, WandbLogger):
+            logger.log_table("ranking", dataframe=table)
     finish_loggers(loggers, failed=False)
 
 

@@ -18,7 +18,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from pydantic import Field, PositiveInt
 
-from stylesim.runtime.embedding_run import embed_roots, find_images, load_model
+from stylesim.runtime.embedding_run import embed_roots, find_images, is_descriptor_set, load_model
 from stylesim.runtime.existence_checks import check_database, check_encoders, check_images
 from stylesim.runtime.launch import run
 from stylesim.runtime.settings import PLAIN_TEXT, EmbeddingSettings
@@ -66,7 +66,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
     with StyleDatabase.open(expanduser(cfg.db)) as database:
         database.count(cfg.where)  # a filter that is wrong is refused before a model is loaded
         folder = Path(expanduser(roots[0].location))
-        if not (len(roots) == 1 and (folder / "descriptors.npy").is_file()):
+        if not is_descriptor_set(roots):
             check_encoders(cfg)
             from stylesim.evaluation.add_images import refuse_other_encoder
 

@@ -10,10 +10,9 @@ from pathlib import Path
 
 from stylesim.core.errors import ConfigError
 from stylesim.core.file_names import path_parts
-from stylesim.core.image_folders import holds_image
+from stylesim.data.datasets.folder import lacks_images
 from stylesim.data.image_tables import is_table, read_image_table
 from stylesim.data.roots import Root
-from stylesim.data.shards.shard_index import INDEX
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +38,11 @@ def find_candidates(sources: str | Sequence[str] | Mapping[str, str]) -> tuple[d
     else:
         given = [sources] if isinstance(sources, str) else [str(source) for source in sources]
         found = [pair for source in given for pair in _expand(expanduser(source))]
-        empty = [place for place, _ in found if any(map(has_magic, given)) and _is_empty(Path(place))]
+        empty = [
+            place
+            for place, _ in found
+            if any(map(has_magic, given)) and Path(place).is_dir() and lacks_images(Path(place))
+        ]
         found = [pair for pair in found if pair[0] not in empty]
     if not found:
         raise ConfigError(
@@ -76,11 +79,6 @@ def _expand(source: str) -> Iterator[tuple[str, str]]:
             yield source, ""
     else:
         yield source, ""
-
-
-def _is_empty(folder: Path) -> bool:
-    known = any((folder / name).is_file() for name in (INDEX, "descriptors.npy"))
-    return folder.is_dir() and not known and not holds_image(folder)
 
 
 def _short_names(places: Sequence[str]) -> list[str]:

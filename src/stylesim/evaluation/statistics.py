@@ -126,7 +126,7 @@ def independent_difference(
     ]
     low, high = np.quantile(means, [0.025, 0.975])
     same = a.std() == 0 and b.std() == 0
-    p_value = float(difference == 0) if same else float(ttest_ind(a, b, equal_var=False).pvalue)  # type: ignore[attr-defined]
+    p_value = float(difference == 0) if same else float(np.asarray(ttest_ind(a, b, equal_var=False))[1])
     return PairedDifference(difference, float(low), float(high), p_value)
 
 

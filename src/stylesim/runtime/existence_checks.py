@@ -10,9 +10,6 @@ from omegaconf import DictConfig, OmegaConf
 from stylesim.core.errors import ConfigError, WeightsError
 from stylesim.data.roots import Root, name_roots
 
-KNOWN_FOLDERS = ("index.json", "descriptors.npy")
-"""Files by which a folder is recognised as one of shards or of descriptors."""
-
 
 def check_checkpoint(path: str) -> None:
     """Raise ConfigError if there is no such checkpoint."""
@@ -96,11 +93,10 @@ def require_images(roots: list[Root], key: str) -> list[Root]:
             root, key, "Name a folder of images, a table of their paths (.csv, .tsv, .parquet), or a folder of shards."
         )
         folder = root.folder
-        if folder is not None and folder.is_dir() and not any((folder / name).is_file() for name in KNOWN_FOLDERS):
-            from stylesim.core.image_folders import holds_image  # imports no torch
-            from stylesim.data.datasets.folder import no_image
+        if folder is not None and folder.is_dir():
+            from stylesim.data.datasets.folder import lacks_images, no_image  # imports no torch
 
-            if not holds_image(folder):
+            if lacks_images(folder):
                 raise no_image(folder)
     return roots
 

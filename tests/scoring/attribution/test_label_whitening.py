@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from made_up_styles import DIM, directions, truth, works
 
@@ -81,3 +82,19 @@ def test_labels_without_two_works_are_only_centred() -> None:
     cosines = centred @ centred.T / np.outer(*[np.linalg.norm(centred, axis=1)] * 2)
     whitened = fit_label_whitening(grouped, choose_shrinkage(grouped, 1, 0))(grouped.vectors)
     np.testing.assert_allclose(whitened @ whitened.T, cosines, atol=1e-5)
+
+
+def test_the_shrinkage_is_chosen_on_works_of_all_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first 60 labels have no nuisance and would choose centring; the others, as many, have it."""
+    plain, other = (works(directions(60, seed), 8, spread=0.2, first=60 * seed, name=f"g{seed}") for seed in (0, 1))
+    mixed = with_nuisance(other, 1)
+    gallery = DescriptorSet(
+        np.concatenate([plain.descriptors, mixed.descriptors]),
+        pd.concat([plain.items, mixed.items.assign(position=mixed.items["position"] + 480)], ignore_index=True),
+        plain.meta,
+    )
+    grouped = group_by_label(gallery, "artist:*", 2)
+    whole = choose_shrinkage(grouped, 3, 0)
+    monkeypatch.setattr("stylesim.scoring.attribution.label_whitening.TUNING_WORKS", 480)
+    assert whole < 1
+    assert choose_shrinkage(grouped, 3, 0) == whole

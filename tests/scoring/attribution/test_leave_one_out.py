@@ -9,8 +9,8 @@ from made_up_styles import directions, works
 from stylesim.retrieval.descriptor_set import DescriptorSet
 from stylesim.scoring.attribution.label_evidence import Evidence, Measure
 from stylesim.scoring.attribution.label_whitening import fit_label_whitening, folds
-from stylesim.scoring.attribution.labelled_gallery import LabelledGallery, group_by_label
-from stylesim.scoring.attribution.leave_one_out import LeaveOneOut, choose_works, drop_one_of_each, leave_one_out
+from stylesim.scoring.attribution.labelled_gallery import LabelledGallery, choose_works, group_by_label
+from stylesim.scoring.attribution.leave_one_out import LeaveOneOut, drop_one_of_each, leave_one_out
 
 SIZES = [9, 3, 1, 14, 5, 6]
 SHRINKAGE = 0.3

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.stats import false_discovery_control, fisher_exact
@@ -85,3 +87,21 @@ def test_mistakes_are_refused_in_a_sentence() -> None:
 
 def test_no_labels_give_no_agreement() -> None:
     assert agreement(np.array([0, 1]), [None, None]).images == 0
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"method": "pca"}, "method must be one of umap, tsne, got 'pca'"),
+        ({"cluster": "dbscan"}, "cluster must be one of kmeans, hdbscan, got 'dbscan'"),
+    ],
+)
+def test_an_unknown_method_is_refused_with_the_known_ones(option: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        style_map(planted(), **option)
+
+
+def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stylesim.scoring.map.style_map.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r'pip install "stylesim\[map\]"'):
+        style_map(planted())

@@ -12,13 +12,16 @@ from pathlib import Path
 
 from stylesim.core.errors import DataError
 from stylesim.core.file_names import find_file, path_parts, printable
-from stylesim.core.image_folders import describe_suffixes, image_files, visible_files
+from stylesim.core.image_folders import describe_suffixes, holds_image, image_files, visible_files
 from stylesim.core.images import EXTENSIONS
 from stylesim.data.image_tables import TABLES, image_keys, is_table, label_cells, read_image_table
 from stylesim.data.labels import cell_text, clean_label, clean_labels, is_no_label, split_tags, without_decimals
 from stylesim.data.roots import Root
 from stylesim.data.sample import Sample
-from stylesim.data.shards.shard_index import shard_files
+from stylesim.data.shards.shard_index import INDEX, shard_files
+
+DESCRIPTORS = "descriptors.npy"
+"""The file by which a folder of descriptors is recognised."""
 
 
 def find_samples(source: str | Path, name: str | None = None) -> list[Sample]:
@@ -51,6 +54,11 @@ def find_samples(source: str | Path, name: str | None = None) -> list[Sample]:
     if not samples:
         raise no_image(path)
     return sorted(samples, key=lambda sample: sample.id)
+
+
+def lacks_images(folder: Path) -> bool:
+    """Return whether a folder holds neither an image, nor indexed shards, nor descriptors that `embed` wrote."""
+    return not any((folder / name).is_file() for name in (INDEX, DESCRIPTORS)) and not holds_image(folder)
 
 
 def no_image(path: Path) -> DataError:

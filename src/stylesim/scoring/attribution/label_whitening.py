@@ -8,12 +8,12 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from stylesim.scoring.attribution.label_evidence import label_scores
-from stylesim.scoring.attribution.labelled_gallery import LabelledGallery
+from stylesim.scoring.attribution.labelled_gallery import LabelledGallery, choose_works
 
 SHRINKAGES = (0.02, 0.1, 0.3, 0.5, 0.8, 1.0)
 FOLDS = 5
 TUNING_WORKS = 2000
-"""Largest number of works that are attributed to choose the shrinkage."""
+"""Largest number of works that are attributed to choose the shrinkage, evenly over the labels."""
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,9 @@ def choose_shrinkage(gallery: LabelledGallery, nearest_works: int, seed: int) ->
         seed: Seed of the folds.
     """
     right = np.zeros(len(SHRINKAGES))
+    chosen = choose_works(gallery, TUNING_WORKS, np.random.default_rng(seed))
     for fold in folds(gallery, seed):
-        queries = fold[: TUNING_WORKS // FOLDS]
+        queries = chosen[np.isin(chosen, fold)]
         whitening = fit_label_whitening(gallery, 0.0, fold)
         for choice, whitened in enumerate(whitening.at_each_shrinkage(gallery.vectors)):
             cosines = whitened[queries] @ whitened.T

@@ -193,6 +193,15 @@ def group_by_label(gallery: DescriptorSet, label: str, k: int) -> LabelledGaller
     )
 
 
+def choose_works(gallery: LabelledGallery, count: int, rng: np.random.Generator) -> Int[np.ndarray, " m"]:
+    """Choose works from all labels in turn, until there are `count`."""
+    turn = np.empty(len(gallery.works))
+    for part in gallery.columns_by_label:
+        turn[part] = rng.permutation(part.stop - part.start) + rng.random()
+    order = gallery.works[np.argsort(turn, kind="stable")]
+    return np.sort(np.array(list(dict.fromkeys(order.tolist()))[:count]))
+
+
 def _too_few_labels(gallery: DescriptorSet, label: str, names: list[str]) -> DataError:
     tags = sorted({tag for tags in gallery.items["tags"] for tag in tags})
     found = f"only {names[0]!r}" if names else "none"

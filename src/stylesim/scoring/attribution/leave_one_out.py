@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from stylesim.core.progress import progress
 from stylesim.scoring.attribution.label_evidence import Evidence, label_scores, work_similarities
 from stylesim.scoring.attribution.label_whitening import fit_label_whitening, folds
-from stylesim.scoring.attribution.labelled_gallery import LabelledGallery, Neighbourhoods
+from stylesim.scoring.attribution.labelled_gallery import LabelledGallery, Neighbourhoods, choose_works
 
 BLOCK_NUMBERS = 1 << 23
 """Largest number of similarities of images and works that are in memory at once."""
@@ -102,15 +102,6 @@ def _spaces(
         rows = chosen[np.isin(chosen, fold)]
         if len(rows):
             yield gallery.transformed(fit_label_whitening(gallery, evidence.shrinkage, fold)), rows
-
-
-def choose_works(gallery: LabelledGallery, count: int, rng: np.random.Generator) -> Int[np.ndarray, " m"]:
-    """Choose works from all labels in turn, until there are `count`."""
-    turn = np.empty(len(gallery.works))
-    for part in gallery.columns_by_label:
-        turn[part] = rng.permutation(part.stop - part.start) + rng.random()
-    order = gallery.works[np.argsort(turn, kind="stable")]
-    return np.sort(np.array(list(dict.fromkeys(order.tolist()))[:count]))
 
 
 def _blocks(rows: Int[np.ndarray, " m"], width: int) -> Iterator[Int[np.ndarray, " b"]]:

@@ -39,7 +39,7 @@ def frequent_tags(
         Columns `cluster`, `tag`, `images` (in the cluster with the tag), `share`, `share_elsewhere`, `lift` (the ratio
         of both; infinite for a tag that is nowhere else) and `p_value` (corrected); by cluster, then p-value.
     """
-    from scipy.stats import hypergeom
+    from scipy.stats import false_discovery_control, hypergeom
 
     sets = [set(of_image) for of_image in tags]
     totals, n = Counter(tag for of_image in sets for tag in of_image), len(sets)
@@ -53,15 +53,7 @@ def frequent_tags(
             p = float(hypergeom.sf(images - 1, n, totals[tag], size))
             rows.append((cluster, tag, images, images / size, elsewhere, lift, p))
     table = pd.DataFrame(rows, columns=["cluster", "tag", "images", "share", "share_elsewhere", "lift", "p_value"])
-    table["p_value"] = _corrected(table["p_value"].to_numpy(dtype=np.float64))
+    if len(table):
+        table["p_value"] = false_discovery_control(table["p_value"])
     kept = table.loc[(table["p_value"] <= alpha) & (table["lift"] > 1)]
     return kept.sort_values(by=["cluster", "p_value", "tag"], kind="stable").reset_index(drop=True)
-
-
-def _corrected(p: Float[np.ndarray, " t"]) -> Float[np.ndarray, " t"]:
-    """Return the p-values adjusted for the false discovery rate."""
-    order = np.argsort(p, kind="stable")
-    scaled = p[order] * len(p) / np.arange(1, len(p) + 1)
-    adjusted = np.empty_like(p)
-    adjusted[order] = np.minimum.accumulate(scaled[::-1])[::-1].clip(max=1)
-    return adjusted

@@ -9,10 +9,9 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from stylesim.core.errors import ConfigError
+from stylesim.scoring.map.layout import MEASURED
 
 Algorithm = Literal["kmeans", "hdbscan"]
-MEASURED = 5000
-"""Number of images on which a silhouette is measured; it compares all pairs of them."""
 
 
 class Agreement(NamedTuple):

@@ -12,7 +12,7 @@ from stylesim.core.errors import DataError
 
 Method = Literal["umap", "tsne"]
 MEASURED = 5000
-"""Number of images on which the quality of a layout is measured; it compares all pairs of them."""
+"""Number of images on which layouts and clusters are judged, by all pairs of them."""
 
 
 class LayoutQuality(NamedTuple):

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from importlib.util import find_spec
+from typing import get_args
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
+from stylesim.core.errors import ConfigError
 from stylesim.retrieval.descriptor_set import DescriptorSet, refuse_bad_descriptors
 from stylesim.retrieval.readouts import Cosine, Readout
 from stylesim.scoring.map.cluster_profiles import central_images, frequent_tags
@@ -43,7 +46,7 @@ class StyleMap:
     content: Agreement
 
     def metrics(self) -> dict[str, float]:
-        """Return the figures of the map by name; those that cannot be computed are left out."""
+        """Return the metrics of the map by name; those that cannot be computed are left out."""
         sizes = np.unique(self.clusters[self.clusters >= 0])
         named = {
             "images": float(len(self.items)),
@@ -86,8 +89,14 @@ def style_map(
 
     Raises:
         DataError: If there are fewer than five images, or a descriptor is NaN, infinite or zero.
-        ConfigError: If the number of clusters is out of range.
+        ConfigError: If the number of clusters is out of range, `method` or `cluster` is unknown, or the packages of the
+            extra `map` are not installed.
     """
+    if any(find_spec(package) is None for package in ("sklearn", "umap")):
+        raise ConfigError('A map needs scikit-learn and umap-learn. Install them with: pip install "stylesim[map]"')
+    for name, value, options in (("method", method, get_args(Method)), ("cluster", cluster, get_args(Algorithm))):
+        if value not in options:
+            raise ConfigError(f"{name} must be one of {', '.join(options)}, got {value!r}.")
     refuse_bad_descriptors(images.descriptors, images.ids)
     x = np.asarray((readout or Cosine())(images.descriptors, images.descriptors)[1], dtype=np.float32)
     x = x / np.linalg.norm(x, axis=1, keepdims=True)

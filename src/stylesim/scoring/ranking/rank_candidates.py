@@ -76,11 +76,13 @@ def rank(
         >>> ranking = stylesim.rank("runs/*/samples", "works", encoder="csd_vitl")
         >>> ranking.table[["candidate", "style_similarity", "low", "high"]]
     """
-    given = dict(candidates) if isinstance(candidates, Mapping) else {}
-    sets = {name: one for name, one in given.items() if isinstance(one, DescriptorSet)}
-    paths = {name: str(one) for name, one in given.items() if not isinstance(one, DescriptorSet)}
-    sources = paths if given else candidates
-    roots = find_candidates(sources)[0] if sources else {}  # type: ignore[arg-type]
+    sets: dict[str, DescriptorSet] = {}
+    if isinstance(candidates, Mapping):
+        sets = {name: one for name, one in candidates.items() if isinstance(one, DescriptorSet)}
+        paths = {name: str(one) for name, one in candidates.items() if not isinstance(one, DescriptorSet)}
+        roots = find_candidates(paths)[0] if paths or not sets else {}
+    else:
+        roots = find_candidates(candidates)[0]
     encoder = load_encoder(encoder, device=device) if isinstance(encoder, str) else encoder
     opened = {name: _Source(one, {}) for name, one in sets.items()}
     opened |= {name: _open(root, encoder, device) for name, root in roots.items()}
