@@ -64,6 +64,11 @@ def test_folders_are_ranked(
     assert "right10" in capsys.readouterr().out
 
 
+def test_weights_that_are_named_must_exist(folders: Path, composed: Callable[..., DictConfig]) -> None:
+    with pytest.raises(ConfigError, match="lpips_weights must be an existing file, got /no/such/file"):
+        run(composed, folders, "lpips_weights=/no/such/file")
+
+
 @pytest.mark.slow
 def test_content_and_copies_stand_beside_the_style(folders: Path, composed: Callable[..., DictConfig]) -> None:
     sources = (f"candidates={folders}/runs/*/samples", f"reference={folders / 'works'}")

@@ -79,7 +79,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
     the `descriptors/` of images that were not embedded before.
 
     Raises:
-        ConfigError: If images are missing.
+        ConfigError: If images, or a file of weights that is named, are missing.
         WeightsError: If weights of the style encoder are missing, or its head is untrained.
         DataError: If two sets of descriptors were made by different encoders, or no file name of a candidate is one of
             the content images.
@@ -89,6 +89,8 @@ def main(cfg: DictConfig) -> dict[str, float]:
     roots = {_folder_of(number): [root] for number, root in enumerate(named.values())}
     roots[REFERENCE] = check_images(cfg, REFERENCE)
     contents = None if cfg.content is None else check_images(cfg, "content")
+    if cfg.lpips_weights and not Path(cfg.lpips_weights).is_file():
+        raise ConfigError(f"lpips_weights must be an existing file, got {cfg.lpips_weights}.")
     if not all(map(is_descriptor_set, roots.values())):
         check_encoders(cfg)
     from stylesim.report.pages.ranking_report import write_ranking_report

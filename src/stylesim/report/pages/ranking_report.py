@@ -14,7 +14,7 @@ from stylesim.core.images import ImageLike
 from stylesim.report.html_page import Section, format_number, render, write_page
 from stylesim.report.plots.neighbour_gallery import ShownImage, load_thumbnail
 from stylesim.report.plots.score_scale import Distribution, score_scale
-from stylesim.report.plots.style_content_plot import style_content_plot
+from stylesim.report.plots.style_content_plot import known_values, style_content_plot
 from stylesim.report.provenance_sections import provenance_sections
 from stylesim.scoring.ranking.candidate_ranking import ALPHA, CandidateRanking
 
@@ -89,7 +89,7 @@ def write_ranking_report(
 def _table(ranking: CandidateRanking) -> Markup:
     table = ranking.table
     marks = _marks(table)
-    numbers = [*_known(pd.DataFrame(table[["low", "high", "style_similarity"]])), *(mark["value"] for mark in marks)]
+    numbers = [*known_values(table, ("low", "high", "style_similarity")), *(mark["value"] for mark in marks)]
     ends = min(numbers), max(numbers)
     for mark in marks:
         mark["place"] = _place(mark["value"], ends)
@@ -110,7 +110,7 @@ def _table(ranking: CandidateRanking) -> Markup:
     columns += [{"title": CONTENT[name][0], "by": by, "text": False} for name, by in ranking.content_names.items()]
     rows = [{"cells": _cells(row, ranking, ends, bool(copies))} for row in table.to_dict("records")]
     notes = (
-        "Comes first: how often the candidate has the highest score when the images are drawn again. Distance: 1 minus"
+        "Comes first: how often the candidate has the highest score when the images are resampled. Distance: 1 minus"
         " the mean cosine of two of its images, with that of the works below. Vendi score: the effective number of"
         " different images, at the same number of images for all. Repeats: images whose descriptor another one has too."
     )
@@ -151,11 +151,6 @@ def _place(value: float, ends: tuple[float, float]) -> float:
     """Return where a similarity lies on a bar, in percent; the ends of the scale keep a margin."""
     width = ends[1] - ends[0]
     return 50.0 if width <= 0 else float(np.clip(5 + 90 * (value - ends[0]) / width, 0, 100))
-
-
-def _known(table: pd.DataFrame) -> list[float]:
-    values = table.to_numpy(dtype=float).ravel()
-    return values[~np.isnan(values)].tolist()
 
 
 def _text(value: float, spec: str = ".3f") -> str:

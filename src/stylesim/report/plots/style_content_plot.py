@@ -24,7 +24,10 @@ def style_content_plot(table: pd.DataFrame, encoder: str, content_encoder: str) 
         content_encoder: Name of the encoder of the content similarity.
     """
     ends = ("content_similarity_low", "content_similarity_high", "content_similarity")
-    xs, ys = round_ticks(_known(table, ends)), round_ticks(_known(table, ("low", "high", "style_similarity")))
+    xs, ys = (
+        round_ticks(known_values(table, ends)),
+        round_ticks(known_values(table, ("low", "high", "style_similarity"))),
+    )
 
     def x(value: float) -> float:
         return LEFT + (WIDTH - LEFT - RIGHT) * (value - xs[0]) / (xs[-1] - xs[0])
@@ -55,7 +58,8 @@ def style_content_plot(table: pd.DataFrame, encoder: str, content_encoder: str) 
     )
 
 
-def _known(table: pd.DataFrame, columns: Sequence[str]) -> list[float]:
+def known_values(table: pd.DataFrame, columns: Sequence[str]) -> list[float]:
+    """Return the values of some columns that are not NaN."""
     values = table[list(columns)].to_numpy(dtype=float).ravel()
     return values[~np.isnan(values)].tolist()
 
