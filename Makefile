@@ -12,7 +12,7 @@ export OMP_NUM_THREADS ?= 1
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
-demo: $(VENV)/installed  ## Train CSD on StyleCross, compare it with its controls, write one HTML report (about 10 minutes)
+demo: $(VENV)/installed  ## Train CSD on StyleCross, compare it with its controls, write one HTML report (3 minutes)
 	env -u OMP_NUM_THREADS $(BIN)/python -m stylesim.train experiment=stylecross_demo
 
 # The embedded works in a style database, and pages about a few images of other contents and of a foreign style. They were
