@@ -17,6 +17,7 @@ from torchvision.transforms.functional import resized_crop
 
 from stylesim.core.errors import StylesimError
 from stylesim.core.images import decode_rgb
+from stylesim.data.batch import UncutBatch
 from stylesim.data.views import TwoViews, View, resize, to_greyscale
 
 RNG = np.random.default_rng(0)
@@ -105,6 +106,26 @@ def test_a_share_of_the_images_loses_its_colour_in_both_views_as_in_pil():
     assert 80 <= sum(first for first, _ in both) <= 160
     plain, none = (TwoViews(8, greyscale=share) for share in (0.0, 1e-12))
     assert torch.equal(*(kind(image, np.random.default_rng(1)) for kind in (plain, none)))
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_share_of_the_images_is_recoloured_once_for_both_views_or_for_each(apart: bool):
+    image = np.broadcast_to(np.array([200, 30, 90], np.uint8), (20, 20, 3)).copy()
+    views = TwoViews(4, recolour=0.3, recolour_apart=apart)
+    pairs = [[tuple(view[:, 0, 0].tolist()) for view in views(image, RNG)] for _ in range(400)]
+    changed = [(first, second) for first, second in pairs if (first, second) != ((200, 30, 90),) * 2]
+    assert 80 <= len(changed) <= 160
+    assert len(set(changed)) > 70
+    assert all((first == second) != apart for first, second in changed)
+    plain, none = (TwoViews(8, recolour=share) for share in (0.0, 1e-12))
+    assert torch.equal(*(kind(image, np.random.default_rng(1)) for kind in (plain, none)))
+
+
+def test_views_that_are_cut_on_the_device_are_recoloured_too():
+    views = TwoViews(16, recolour=1.0, recolour_apart=True)
+    drawn = [views.draw_of_file(encoded(soft_image(40, 30), "PNG"), np.random.default_rng(seed)) for seed in (0, 1)]
+    batch = UncutBatch.of(drawn, torch.zeros(2, 0, dtype=torch.bool), ["a", "b"], [])
+    assert torch.equal(batch.cut(views).views, torch.stack([views.cut_both(one) for one in drawn], 1))
 
 
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])

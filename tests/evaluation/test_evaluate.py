@@ -4,6 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.multiprocessing as mp
@@ -11,6 +12,7 @@ from PIL import Image
 from processes import preload_in_forkserver
 
 from stylesim.core.errors import StylesimError
+from stylesim.encoders.controls import palette
 from stylesim.encoders.preprocessing import Preprocessing
 from stylesim.encoders.style_encoder import Provenance, StyleEncoder
 from stylesim.evaluation.evaluate import evaluate
@@ -48,6 +50,34 @@ def metrics_of(encoder: StyleEncoder | None, root: Path, folder: Path | None = N
     embed_options = {} if encoder is None else {"device": "cpu", "progress": False}
     results = evaluate(encoder, specs, folder, **embed_options, **options)
     return {f"{name}/{key}": value for name, r in results.items() for key, value in r.metrics.items()}
+
+
+def test_recoloured_copies_have_descriptors_of_their_own(images: Path, tmp_path: Path) -> None:
+    specs = {
+        name: RetrievalSpec([str(images)], ks=(1,), recoloured=recoloured)
+        for name, recoloured in (("plain", False), ("recoloured", True))
+    }
+    encoder = Counting()
+    results = evaluate(encoder, specs, tmp_path / "out", cache=tmp_path / "cache", device="cpu", progress=False)
+    assert encoder.seen == 16
+    plain, recoloured = (results[name].queries for name in ("plain", "recoloured"))
+    assert recoloured.meta["recoloured"]
+    assert "recoloured" not in plain.meta
+    assert not np.allclose(plain.descriptors, recoloured.descriptors, atol=1e-3)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"images", "images-recoloured"}
+
+
+@pytest.mark.slow
+def test_a_palette_finds_almost_no_style_in_recoloured_images() -> None:
+    root = str(Path(__file__).parents[2] / "data" / "stylecross" / "validation")
+    specs = {
+        name: RetrievalSpec([root], relevant="set:*", distinct="content", ks=(1,), recoloured=recoloured, limit=400)
+        for name, recoloured in (("plain", False), ("recoloured", True))
+    }
+    results = evaluate(palette(), specs, device="cpu", progress=False)
+    plain, recoloured = (results[name].metrics["recall@1"] for name in specs)
+    assert plain > 0.8
+    assert recoloured < 0.3, "what is left is the amount of ink; chance is .07"
 
 
 def test_a_second_run_with_the_same_encoder_and_images_embeds_nothing(images: Path, tmp_path: Path) -> None:

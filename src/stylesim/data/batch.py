@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, UInt8
 from torch import Tensor
 
+from stylesim.core.images.recolour import Recolouring
 from stylesim.data.views import DecodedImage, TwoViews, View
 
 
@@ -36,6 +37,8 @@ class UncutBatch(NamedTuple):
     """The views to cut from each image."""
     grey: list[bool]
     """Whether the views of each image lose their colour."""
+    colours: list[tuple[Recolouring, Recolouring] | None]
+    """How the views of each image are recoloured."""
     tags: Bool[Tensor, "b t"]
     keys: list[str]
     damaged: list[tuple[str, str]]
@@ -54,6 +57,7 @@ class UncutBatch(NamedTuple):
             [(image.pixels.shape[0], image.pixels.shape[1]) for image in images],
             [image.views for image in images],
             [image.grey for image in images],
+            [image.colours for image in images],
             tags,
             keys,
             damaged,
@@ -63,8 +67,10 @@ class UncutBatch(NamedTuple):
         """Return the batch with its views, which are cut on the device that the pixels are on."""
         pixels = self.pixels.split([height * width * 3 for height, width in self.sizes])
         pairs = [
-            views.cut_both(DecodedImage(image.view(*size, 3), drawn, grey))
-            for image, size, drawn, grey in zip(pixels, self.sizes, self.drawn, self.grey, strict=True)
+            views.cut_both(DecodedImage(image.view(*size, 3), drawn, grey, colours))
+            for image, size, drawn, grey, colours in zip(
+                pixels, self.sizes, self.drawn, self.grey, self.colours, strict=True
+            )
         ]
         return Batch(stack_views(pairs, views.size, self.pixels.device), self.tags, self.keys, self.damaged)
 

@@ -1,8 +1,8 @@
 """Cut two views of one image: each is a random box of it, scaled, flipped and turned.
 
 Style survives changes of geometry but not of colour, so the two views differ in geometry alone (CSD, arXiv 2404.01292,
-section 6); a share of the images can be shown without colour, in both views. The published code draws the angle only
-once and gets 0, so `quarter_turns=False` reproduces it.
+section 6). Two options go beyond the paper: a share of the images can be shown without colour, or in other colours.
+The published code draws the angle only once and gets 0, so `quarter_turns=False` reproduces it.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from stylesim.core.images import MAX_PIXELS, Colour, decode_rgb, jpeg_size
+from stylesim.core.images.recolour import Recolouring, recolour
 
 
 class View(NamedTuple):
@@ -47,6 +48,8 @@ class DecodedImage(NamedTuple):
     views: tuple[View, View]
     grey: bool
     """Whether both views lose their colour."""
+    colours: tuple[Recolouring, Recolouring] | None = None
+    """How each view is recoloured; None leaves its colours."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,9 @@ class TwoViews:
         interpolation: Interpolation for scaling a box.
         greyscale: Share of the images, in [0, 1], whose two views are both made grey, so that a palette alone does not
             identify a style.
+        recolour: Share of the images, in [0, 1], whose two views are recoloured (see `Recolouring`), so that colours
+            alone do not identify a style. The paper has no such option.
+        recolour_apart: Draw the colours of the two views separately, instead of once for both.
         colour: What to do with embedded colour profiles: `srgb` converts them, `raw` ignores them.
         accept_damaged: Train on what can be decoded of damaged JPEGs and PNGs, instead of skipping them.
         reduced: Decode large JPEGs at a smaller scale (see `draw_of_file`).
@@ -79,6 +85,8 @@ class TwoViews:
     quarter_turns: bool = True
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     greyscale: float = 0.0
+    recolour: float = 0.0
+    recolour_apart: bool = False
     colour: Colour = "srgb"
     accept_damaged: bool = False
     reduced: bool = False
@@ -123,6 +131,8 @@ class TwoViews:
     def cut_both(self, image: DecodedImage) -> UInt8[Tensor, "2 3 s s"]:
         """Cut the views of an image, on its device."""
         views = torch.stack([self.cut(image.pixels, view) for view in image.views])
+        if image.colours:
+            views = torch.stack([recolour(*pair) for pair in zip(views, image.colours, strict=True)])
         return to_greyscale(views) if image.grey else views
 
     def _draw_both(self, height: int, width: int, rng: np.random.Generator) -> tuple[View, View]:
@@ -133,8 +143,13 @@ class TwoViews:
     ) -> DecodedImage:
         # A number is drawn only if it is needed; otherwise all later views of the seed would change.
         grey = bool(self.greyscale and rng.random() < self.greyscale)
+        colours = self._draw_colours(rng) if self.recolour and rng.random() < self.recolour else None
         # The pixels of PIL are read-only, about which torch warns.
-        return DecodedImage(torch.from_numpy(np.require(image, requirements=["C", "W"])), views, grey)
+        return DecodedImage(torch.from_numpy(np.require(image, requirements=["C", "W"])), views, grey, colours)
+
+    def _draw_colours(self, rng: np.random.Generator) -> tuple[Recolouring, Recolouring]:
+        first = Recolouring.draw(rng)
+        return first, Recolouring.draw(rng) if self.recolour_apart else first
 
     def draw(self, height: int, width: int, rng: np.random.Generator) -> View:
         """Draw one random view of an image of `height` x `width` px."""

@@ -24,6 +24,7 @@ from stylesim.core.devices import find_device
 from stylesim.core.errors import CorruptSampleError, DataError, StylesimError
 from stylesim.core.file_names import printable
 from stylesim.core.images import open_image
+from stylesim.core.images.recolour import change_colours
 from stylesim.core.progress import progress as show_progress
 from stylesim.data.sample import Sample
 from stylesim.retrieval.descriptor_set import DescriptorSet, bad_descriptors, item_table
@@ -68,6 +69,7 @@ def embed(
     batch_size: int = 64,
     device: str | torch.device = "auto",
     greyscale: bool = False,
+    recoloured: bool = False,
     precision: Literal["bf16", "fp16"] | None = None,
     flips: bool = False,
     accept_damaged: bool = False,
@@ -88,6 +90,7 @@ def embed(
         batch_size: Images per forward pass.
         device: "auto" is CUDA, MPS or CPU, the first that is available.
         greyscale: Remove the colour of every image first.
+        recoloured: Recolour every image first, at random by its key (see `Recolouring`): a palette then says little.
         precision: Autocast to bf16 or fp16.
         flips: Average the descriptors of an image and its mirror image, at twice the cost.
         accept_damaged: Embed what can be decoded of damaged JPEGs and PNGs.
@@ -110,6 +113,8 @@ def embed(
     meta = embedding_meta(encoder, greyscale=greyscale, precision=precision, flips=flips) | {
         "accept_damaged": accept_damaged
     }
+    if recoloured:  # an entry only where it matters, so that sets begun by earlier versions can be continued
+        meta["recoloured"] = True
     if out is None:
         writer = DescriptorBuffer(encoder.dim, meta)
     else:
@@ -122,7 +127,7 @@ def embed(
         _evaluation_mode(encoder),
         show_progress("embedding", batches.total(), show=progress and rank == 0) as advance,
     ):
-        for batch in _decode(batches, encoder.preprocessing, greyscale, accept_damaged):
+        for batch in _decode(batches, encoder.preprocessing, greyscale, recoloured, accept_damaged):
             good = [decoded for decoded in batch if decoded.image is not None]
             vectors = _encode(encoder, good, device, precision, flips)
             bad = set(bad_descriptors(vectors).tolist())
@@ -221,7 +226,11 @@ class _RankBatches:
 
 
 def _decode(
-    batches: Iterable[list[tuple[int, Sample]]], preprocessing: Preprocessing, greyscale: bool, accept_damaged: bool
+    batches: Iterable[list[tuple[int, Sample]]],
+    preprocessing: Preprocessing,
+    greyscale: bool,
+    recoloured: bool,
+    accept_damaged: bool,
 ) -> Iterator[list[_Decoded]]:
     """Yield decoded batches in order. PIL and libjpeg release the GIL, so threads use all cores."""
 
@@ -233,7 +242,7 @@ def _decode(
                 raise CorruptSampleError(sample.problem or "the sample has labels but no image")
             # At full size, because a JPEG decoded at half its size has other pixels.
             image = open_image(sample.image, colour=preprocessing.colour, accept_damaged=accept_damaged)
-            image = image.convert("L").convert("RGB") if greyscale else image
+            image = change_colours(image, sample.id, greyscale=greyscale, recoloured=recoloured)
             return _Decoded(position, labels, preprocessing(image), "")
         except Exception as error:  # PIL can raise anything, and one bad image must not stop a run over a million
             if isinstance(error, StylesimError) and not isinstance(error, CorruptSampleError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stylesim.core.errors import ConfigError, DataError
 from stylesim.data.open_samples import Samples, open_samples
@@ -59,13 +59,28 @@ def evaluate(
     descriptor_sets = _DescriptorSets(encoder, roots, folder, cache, rank, world, embed_options)
     results = {}
     for name, spec in specs.items():
-        queries = descriptor_sets.get(spec.query, spec.greyscale)
-        gallery = descriptor_sets.get(spec.gallery, spec.greyscale) if spec.gallery else None
+        queries = descriptor_sets.get(spec.query, _Colours.of(spec))
+        gallery = descriptor_sets.get(spec.gallery, _Colours.of(spec)) if spec.gallery else None
         results[name] = evaluate_descriptors(queries, gallery, spec, readout=readout, rank=rank, world=world)
         if spec.distinct is not None:
             swapped = evaluate_descriptors(queries, gallery, spec.swapped(), readout=readout, rank=rank, world=world)
             results[name].metrics.update({f"content_{k}": v for k, v in swapped.metrics.items() if "@" in k})
     return results
+
+
+class _Colours(NamedTuple):
+    """In which colours the images of a retrieval set are embedded."""
+
+    greyscale: bool
+    recoloured: bool
+
+    @classmethod
+    def of(cls, spec: RetrievalSpec) -> _Colours:
+        return cls(spec.greyscale, spec.recoloured)
+
+    def suffix(self) -> str:
+        """Return what the name of a descriptor set in these colours ends with."""
+        return ("-recoloured" if self.recoloured else "") + ("-grey" if self.greyscale else "")
 
 
 class _DescriptorSets:
@@ -88,25 +103,25 @@ class _DescriptorSets:
         self.roots = dict(zip(locations, name_roots(locations), strict=True))
         self.digest = encoder.digest() if encoder is not None and cache is not None else ""
         self.sets: dict[str, DescriptorSet] = {}
-        self.owners: dict[str, tuple[str, bool]] = {}
+        self.owners: dict[str, tuple[str, _Colours]] = {}
 
-    def get(self, locations: Sequence[str], greyscale: bool) -> DescriptorSet:
+    def get(self, locations: Sequence[str], colours: _Colours) -> DescriptorSet:
         """Return the descriptors of several roots as one set."""
-        return concatenate([self._get_one(location, greyscale) for location in locations])
+        return concatenate([self._get_one(location, colours) for location in locations])
 
-    def _get_one(self, location: str, greyscale: bool) -> DescriptorSet:
+    def _get_one(self, location: str, colours: _Colours) -> DescriptorSet:
         root = self.roots[location]
-        name = root.name.replace("/", "-") + ("-grey" if greyscale else "")
-        owner = self.owners.setdefault(name, (location, greyscale))
-        if owner != (location, greyscale):
+        name = root.name.replace("/", "-") + colours.suffix()
+        owner = self.owners.setdefault(name, (location, colours))
+        if owner != (location, colours):
             raise ConfigError(
                 f"The descriptors of {location} and of {owner[0]} would both be saved as {name}. Rename one of them."
             )
         if name not in self.sets:
-            self.sets[name] = self._make(root, name, greyscale)
+            self.sets[name] = self._make(root, name, colours)
         return self.sets[name]
 
-    def _make(self, root: Root, name: str, greyscale: bool) -> DescriptorSet:
+    def _make(self, root: Root, name: str, colours: _Colours) -> DescriptorSet:
         path = self.folder / name if self.folder else None
         if self.encoder is None:
             if path is None or not path.is_dir():
@@ -117,22 +132,22 @@ class _DescriptorSets:
             return DescriptorSet.load(path)
         samples = open_samples([root])
         if self.cache is None:
-            return self._embed(samples, greyscale, path)
-        settings = [greyscale, self.embed_options.get("precision"), self.embed_options.get("flips", False)]
+            return self._embed(samples, colours, path)
+        settings = [*colours, self.embed_options.get("precision"), self.embed_options.get("flips", False)]
         settings.append(self.embed_options.get("accept_damaged", False))
         key = cache_key(self.encoder, self.digest, root, samples, settings)
         cached = self.cache / f"{name}-{key}"
-        made = get_or_embed(cached, lambda out: self._embed(samples, greyscale, out), self.rank, self.world)
+        made = get_or_embed(cached, lambda out: self._embed(samples, colours, out), self.rank, self.world)
         if path is not None and self.rank == 0:
             link(path, cached)
         return made
 
-    def _embed(self, samples: Samples, greyscale: bool, folder: Path | None) -> DescriptorSet:
+    def _embed(self, samples: Samples, colours: _Colours, folder: Path | None) -> DescriptorSet:
         """Embed on all ranks. If there are several, rank 0 saves the whole set."""
         assert self.encoder is not None
         out = folder if self.world == 1 else None
         part = embed(
-            self.encoder, samples, out, greyscale=greyscale, rank=self.rank, world=self.world, **self.embed_options
+            self.encoder, samples, out, **colours._asdict(), rank=self.rank, world=self.world, **self.embed_options
         )
         whole = gather_descriptor_set(part)
         if folder is not None and out is None and self.rank == 0:

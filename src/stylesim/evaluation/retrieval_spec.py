@@ -20,6 +20,7 @@ class RetrievalSpec:
         relevant: Selector: a neighbour is relevant if it matches the query.
         distinct: Selector: gallery images that match the query are excluded from its results. None excludes nothing.
         greyscale: Embed the images without their colour.
+        recoloured: Embed the images in random colours, drawn from the key of each image.
         ks: Ranks at which metrics are computed.
         every_n_steps: How often a training run evaluates this set, in steps. None: only at the end.
         limit: The largest number of queries. If there are more, those whose ids have the smallest SHA-1 are used, a
@@ -33,6 +34,7 @@ class RetrievalSpec:
     relevant: str = "*"
     distinct: str | None = None
     greyscale: bool = False
+    recoloured: bool = False
     ks: Sequence[int] = (1, 10, 100)
     every_n_steps: int | None = None
     limit: int | None = None

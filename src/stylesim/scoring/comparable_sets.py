@@ -15,13 +15,14 @@ def check_comparable(images: DescriptorSet, works: DescriptorSet, *, name: str =
         name: What the images are, for messages.
 
     Raises:
-        DataError: If they were embedded by different encoders, or only one of them without colour.
+        DataError: If they were embedded by different encoders, or only one of them without colour or recoloured.
     """
-    if bool(images.meta.get("greyscale")) != bool(works.meta.get("greyscale")):
-        raise DataError(
-            "Both sets must be embedded with the same value of greyscale, got greyscale=true for only one of them."
-            " Embed one of them again."
-        )
+    for colours in ("greyscale", "recoloured"):
+        if bool(images.meta.get(colours)) != bool(works.meta.get(colours)):
+            raise DataError(
+                f"Both sets must be embedded with the same value of {colours}, got {colours}=true for only one of them."
+                " Embed one of them again."
+            )
     digests = [side.meta.get("encoder_digest") for side in (images, works)]
     dims = [side.descriptors.shape[1] for side in (images, works)]
     if dims[0] != dims[1] or (None not in digests and digests[0] != digests[1]):

@@ -91,7 +91,7 @@ def test_missing_image_leaves_its_place_empty(retrieval: RetrievalResult):
 
 
 def test_thumbnails_are_square_and_damaged_files_have_none(tmp_path: Path):
-    thumbnail = load_thumbnail(Image.new("RGB", (400, 200), "red"), greyscale=True)
+    thumbnail = load_thumbnail(Image.new("RGB", (400, 200), "red"), RetrievalSpec([], greyscale=True))
     assert thumbnail is not None
     assert thumbnail.size == (THUMBNAIL, THUMBNAIL)
     red, green, blue = np.asarray(thumbnail)[0, 0]

@@ -169,7 +169,7 @@ def _galleries(retrieval: RetrievalResult, roots: Mapping[str, Root]) -> tuple[l
     wanted = shown_ids(retrieval, [*queries, *failures])
     locations = dict.fromkeys([*retrieval.spec.query, *(retrieval.spec.gallery or ())])
     thumbnails = {
-        sample.id: load_thumbnail(sample.image, greyscale=retrieval.spec.greyscale)
+        sample.id: load_thumbnail(sample.image, retrieval.spec, sample.id)
         for sample in open_samples([roots[location] for location in locations])
         if sample.id in wanted
     }

@@ -12,8 +12,10 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from stylesim.core.errors import CorruptSampleError
 from stylesim.core.images import ImageLike, open_image
+from stylesim.core.images.recolour import change_colours
 from stylesim.evaluation.evaluate_descriptors import RetrievalResult
 from stylesim.evaluation.labels import label_values
+from stylesim.evaluation.retrieval_spec import RetrievalSpec
 
 THUMBNAIL = 144
 CORRECT, WRONG, MISSING = (29, 138, 78), (200, 55, 45), (225, 225, 225)
@@ -107,14 +109,20 @@ def neighbour_rows(
     return rows
 
 
-def load_thumbnail(source: ImageLike | None, *, greyscale: bool = False) -> Image.Image | None:
-    """Open an image and crop it to a square of THUMBNAIL px. Return None if there is no image or it cannot be read."""
+def load_thumbnail(source: ImageLike | None, spec: RetrievalSpec | None = None, id: str = "") -> Image.Image | None:
+    """Open an image and crop it to a square of THUMBNAIL px. Return None if there is no image or it cannot be read.
+
+    Args:
+        source: The image.
+        spec: The retrieval set in whose colours the image is shown. None leaves the colours.
+        id: The id of the image, which decides how it is recoloured.
+    """
     try:
         image = None if source is None else open_image(source, short_side=THUMBNAIL, accept_damaged=True)
     except CorruptSampleError:
         return None
-    if image and greyscale:
-        image = image.convert("L").convert("RGB")
+    if image and spec:
+        image = change_colours(image, id, greyscale=spec.greyscale, recoloured=spec.recoloured)
     return image and ImageOps.fit(image, (THUMBNAIL, THUMBNAIL))
 
 

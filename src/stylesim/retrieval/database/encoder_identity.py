@@ -12,8 +12,8 @@ def encoder_identity(meta: Mapping[str, Any], dim: int) -> dict[str, Any]:
     """Return what decides whether descriptors can be compared, from the `meta` of a DescriptorSet.
 
     Args:
-        meta: Has `encoder` (name, weights, preprocessing), `encoder_digest`, `greyscale` and `flips`. A missing entry
-            is unknown, which is None.
+        meta: Has `encoder` (name, weights, preprocessing), `encoder_digest`, `greyscale`, `recoloured` and `flips`. A
+            missing entry is unknown, which is None.
         dim: Number of dimensions of a descriptor.
     """
     encoder = meta.get("encoder") or {}
@@ -25,6 +25,7 @@ def encoder_identity(meta: Mapping[str, Any], dim: int) -> dict[str, Any]:
         "preprocessing": encoder.get("preprocessing"),
         "licence": encoder.get("licence"),
         "greyscale": bool(meta.get("greyscale")),
+        "recoloured": bool(meta.get("recoloured")),
         "flips": bool(meta.get("flips")),
     }
 
@@ -36,6 +37,7 @@ def descriptor_set_meta(identity: Mapping[str, Any]) -> dict[str, Any]:
         "encoder": {key: value for key, value in encoder.items() if value is not None},
         "encoder_digest": identity["digest"],
         "greyscale": identity["greyscale"],
+        **({"recoloured": True} if identity.get("recoloured") else {}),
         "flips": identity["flips"],
     }
 
@@ -50,7 +52,7 @@ def refuse_other_encoder(database: Mapping[str, Any], other: Mapping[str, Any]) 
         other: `encoder_identity` of the descriptors.
     """
     has_digests = bool(database["digest"] and other["digest"])
-    keys = ["dim", "name", "greyscale", "flips", "digest" if has_digests else "weights"]
+    keys = ["dim", "name", "greyscale", "recoloured", "flips", "digest" if has_digests else "weights"]
     differences = [
         f"{key} {_show(other[key])} instead of {_show(database[key])}" for key in keys if other[key] != database[key]
     ]
