@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from stylesim.scoring.attribution.attributor import attribute as attribute
     from stylesim.scoring.map.style_map import style_map as style_map
     from stylesim.scoring.ranking.rank_candidates import rank as rank
+    from stylesim.scoring.style_loss import StyleLoss as StyleLoss
+    from stylesim.scoring.style_loss import style_loss as style_loss
     from stylesim.scoring.style_similarity import StyleSimilarity as StyleSimilarity
 
     __version__: str
@@ -43,6 +45,7 @@ _HOMES = {
     "RetrievalSpec": "evaluation.retrieval_spec",
     "StyleDatabase": "retrieval.database.style_database",
     "StyleEncoder": "encoders.style_encoder",
+    "StyleLoss": "scoring.style_loss",
     "StyleSimilarity": "scoring.style_similarity",
     "StylesimError": "core.errors",
     "WeightsError": "core.errors",
@@ -56,6 +59,7 @@ _HOMES = {
     "rank": "scoring.ranking.rank_candidates",
     "retrieval_metrics": "evaluation.metrics",
     "search": "retrieval.exact_search",
+    "style_loss": "scoring.style_loss",
     "style_map": "scoring.map.style_map",
 }
 """The module of each public name."""

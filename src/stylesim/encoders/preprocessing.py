@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Shaped, UInt8
 from PIL import Image
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from stylesim.core.errors import ConfigError, CorruptSampleError
 from stylesim.core.images import MAX_PIXELS, Colour
@@ -78,6 +79,29 @@ class Preprocessing:
         left, top = round((width - self.size) / 2), round((height - self.size) / 2)
         pixels = np.asarray(image.crop((left, top, left + self.size, top + self.size)))
         return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
+
+    def resize_tensor(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 s s"]:
+        """Resize and crop images in [0, 1] on their device, so that a gradient reaches their pixels.
+
+        Resampling is antialiased, as PIL's is. The result differs from that of `__call__` only because PIL rounds to
+        8 bits: by about one level.
+
+        Raises:
+            ConfigError: If the interpolation is `lanczos`, which torch does not have.
+        """
+        if self.interpolation == "lanczos":
+            raise ConfigError("Images cannot be resized on the device with lanczos: use bicubic.")
+        height, width = images.shape[2:]
+        short = min(height, width)
+        if short != self.short_side:
+            size = (self.short_side * height // short, self.short_side * width // short)
+            if self.interpolation == "nearest":
+                images = interpolate(images, size, mode="nearest-exact")
+            else:
+                images = interpolate(images, size, mode=self.interpolation, antialias=True).clamp(0, 1)
+            height, width = size
+        left, top = round((width - self.size) / 2), round((height - self.size) / 2)
+        return images[:, :, top : top + self.size, left : left + self.size]
 
     def normalise(self, images: Shaped[Tensor, "*n 3 h w"]) -> Float[Tensor, "*n 3 h w"]:
         """Return `(x - mean) / std` of images that are uint8 in 0..255 or floats in [0, 1], on their device."""

@@ -42,9 +42,13 @@ class Stages(nn.Module):
             ) from error
         self.network = network
 
-    def forward(self, images: Float[Tensor, "b 3 h w"]) -> list[Float[Tensor, "b _ _ _"]]:
+    def maps(self, images: Float[Tensor, "b 3 h w"]) -> list[Float[Tensor, "b _ _ _"]]:
         """Return the feature maps of the stages, in the order of their indices."""
         return self.network.forward_intermediates(images, indices=self.stages, intermediates_only=True)  # type: ignore[operator]
+
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> Any:
+        """Return the feature maps; a subclass returns what it computes from them."""
+        return self.maps(images)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute activations in the backward pass, to save memory."""
@@ -83,7 +87,7 @@ class StageStatistics(Stages):
 
     def raw(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b f"]:
         """Return the statistics before standardisation: means, then deviations, of each stage; the palette last."""
-        blocks = [block for feature_map in super().forward(images) for block in statistics(feature_map)]
+        blocks = [block for feature_map in self.maps(images) for block in statistics(feature_map)]
         return torch.cat(blocks if self.palette is None else [*blocks, self.palette(images)], dim=1)
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b f"]:
@@ -100,7 +104,7 @@ class StageGram(Stages):
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b f"]:
         """Return the Gram matrices of normalised images."""
-        entries = gram(super().forward(images)[0])
+        entries = gram(self.maps(images)[0])
         return entries.sign() * entries.abs().sqrt()
 
 
