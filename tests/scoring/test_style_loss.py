@@ -10,11 +10,12 @@ from torch import Tensor
 
 import stylesim
 from stylesim.core.errors import ConfigError, DataError
+from stylesim.encoders.backbones.stage_statistics import Stages
 from stylesim.encoders.controls import frozen_lite0, random_vit
 from stylesim.encoders.csd_encoder import CSDEncoder
 from stylesim.encoders.preprocessing import Preprocessing
 from stylesim.encoders.style_encoder import Provenance, StyleEncoder
-from stylesim.scoring.style_loss import StyleLoss, style_loss
+from stylesim.scoring.style_loss import Form, StyleLoss, style_loss
 
 SIZE = 32
 
@@ -55,7 +56,8 @@ def test_resampling_is_that_of_pil_up_to_rounding(interpolation, size: tuple[int
 
 def test_weights_name_the_works_that_count(lite0: StyleEncoder) -> None:
     images, works = pictures(2), pictures(3, seed=1)
-    for form in ("cosine", "statistics"):
+    forms: tuple[Form, ...] = ("cosine", "statistics")
+    for form in forms:
         torch.testing.assert_close(
             StyleLoss(works, lite0, form, weights=[0, 5, 0])(images), StyleLoss(works[1], lite0, form)(images)
         )
@@ -75,9 +77,9 @@ def test_csls_agrees_with_its_formula(lite0: StyleEncoder) -> None:
 @pytest.mark.parametrize("form", ["gram", "statistics"])
 def test_feature_maps_are_compared_stage_by_stage(lite0: StyleEncoder, form) -> None:
     image, work = pictures(1, SIZE, SIZE), pictures(1, SIZE, SIZE, seed=1)
-    maps = [
-        [one[0].double().flatten(1) for one in lite0.get_submodule("network").maps(2 * x - 1)] for x in (image, work)
-    ]
+    network = lite0.get_submodule("network")
+    assert isinstance(network, Stages)
+    maps = [[one[0].double().flatten(1) for one in network.maps(2 * x - 1)] for x in (image, work)]
     errors = []
     for a, b in zip(*maps, strict=True):
         if form == "gram":
@@ -97,7 +99,8 @@ def test_the_gradient_is_that_of_finite_differences() -> None:
     encoder = CSDEncoder(vit.get_submodule("network"), head, None, vit.preprocessing, Provenance("test", "random"))
     encoder.double()
     works = torch.rand(2, vit.dim, dtype=torch.float64)
-    for form, pool in (("cosine", None), ("csls", torch.rand(5, vit.dim))):
+    forms: tuple[tuple[Form, Tensor | None], ...] = (("cosine", None), ("csls", torch.rand(5, vit.dim)))
+    for form, pool in forms:
         loss = StyleLoss(works / 4, encoder, form, pool=pool, k=2)
         images = (0.2 + 0.6 * pictures(1, 40, 44).double()).requires_grad_()
         assert torch.autograd.gradcheck(loss, images, fast_mode=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -162,8 +162,8 @@ class StyleLoss(nn.Module):
         elif isinstance(works, str | bytes | Path) or not isinstance(works, Iterable) or getattr(works, "ndim", 4) == 3:
             works = [works]  # type: ignore[list-item]
         preprocessing = self.encoder.preprocessing
-        for work in works:
-            yield preprocessing(open_image(work, colour=preprocessing.colour))  # type: ignore[arg-type]
+        for work in cast("Iterable[ImageLike]", works):
+            yield preprocessing(open_image(work, colour=preprocessing.colour))
 
     def _check_descriptors(self, descriptors: Tensor) -> Float[Tensor, "n d"]:
         descriptors = torch.atleast_2d(descriptors)
