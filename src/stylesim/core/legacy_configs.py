@@ -78,9 +78,12 @@ def current_config(config: Mapping[str, Any]) -> dict[str, Any]:
         loss.pop("_partial_", None)
         loss["content_weight"] = content_weight
     for views in (updated.get("views"), (updated.get("data") or {}).get("views")):
-        if isinstance(views, dict) and "quarter_turns" in views:  # profiles were ignored; few images have any
+        if isinstance(views, dict) and "quarter_turns" in views:  # settings that earlier versions did not have
+            # Profiles were ignored; few images have any.
             views.setdefault("colour", "srgb" if views["quarter_turns"] else "raw")
             views.setdefault("accept_damaged", False)
+            views.setdefault("recolour", 0.0)
+            views.setdefault("recolour_apart", False)
     return updated
 
 
